@@ -1,0 +1,475 @@
+//! Events: calls that crossed the boundary, and what else has to be known to run the program again.
+#![forbid(unsafe_code)]
+
+use crate::byte_source::{ByteSource, DecodeError};
+use crate::value::{Str, Strings, Value, put_prefixed, put_varint};
+
+/// Codes of the events that are not calls. A smaller code is the index of the hook that was called.
+#[allow(missing_docs, reason = "docs/trace-format.md describes each under this name")]
+pub mod code {
+    pub const START: u16 = 0xf00;
+    pub const HOOKS: u16 = 0xf01;
+    pub const CALLBACK: u16 = 0xf02;
+    pub const CALLBACK_END: u16 = 0xf03;
+    pub const COLLECT: u16 = 0xf04;
+    pub const END: u16 = 0xf05;
+    pub const STOPPED: u16 = 0xf06;
+    pub const SWITCH: u16 = 0xf07;
+    pub const WARNING: u16 = 0xf08;
+    pub const MODULE: u16 = 0xf09;
+    pub const DIVERT: u16 = 0xf0a;
+    /// The part of an event's head that is the code.
+    pub const MASK: u16 = 0x0fff;
+}
+
+/// Forms of a call's outcome: bits 12 to 14 of the head.
+#[allow(missing_docs, reason = "docs/trace-format.md describes each under this name")]
+pub mod form {
+    pub const GENERAL: u16 = 0;
+    pub const NONE: u16 = 1;
+    pub const FLOAT: u16 = 2;
+    pub const VALUE: u16 = 3;
+    pub const RAISED: u16 = 4;
+    pub const END: u16 = 5;
+    /// Where a form stands in the head.
+    pub const SHIFT: u16 = 12;
+}
+
+/// Which sections a general outcome has.
+#[allow(missing_docs, reason = "docs/trace-format.md describes each under this name")]
+pub mod flag {
+    pub const RESULT: u8 = 1;
+    pub const RAISED: u8 = 2;
+    pub const SCALARS: u8 = 4;
+    pub const MEMBERS: u8 = 8;
+    pub const DICT: u8 = 16;
+    pub const BUFFERS: u8 = 32;
+    pub const EXTRA: u8 = 64;
+}
+
+/// Set in the head of a call whose arguments follow.
+pub const ARGUMENTS_BIT: u16 = 0x8000;
+
+/// `at` of a call without a Python frame.
+pub const NO_FRAME: u16 = 0xffff;
+
+/// What a hook replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "docs/trace-format.md describes each under this name")]
+pub enum HookKind {
+    Function = 0,
+    Method = 1,
+    ClassMethod = 2,
+    Getter = 3,
+    Setter = 4,
+    New = 5,
+    Init = 6,
+    IterNext = 7,
+    Repr = 8,
+    Call = 9,
+    Finalizer = 10,
+    Slot = 11,
+}
+
+impl HookKind {
+    const ALL: [HookKind; 12] = [
+        HookKind::Function,
+        HookKind::Method,
+        HookKind::ClassMethod,
+        HookKind::Getter,
+        HookKind::Setter,
+        HookKind::New,
+        HookKind::Init,
+        HookKind::IterNext,
+        HookKind::Repr,
+        HookKind::Call,
+        HookKind::Finalizer,
+        HookKind::Slot,
+    ];
+
+    /// The kind's name in listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            HookKind::Function => "function",
+            HookKind::Method => "method",
+            HookKind::ClassMethod => "class method",
+            HookKind::Getter => "getter",
+            HookKind::Setter => "setter",
+            HookKind::New => "new",
+            HookKind::Init => "init",
+            HookKind::IterNext => "iternext",
+            HookKind::Repr => "repr",
+            HookKind::Call => "call",
+            HookKind::Finalizer => "finalizer",
+            HookKind::Slot => "slot",
+        }
+    }
+}
+
+impl TryFrom<u8> for HookKind {
+    type Error = DecodeError;
+
+    fn try_from(byte: u8) -> Result<HookKind, DecodeError> {
+        HookKind::ALL.get(usize::from(byte)).copied().ok_or(DecodeError::UnknownHookKind(byte))
+    }
+}
+
+/// A hook as the trace names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hook {
+    /// `module.name` or `module.type.name`.
+    pub name: Str,
+    /// What it replaced.
+    pub kind: HookKind,
+}
+
+/// A call's outcome in the general form.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct General {
+    /// What it returned.
+    pub result: Option<Value>,
+    /// What it raised.
+    pub raised: Option<Value>,
+    /// The receiver's scalar members' memory after the call.
+    pub scalars: Option<Vec<u8>>,
+    /// The receiver's object members after the call.
+    pub members: Option<Vec<Value>>,
+    /// The receiver's `__dict__` after the call.
+    pub dict: Option<Value>,
+    /// What was written into the buffers that were arguments.
+    pub buffers: Option<Vec<Vec<u8>>>,
+    /// More, by the hook's own rule.
+    pub extra: Option<Value>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It returned None.
+    None,
+    /// It returned a float.
+    Float(f64),
+    /// It returned a value.
+    Value(Value),
+    /// It raised.
+    Raised(Value),
+    /// It returned NULL without an exception.
+    End,
+    /// Anything more than that.
+    General(Box<General>),
+}
+
+/// A call that crossed the boundary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The hook's index.
+    pub hook: u16,
+    /// The caller's instruction offset in bytes, modulo 65,536; [`NO_FRAME`] without one.
+    pub at: u16,
+    /// The arguments, where they were recorded. At most 255.
+    pub arguments: Option<Vec<Value>>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// One event of a process's stream.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of docs/trace-format.md, under the same names")]
+pub enum Event {
+    Call(Call),
+    /// The first event of a process: a dict, see [`Start`](crate::start::Start).
+    Start(Value),
+    Hooks {
+        first: u64,
+        hooks: Vec<Hook>,
+    },
+    Callback {
+        serial: u64,
+        callable: Value,
+        arguments: Value,
+        keywords: Value,
+    },
+    CallbackEnd {
+        serial: u64,
+        raised: bool,
+    },
+    Collect {
+        generation: u8,
+        found: u64,
+    },
+    End {
+        status: i32,
+    },
+    Stopped(Str),
+    Switch {
+        thread: u64,
+    },
+    Warning {
+        handle: u64,
+    },
+    Module {
+        name: Str,
+        file: Str,
+        size: u64,
+        hash: u64,
+    },
+    Divert(u8),
+}
+
+impl Event {
+    /// Reads one event.
+    pub fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Result<Event, DecodeError> {
+        let head = source.read_u16()?;
+        let code = head & code::MASK;
+        let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
+        if code < code::START {
+            return decode_call(code, form, head & ARGUMENTS_BIT != 0, source, strings).map(Event::Call);
+        }
+        if head != code {
+            return Err(DecodeError::UnknownForm((head >> form::SHIFT) as u8));
+        }
+        Ok(match code {
+            code::START => Event::Start(Value::decode(source, strings)?),
+            code::HOOKS => {
+                let first = source.read_varint()?;
+                let (count, capacity) = source.read_count(3)?;
+                let mut hooks = Vec::with_capacity(capacity);
+                for _ in 0..count {
+                    let name = Str::decode(source, strings)?;
+                    hooks.push(Hook { name, kind: source.read_u8()?.try_into()? });
+                }
+                Event::Hooks { first, hooks }
+            }
+            code::CALLBACK => Event::Callback {
+                serial: source.read_varint()?,
+                callable: Value::decode(source, strings)?,
+                arguments: Value::decode(source, strings)?,
+                keywords: Value::decode(source, strings)?,
+            },
+            code::CALLBACK_END => Event::CallbackEnd {
+                serial: source.read_varint()?,
+                raised: match source.read_u8()? {
+                    0 => false,
+                    1 => true,
+                    other => return Err(DecodeError::NotABool(other)),
+                },
+            },
+            code::COLLECT => Event::Collect { generation: source.read_u8()?, found: source.read_varint()? },
+            code::END => Event::End { status: source.read_u32()? as i32 },
+            code::STOPPED => Event::Stopped(Str::decode(source, strings)?),
+            code::SWITCH => Event::Switch { thread: source.read_varint()? },
+            code::WARNING => Event::Warning { handle: source.read_varint()? },
+            code::MODULE => Event::Module {
+                name: Str::decode(source, strings)?,
+                file: Str::decode(source, strings)?,
+                size: source.read_u64()?,
+                hash: source.read_u64()?,
+            },
+            code::DIVERT => Event::Divert(source.read_u8()?),
+            _ => return Err(DecodeError::UnknownCode(code)),
+        })
+    }
+
+    /// Appends the event, in the form its fields call for.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Event::Call(call) => encode_call(call, out),
+            Event::Start(dict) => {
+                put_head(out, code::START);
+                dict.encode(out);
+            }
+            Event::Hooks { first, hooks } => {
+                put_head(out, code::HOOKS);
+                put_varint(out, *first);
+                put_varint(out, hooks.len() as u64);
+                for hook in hooks {
+                    hook.name.encode(out);
+                    out.push(hook.kind as u8);
+                }
+            }
+            Event::Callback { serial, callable, arguments, keywords } => {
+                put_head(out, code::CALLBACK);
+                put_varint(out, *serial);
+                callable.encode(out);
+                arguments.encode(out);
+                keywords.encode(out);
+            }
+            Event::CallbackEnd { serial, raised } => {
+                put_head(out, code::CALLBACK_END);
+                put_varint(out, *serial);
+                out.push(u8::from(*raised));
+            }
+            Event::Collect { generation, found } => {
+                put_head(out, code::COLLECT);
+                out.push(*generation);
+                put_varint(out, *found);
+            }
+            Event::End { status } => {
+                put_head(out, code::END);
+                out.extend_from_slice(&status.to_le_bytes());
+            }
+            Event::Stopped(reason) => {
+                put_head(out, code::STOPPED);
+                reason.encode(out);
+            }
+            Event::Switch { thread } => {
+                put_head(out, code::SWITCH);
+                put_varint(out, *thread);
+            }
+            Event::Warning { handle } => {
+                put_head(out, code::WARNING);
+                put_varint(out, *handle);
+            }
+            Event::Module { name, file, size, hash } => {
+                put_head(out, code::MODULE);
+                name.encode(out);
+                file.encode(out);
+                out.extend_from_slice(&size.to_le_bytes());
+                out.extend_from_slice(&hash.to_le_bytes());
+            }
+            Event::Divert(n) => {
+                put_head(out, code::DIVERT);
+                out.push(*n);
+            }
+        }
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, head: u16) {
+    out.extend_from_slice(&head.to_le_bytes());
+}
+
+fn decode_call<S: ByteSource>(
+    hook: u16,
+    form: u16,
+    has_arguments: bool,
+    source: &mut S,
+    strings: &mut Strings,
+) -> Result<Call, DecodeError> {
+    let at = source.read_u16()?;
+    let arguments = if has_arguments {
+        let count = source.read_u8()?;
+        let mut arguments = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            arguments.push(Value::decode(source, strings)?);
+        }
+        Some(arguments)
+    } else {
+        None
+    };
+    let outcome = match form {
+        form::GENERAL => Outcome::General(Box::new(decode_general(source, strings)?)),
+        form::NONE => Outcome::None,
+        form::FLOAT => Outcome::Float(source.read_f64()?),
+        form::VALUE => Outcome::Value(Value::decode(source, strings)?),
+        form::RAISED => Outcome::Raised(Value::decode(source, strings)?),
+        form::END => Outcome::End,
+        _ => return Err(DecodeError::UnknownForm(form as u8)),
+    };
+    Ok(Call { hook, at, arguments, outcome })
+}
+
+fn decode_general<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Result<General, DecodeError> {
+    let flags = source.read_u8()?;
+    if flags & 0x80 != 0 {
+        return Err(DecodeError::UnknownFlags(flags));
+    }
+    let mut general = General::default();
+    if flags & flag::RESULT != 0 {
+        general.result = Some(Value::decode(source, strings)?);
+    }
+    if flags & flag::RAISED != 0 {
+        general.raised = Some(Value::decode(source, strings)?);
+    }
+    if flags & flag::SCALARS != 0 {
+        general.scalars = Some(source.read_prefixed()?);
+    }
+    if flags & flag::MEMBERS != 0 {
+        let (count, capacity) = source.read_count(1)?;
+        let mut members = Vec::with_capacity(capacity);
+        for _ in 0..count {
+            members.push(Value::decode(source, strings)?);
+        }
+        general.members = Some(members);
+    }
+    if flags & flag::DICT != 0 {
+        general.dict = Some(Value::decode(source, strings)?);
+    }
+    if flags & flag::BUFFERS != 0 {
+        let (count, capacity) = source.read_count(1)?;
+        let mut buffers = Vec::with_capacity(capacity);
+        for _ in 0..count {
+            buffers.push(source.read_prefixed()?);
+        }
+        general.buffers = Some(buffers);
+    }
+    if flags & flag::EXTRA != 0 {
+        general.extra = Some(Value::decode(source, strings)?);
+    }
+    Ok(general)
+}
+
+fn encode_call(call: &Call, out: &mut Vec<u8>) {
+    let form = match call.outcome {
+        Outcome::General(_) => form::GENERAL,
+        Outcome::None => form::NONE,
+        Outcome::Float(_) => form::FLOAT,
+        Outcome::Value(_) => form::VALUE,
+        Outcome::Raised(_) => form::RAISED,
+        Outcome::End => form::END,
+    };
+    let arguments_bit = if call.arguments.is_some() { ARGUMENTS_BIT } else { 0 };
+    put_head(out, call.hook & code::MASK | form << form::SHIFT | arguments_bit);
+    out.extend_from_slice(&call.at.to_le_bytes());
+    if let Some(arguments) = &call.arguments {
+        let arguments = &arguments[..arguments.len().min(255)];
+        out.push(arguments.len() as u8);
+        for argument in arguments {
+            argument.encode(out);
+        }
+    }
+    match &call.outcome {
+        Outcome::None | Outcome::End => {}
+        Outcome::Float(number) => out.extend_from_slice(&number.to_le_bytes()),
+        Outcome::Value(value) | Outcome::Raised(value) => value.encode(out),
+        Outcome::General(general) => encode_general(general, out),
+    }
+}
+
+fn encode_general(general: &General, out: &mut Vec<u8>) {
+    let sections = [
+        (general.result.is_some(), flag::RESULT),
+        (general.raised.is_some(), flag::RAISED),
+        (general.scalars.is_some(), flag::SCALARS),
+        (general.members.is_some(), flag::MEMBERS),
+        (general.dict.is_some(), flag::DICT),
+        (general.buffers.is_some(), flag::BUFFERS),
+        (general.extra.is_some(), flag::EXTRA),
+    ];
+    out.push(sections.iter().filter(|(present, _)| *present).map(|(_, flag)| flag).sum());
+    for value in [&general.result, &general.raised].into_iter().flatten() {
+        value.encode(out);
+    }
+    if let Some(scalars) = &general.scalars {
+        put_prefixed(out, scalars);
+    }
+    if let Some(members) = &general.members {
+        put_varint(out, members.len() as u64);
+        for member in members {
+            member.encode(out);
+        }
+    }
+    if let Some(dict) = &general.dict {
+        dict.encode(out);
+    }
+    if let Some(buffers) = &general.buffers {
+        put_varint(out, buffers.len() as u64);
+        for buffer in buffers {
+            put_prefixed(out, buffer);
+        }
+    }
+    if let Some(extra) = &general.extra {
+        extra.encode(out);
+    }
+}

@@ -1,0 +1,289 @@
+//! The helper thread: everything of the recorder that may take time or wait for the disk, off the GIL.
+//!
+//! It allocates and populates extents ahead, seals full ones, and stores sources. It takes no lock that the recorded
+//! threads take, and no signal; it is stopped before a fork and started again on both sides, never inherited.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use crossbeam_queue::{ArrayQueue, SegQueue};
+
+use crate::content_hash;
+use crate::extent::Extent;
+use crate::layout;
+use crate::platform;
+use crate::stream_writer::{ExtentSupply, Remains, StreamWriter};
+use crate::trace_file::{Descriptor, TraceFile};
+use crate::trace_writer::WriteError;
+use crate::value::{put_str, put_varint};
+
+/// The helper's stack: zstd keeps its tables on the heap.
+const STACK: usize = 256 << 10;
+
+/// Sources take zstd's fastest level: the helper competes with the program for the processor.
+const COMPRESSION: i32 = 1;
+
+const RUN: u8 = 0;
+const PAUSE: u8 = 1;
+const DRAIN: u8 = 2;
+
+/// Work on extents, done in this order, so that nothing is asked of an extent after it is unmapped.
+pub(crate) enum Command {
+    /// Fault in `length` bytes at `start`, page-aligned.
+    Populate { start: usize, length: usize },
+    /// Have an extent ready.
+    Ahead,
+    /// Seal a full extent and unmap it.
+    Seal(Extent),
+}
+
+/// A source to store.
+pub(crate) struct Source {
+    pub(crate) path: Vec<u8>,
+    /// `None`: the helper reads the file.
+    pub(crate) contents: Option<Vec<u8>>,
+}
+
+/// What the recorded threads and the helper share. Queues without locks: the GIL's holder never waits.
+pub(crate) struct Shared {
+    pub(crate) file: TraceFile,
+    pub(crate) commands: SegQueue<Command>,
+    pub(crate) sources: SegQueue<Source>,
+    pub(crate) ready: ArrayQueue<Extent>,
+    /// Why sources are no longer stored.
+    pub(crate) failure: OnceLock<WriteError>,
+    /// Whether the helper's own opening of files is invisible to the program. Where it is not, sources are read by
+    /// the thread that imports, which holds the GIL. Relaxed: a source read the other way is no harm.
+    pub(crate) reads_files: AtomicBool,
+    state: AtomicU8,
+    thread: AtomicI32,
+}
+
+impl Shared {
+    pub(crate) fn new(file: TraceFile) -> Shared {
+        Shared {
+            file,
+            commands: SegQueue::new(),
+            sources: SegQueue::new(),
+            ready: ArrayQueue::new(1),
+            failure: OnceLock::new(),
+            reads_files: AtomicBool::new(true),
+            state: AtomicU8::new(RUN),
+            thread: AtomicI32::new(0),
+        }
+    }
+}
+
+/// The helper's thread, from outside.
+pub(crate) struct Helper {
+    shared: Arc<Shared>,
+    thread: JoinHandle<SourceWriter>,
+}
+
+impl Helper {
+    /// Starts the thread, or gives the sources back.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        descriptor: Descriptor,
+        sources: SourceWriter,
+    ) -> Result<Helper, Box<SourceWriter>> {
+        shared.state.store(RUN, Ordering::Relaxed);
+        // The thread takes the sources out of this once it runs; if it cannot be started they are still here.
+        let luggage = Arc::new(ArrayQueue::new(1));
+        let _ = luggage.push((descriptor, sources));
+        let (theirs, thread_luggage) = (Arc::clone(shared), Arc::clone(&luggage));
+        let spawned = platform::with_signals_blocked(|| {
+            std::thread::Builder::new().name("retrace".to_owned()).stack_size(STACK).spawn(move || {
+                let Some((descriptor, sources)) = thread_luggage.pop() else { unreachable!("pushed before the spawn") };
+                run(&theirs, descriptor, sources)
+            })
+        });
+        match spawned {
+            Ok(thread) => Ok(Helper { shared: Arc::clone(shared), thread }),
+            Err(_) => match luggage.pop() {
+                Some((_, sources)) => Err(Box::new(sources)),
+                None => unreachable!("the thread that would take it was not started"),
+            },
+        }
+    }
+
+    /// Tells the helper that there is work. A system call only when it sleeps.
+    pub(crate) fn wake(&self) {
+        self.thread.thread().unpark();
+    }
+
+    /// Stops the thread after what it is just doing; the queues keep the rest.
+    pub(crate) fn pause(self) -> Option<SourceWriter> {
+        self.stop(PAUSE)
+    }
+
+    /// Stops the thread when the queues are empty.
+    pub(crate) fn drain(self) -> Option<SourceWriter> {
+        self.stop(DRAIN)
+    }
+
+    fn stop(self, state: u8) -> Option<SourceWriter> {
+        // Release pairs with the Acquire in `run`: the helper sees every item pushed before it sees the stop.
+        self.shared.state.store(state, Ordering::Release);
+        self.wake();
+        let sources = self.thread.join().ok();
+        platform::wait_for_thread_exit(self.shared.thread.load(Ordering::Relaxed));
+        sources
+    }
+}
+
+/// The thread's body.
+fn run(shared: &Shared, mut descriptor: Descriptor, mut sources: SourceWriter) -> SourceWriter {
+    shared.thread.store(platform::thread_id(), Ordering::Relaxed);
+    if !platform::own_descriptors(descriptor.raw()) {
+        shared.reads_files.store(false, Ordering::Relaxed);
+    }
+    loop {
+        // Taken before the queues are looked at: what was pushed before a stop is seen.
+        let state = shared.state.load(Ordering::Acquire);
+        while let Some(command) = shared.commands.pop() {
+            execute(shared, command, &mut descriptor);
+        }
+        if state == PAUSE {
+            return sources;
+        }
+        if let Some(source) = shared.sources.pop() {
+            sources.store(shared, source, &mut descriptor);
+        } else if state == DRAIN {
+            return sources;
+        } else {
+            std::thread::park();
+        }
+    }
+}
+
+/// Does the rest of the work on the calling thread, where there is no helper (any more).
+pub(crate) fn drain_here(shared: &Shared, descriptor: &mut Descriptor, sources: &mut SourceWriter) {
+    while let Some(command) = shared.commands.pop() {
+        execute(shared, command, descriptor);
+    }
+    while let Some(source) = shared.sources.pop() {
+        sources.store(shared, source, descriptor);
+    }
+}
+
+fn execute(shared: &Shared, command: Command, descriptor: &mut Descriptor) {
+    match command {
+        // SAFETY: the range is part of an extent that is unmapped by a later command of the same queue, or after
+        // the queue has been emptied.
+        Command::Populate { start, length } => unsafe { platform::populate(start as *mut u8, length) },
+        Command::Ahead => {
+            if shared.ready.is_full() {
+                return;
+            }
+            // A failure here is nobody's: whoever needs the extent tries again and gets the error.
+            if let Ok(extent) = shared.file.allocate(descriptor) {
+                extent.populate_first(crate::trace_writer::WINDOW);
+                let _ = shared.ready.push(extent);
+            }
+        }
+        Command::Seal(extent) => extent.seal(),
+    }
+}
+
+/// The stream of sources, and what is in it. Owned by the helper while that runs.
+pub(crate) struct SourceWriter {
+    process: u32,
+    stream: Option<StreamWriter>,
+    stored: HashSet<u64>,
+}
+
+/// Extents for the stream of sources: claimed as needed, sealed at once.
+struct Inline<'a> {
+    file: &'a TraceFile,
+    descriptor: &'a mut Descriptor,
+}
+
+impl ExtentSupply for Inline<'_> {
+    fn take(&mut self) -> Result<Extent, WriteError> {
+        self.file.allocate(self.descriptor)
+    }
+
+    fn retire(&mut self, extent: Extent) {
+        extent.seal();
+    }
+}
+
+impl SourceWriter {
+    pub(crate) fn new(process: u32) -> SourceWriter {
+        SourceWriter { process, stream: None, stored: HashSet::new() }
+    }
+
+    fn store(&mut self, shared: &Shared, source: Source, descriptor: &mut Descriptor) {
+        if shared.failure.get().is_some() {
+            return;
+        }
+        let contents = match source.contents {
+            Some(contents) => contents,
+            // What cannot be read is not an error: a module may come from an archive, or be gone by now.
+            None => match read_source(&source.path) {
+                Some(contents) => contents,
+                None => return,
+            },
+        };
+        if contents.len() as u64 > layout::MAX_SOURCE {
+            return;
+        }
+        if let Err(error) = self.append(shared, &source.path, &contents, descriptor) {
+            let _ = shared.failure.set(error);
+        }
+    }
+
+    fn append(
+        &mut self,
+        shared: &Shared,
+        path: &[u8],
+        contents: &[u8],
+        descriptor: &mut Descriptor,
+    ) -> Result<(), WriteError> {
+        let hash = content_hash(contents);
+        let known = self.stored.contains(&hash);
+        // Compression cannot fail but for memory; then the contents are left out, which the reader reports.
+        let compressed =
+            if known { Vec::new() } else { zstd::bulk::compress(contents, COMPRESSION).unwrap_or_default() };
+        let mut item = vec![layout::SOURCE_ITEM];
+        put_str(&mut item, &String::from_utf8_lossy(path));
+        item.extend_from_slice(&hash.to_le_bytes());
+        put_varint(&mut item, contents.len() as u64);
+        put_varint(&mut item, compressed.len() as u64);
+        let mut supply = Inline { file: &shared.file, descriptor };
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let extent = supply.take()?;
+                self.stream.insert(StreamWriter::new(extent, self.process, layout::STREAM_SOURCES, usize::MAX))
+            }
+        };
+        stream.append(&[&item, &compressed], &mut supply)?;
+        self.stored.insert(hash);
+        Ok(())
+    }
+
+    /// Seals the stream's last extent.
+    pub(crate) fn finish(mut self) -> Option<Remains> {
+        self.stream.as_mut()?.finish()
+    }
+}
+
+/// Reads a source file. Only regular files: opening anything else may block or have effects.
+pub(crate) fn read_source(path: &[u8]) -> Option<Vec<u8>> {
+    let path = std::path::Path::new(std::str::from_utf8(path).ok()?);
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() {
+        return None;
+    }
+    let mut contents = Vec::with_capacity(metadata.len().min(layout::MAX_SOURCE) as usize);
+    file.take(layout::MAX_SOURCE + 1).read_to_end(&mut contents).ok()?;
+    Some(contents)
+}

@@ -1,0 +1,45 @@
+//! The trace: what a recording is on disk, written beside read.
+//!
+//! `docs/trace-format.md` is the contract. Nothing here knows Python's C API: the library that is loaded into the
+//! interpreter hands over bytes when it records and takes bytes when it replays, and the command line reads the same
+//! bytes to list them.
+//!
+//! The way of the data: [`trace_writer::TraceWriter`] appends events to extents of a mapped file;
+//! [`trace_reader::Trace`] opens that file; [`event_stream::EventStream`] walks one process's events;
+//! [`event::Event`] and [`value::Value`] are what they say.
+//!
+//! Unsafe code is confined to the writer's modules, which write through a mapping, and to `map`, which maps a file for
+//! reading. Every module that looks at a trace's contents forbids it.
+
+#![warn(missing_docs)]
+
+pub mod byte_source;
+mod display;
+pub mod event;
+pub mod event_stream;
+mod extent;
+mod helper;
+mod json;
+pub mod layout;
+mod map;
+mod platform;
+pub mod sources;
+pub mod start;
+mod stream_writer;
+mod strings;
+pub mod text;
+mod trace_file;
+pub mod trace_reader;
+pub mod trace_writer;
+pub mod value;
+
+pub use event::{Event, HookKind};
+pub use event_stream::{EventIndex, EventStream};
+pub use trace_reader::{Trace, TraceError};
+pub use trace_writer::{Options, TraceWriter, WriteError};
+pub use value::Value;
+
+/// The hash the format uses everywhere: XXH3, 64 bits, seed 0.
+pub fn content_hash(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}

@@ -1,0 +1,343 @@
+//! The file behind a recording: its header, its claims and its lock.
+//!
+//! Whoever claims anything holds a shared `flock` of its own, and the file is only ever truncated under the exclusive
+//! one. So nobody's mapping can lose its pages, which would be SIGBUS in the recorded program.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use memmap2::MmapRaw;
+
+use crate::extent::{Extent, map_shared};
+use crate::layout;
+use crate::platform;
+use crate::trace_writer::{Options, WriteError};
+
+/// How long a joining process waits for one that is just trimming the file. That takes microseconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A trace that is being written, as all threads of this process see it.
+pub(crate) struct TraceFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    header: MmapRaw,
+    extent_size: u32,
+}
+
+/// One thread's descriptor of the trace. The program may close any descriptor it did not open (`os.closerange`), so
+/// it is checked before each use. Closing it is explicit: a copy in another thread's table has the same number.
+pub(crate) struct Descriptor {
+    fd: RawFd,
+}
+
+impl Descriptor {
+    /// The same number, for a thread that has, or will get, a copy of this table.
+    pub(crate) fn copy(&self) -> Descriptor {
+        Descriptor { fd: self.fd }
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd
+    }
+
+    /// The descriptor, opened and locked again if the program closed or replaced it.
+    pub(crate) fn get(&mut self, file: &TraceFile) -> Result<RawFd, WriteError> {
+        if !file.is(self.fd) {
+            self.fd = file.reopen()?;
+        }
+        Ok(self.fd)
+    }
+
+    /// Closes the descriptor if it is still the trace's.
+    pub(crate) fn close(self, file: &TraceFile) {
+        if file.is(self.fd) {
+            close(self.fd);
+        }
+    }
+}
+
+fn close(fd: RawFd) {
+    // SAFETY: the caller owns `fd` and gives it up.
+    unsafe { libc::close(fd) };
+}
+
+fn open(path: &Path, flags: libc::c_int) -> io::Result<RawFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a C string. 0600: a recording holds whatever the program read.
+    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC | libc::O_NOCTTY, 0o600) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
+}
+
+fn lock(fd: RawFd, operation: libc::c_int) -> bool {
+    // SAFETY: a system call on a descriptor.
+    unsafe { libc::flock(fd, operation | libc::LOCK_NB) == 0 }
+}
+
+/// Takes the shared lock; fails when somebody holds the exclusive one for longer than trimming can take.
+fn lock_shared(fd: RawFd) -> Result<(), io::Error> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while !lock(fd, libc::LOCK_SH) {
+        let error = io::Error::last_os_error();
+        let busy = matches!(error.raw_os_error(), Some(libc::EWOULDBLOCK | libc::EINTR));
+        if !busy || Instant::now() > deadline {
+            return Err(error);
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: stat is plain numbers, for which zeros are valid.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is writable.
+    let known = unsafe { libc::fstat(fd, &mut stat) } == 0;
+    known.then_some((stat.st_dev as u64, stat.st_ino))
+}
+
+impl TraceFile {
+    /// Creates the trace at `path` in place of what is there. An old file is unlinked and not overwritten: somebody
+    /// may have it mapped.
+    pub(crate) fn create(path: &Path, options: &Options) -> Result<(TraceFile, Descriptor), WriteError> {
+        if !layout::is_extent_size(options.extent_size) {
+            return Err(WriteError::ExtentSize { size: options.extent_size });
+        }
+        let error = |source| WriteError::Create { path: path.to_owned(), source };
+        let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path)).map_err(error)?;
+        match fs::metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => return Err(WriteError::NotAFile { path }),
+            Ok(_) if is_being_recorded(&path) => return Err(WriteError::Busy { path }),
+            Ok(_) => fs::remove_file(&path).map_err(error)?,
+            Err(_) => {}
+        }
+        let fd = open(&path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL).map_err(error)?;
+        let result = lock_shared(fd)
+            .and_then(|()| platform::move_high(fd))
+            .and_then(|fd| TraceFile::initialise(&path, fd, options).map(|file| (file, Descriptor { fd })));
+        result.map_err(|source| {
+            // Leave nothing half-made behind.
+            close(fd);
+            let _ = fs::remove_file(&path);
+            WriteError::Create { path: path.clone(), source }
+        })
+    }
+
+    fn initialise(path: &Path, fd: RawFd, options: &Options) -> io::Result<TraceFile> {
+        if !platform::file_size_permitted(layout::FILE_HEADER) {
+            return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        }
+        platform::allocate(fd, 0, layout::FILE_HEADER)?;
+        let header = map_shared(fd, 0, layout::FILE_HEADER as usize)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut id = [0u8; 16];
+        // SAFETY: `id` is writable for its length, which is below getentropy's limit of 256. Should it fail, the id
+        // is the creation time's alone, below.
+        unsafe { libc::getentropy(id.as_mut_ptr().cast(), id.len()) };
+        let mut bytes = [0u8; 128];
+        let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
+        put(layout::VERSION, &layout::FORMAT_VERSION.to_le_bytes());
+        put(layout::EXTENT_SIZE, &options.extent_size.to_le_bytes());
+        put(layout::CREATED, &(now.as_nanos() as u64).to_le_bytes());
+        put(layout::RECORDING_ID, &id);
+        put(layout::PYTHON, &options.python.to_le_bytes());
+        put(layout::SIZE_LIMIT, &options.max_bytes.unwrap_or(0).to_le_bytes());
+        let magic = u64::from_le_bytes(layout::FILE_MAGIC);
+        // SAFETY: the header is mapped, longer than `bytes`, and nobody else knows the file yet. The magic comes
+        // last, with Release: its partners are the processes that look whether this is a trace.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), header.as_mut_ptr(), bytes.len());
+            AtomicU64::from_ptr(header.as_mut_ptr().cast()).store(magic, Ordering::Release);
+        }
+        TraceFile::new(path, fd, header, options.extent_size)
+    }
+
+    fn new(path: &Path, fd: RawFd, header: MmapRaw, extent_size: u32) -> io::Result<TraceFile> {
+        let (device, inode) = identity(fd).ok_or_else(io::Error::last_os_error)?;
+        Ok(TraceFile { path: path.to_owned(), device, inode, header, extent_size })
+    }
+
+    /// Opens a trace another process is writing.
+    pub(crate) fn join(path: &Path) -> Result<(TraceFile, Descriptor), WriteError> {
+        let error = |source| WriteError::Join { path: path.to_owned(), source };
+        let path = fs::canonicalize(path).map_err(error)?;
+        let fd = open(&path, libc::O_RDWR).map_err(error)?;
+        let joined = (|| {
+            lock_shared(fd).map_err(error)?;
+            let length = fs::metadata(&path).map_err(error)?.len();
+            if length < layout::FILE_HEADER {
+                return Err(WriteError::NotATrace { path: path.clone() });
+            }
+            let header = map_shared(fd, 0, layout::FILE_HEADER as usize).map_err(error)?;
+            let extent_size = check_header(&header, &path)?;
+            let fd = platform::move_high(fd).map_err(error)?;
+            let file = TraceFile::new(&path, fd, header, extent_size).map_err(error)?;
+            Ok((file, Descriptor { fd }))
+        })();
+        if joined.is_err() {
+            close(fd);
+        }
+        joined
+    }
+
+    fn counter(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: within the header's page, aligned, alive as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.header.as_mut_ptr().add(offset).cast()) }
+    }
+
+    /// Claims the index of a process. Relaxed: the number itself is all that is exchanged.
+    pub(crate) fn claim_process(&self) -> Result<u32, WriteError> {
+        let index = self.counter(layout::PROCESSES_CLAIMED).fetch_add(1, Ordering::Relaxed);
+        u32::try_from(index).map_err(|_| WriteError::TooManyProcesses { path: self.path.clone() })
+    }
+
+    /// Claims an extent, allocates its space and maps it.
+    pub(crate) fn allocate(&self, descriptor: &mut Descriptor) -> Result<Extent, WriteError> {
+        let error = |source| WriteError::Grow { path: self.path.clone(), source };
+        let fd = descriptor.get(self)?;
+        let claimed = self.counter(layout::EXTENTS_CLAIMED);
+        // Looked at before claiming, so that processes that go on trying do not count the number up.
+        self.permitted(claimed.load(Ordering::Relaxed))?;
+        // Relaxed: each index is handed out once, and no other memory is published by it.
+        let index = claimed.fetch_add(1, Ordering::Relaxed);
+        let offset = self.permitted(index)?;
+        platform::allocate(fd, offset, u64::from(self.extent_size)).map_err(error)?;
+        Extent::map(fd, index, offset, self.extent_size).map_err(error)
+    }
+
+    /// Whether the limits let extent `index` exist, and where.
+    fn permitted(&self, index: u64) -> Result<u64, WriteError> {
+        let too_large =
+            || WriteError::Grow { path: self.path.clone(), source: io::Error::from_raw_os_error(libc::EFBIG) };
+        let offset = layout::extent_offset(index, self.extent_size).ok_or_else(too_large)?;
+        let end = offset + u64::from(self.extent_size);
+        let limit = self.counter(layout::SIZE_LIMIT).load(Ordering::Relaxed);
+        if limit != 0 && end > limit {
+            return Err(WriteError::SizeLimit { limit });
+        }
+        if !platform::file_size_permitted(end) {
+            return Err(too_large());
+        }
+        Ok(offset)
+    }
+
+    /// Whether `fd` is this file.
+    fn is(&self, fd: RawFd) -> bool {
+        identity(fd) == Some((self.device, self.inode))
+    }
+
+    /// Opens the file once more, with a lock of its own.
+    pub(crate) fn reopen(&self) -> Result<RawFd, WriteError> {
+        let error = |source| WriteError::Grow { path: self.path.clone(), source };
+        let fd = open(&self.path, libc::O_RDWR).map_err(error)?;
+        if !self.is(fd) {
+            close(fd);
+            return Err(WriteError::Moved { path: self.path.clone() });
+        }
+        if let Err(source) = lock_shared(fd) {
+            close(fd);
+            return Err(error(source));
+        }
+        platform::move_high(fd).map_err(error)
+    }
+
+    /// The file for a forked child, with a descriptor, a lock and a header of its own: what it inherited shares the
+    /// parent's lock. Closes the inherited descriptor.
+    pub(crate) fn after_fork(&self, inherited: Descriptor) -> Result<(TraceFile, Descriptor), WriteError> {
+        let fd = self.reopen();
+        inherited.close(self);
+        let fd = fd?;
+        let file = map_shared(fd, 0, layout::FILE_HEADER as usize)
+            .and_then(|header| TraceFile::new(&self.path, fd, header, self.extent_size));
+        match file {
+            Ok(file) => Ok((file, Descriptor { fd })),
+            Err(source) => {
+                close(fd);
+                Err(WriteError::Grow { path: self.path.clone(), source })
+            }
+        }
+    }
+
+    /// Gives back what the last process of a recording claimed and did not use: `unused` extents, and what follows
+    /// `last_payloads` (extent index, committed bytes). Best effort. Gives up the lock.
+    pub(crate) fn trim(&self, fd: RawFd, unused: &[u64], last_payloads: &[(u64, u64)]) {
+        let size = u64::from(self.extent_size);
+        let whole = unused.iter().map(|index| (*index, 0));
+        let tails = last_payloads.iter().map(|(index, n)| (*index, (layout::EXTENT_HEADER + n).next_multiple_of(4096)));
+        for (index, used) in whole.chain(tails) {
+            if let Some(offset) = layout::extent_offset(index, self.extent_size)
+                && used < size
+            {
+                platform::punch_hole(fd, offset + used, size - used);
+            }
+        }
+        // The exclusive lock means that no other process has the file: who claims holds the shared one, a forked
+        // child takes its own before it claims anything.
+        if lock(fd, libc::LOCK_EX) {
+            let claimed = self.counter(layout::EXTENTS_CLAIMED);
+            let mut count = claimed.load(Ordering::Relaxed);
+            while count > 0 && unused.contains(&(count - 1)) {
+                count -= 1;
+            }
+            claimed.store(count, Ordering::Relaxed);
+            let end = match count.checked_sub(1) {
+                None => Some(layout::FILE_HEADER),
+                Some(last) => layout::extent_offset(last, self.extent_size).map(|offset| {
+                    let used = last_payloads.iter().find(|(index, _)| *index == last);
+                    offset + used.map_or(size, |(_, n)| layout::EXTENT_HEADER + n)
+                }),
+            };
+            let length = fs::metadata(&self.path).map(|metadata| metadata.len());
+            if let (Some(end), Ok(length)) = (end, length)
+                && end < length
+                && self.is(fd)
+            {
+                // SAFETY: a system call on a descriptor that is the trace's.
+                unsafe { libc::ftruncate(fd, end as libc::off_t) };
+            }
+        }
+        // Explicit, because a forked child that has not yet reopened the file keeps this lock alive otherwise.
+        lock(fd, libc::LOCK_UN);
+    }
+}
+
+/// Checks a mapped header; returns the extent size.
+fn check_header(header: &MmapRaw, path: &Path) -> Result<u32, WriteError> {
+    // SAFETY: the header is mapped; Acquire pairs with the Release of `initialise`.
+    let magic = unsafe { AtomicU64::from_ptr(header.as_mut_ptr().cast()) }.load(Ordering::Acquire);
+    let field = |offset: usize| {
+        // SAFETY: within the header; these fields no longer change once the magic is there.
+        unsafe { header.as_ptr().add(offset).cast::<u32>().read() }
+    };
+    let extent_size = field(layout::EXTENT_SIZE);
+    if magic != u64::from_le_bytes(layout::FILE_MAGIC) || !layout::is_extent_size(extent_size) {
+        return Err(WriteError::NotATrace { path: path.to_owned() });
+    }
+    match field(layout::VERSION) {
+        layout::FORMAT_VERSION => Ok(extent_size),
+        found => Err(WriteError::OtherFormat { path: path.to_owned(), found }),
+    }
+}
+
+/// Whether `path` is a trace whose lock somebody holds.
+pub(crate) fn is_being_recorded(path: &Path) -> bool {
+    // O_NONBLOCK: a FIFO would block the open.
+    let Ok(fd) = open(path, libc::O_RDONLY | libc::O_NONBLOCK) else {
+        return false;
+    };
+    let mut magic = [0u8; 8];
+    // SAFETY: `magic` is writable for its length.
+    let read = unsafe { libc::pread(fd, magic.as_mut_ptr().cast(), magic.len(), 0) };
+    let recorded = read == 8
+        && magic == layout::FILE_MAGIC
+        && !lock(fd, libc::LOCK_EX)
+        && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK);
+    close(fd);
+    recorded
+}

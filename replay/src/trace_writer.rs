@@ -1,0 +1,475 @@
+//! Appending events, inside the recorded process.
+//!
+//! One thread appends at a time: the GIL's holder. So the hot path is plain stores and one release store of the
+//! committed length; no lock, no atomic read-modify-write. Only claiming an extent is atomic, because other processes
+//! claim too, and that is the helper thread's work, ahead of need.
+//!
+//! Nothing here raises, aborts, prints, or leaves a trace in `errno`. What fails ends the recording, says why in the
+//! trace and in [`TraceWriter::stopped`], and lets the program go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use thiserror::Error;
+
+use crate::event::Event;
+use crate::extent::Extent;
+use crate::helper::{self, Command, Helper, Shared, Source, SourceWriter};
+use crate::layout;
+use crate::platform::{self, PreserveErrno};
+use crate::stream_writer::{ExtentSupply, RESERVE, StreamWriter};
+use crate::trace_file::{self, Descriptor, TraceFile};
+use crate::value::Str;
+
+/// How far ahead of the cursor pages are faulted in. A multiple of the page size; small, because it is resident.
+pub(crate) const WINDOW: usize = 128 << 10;
+
+/// The most [`TraceWriter::cursor`] may be asked for.
+pub const MAX_INLINE: usize = 4096;
+
+/// Why a trace cannot be written, or no longer.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "each variant's message says what it is")]
+pub enum WriteError {
+    #[error("cannot create {}: {source}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("{} is not a regular file; name another file for the recording", path.display())]
+    NotAFile { path: PathBuf },
+    #[error("{} is being recorded by another process; name another file", path.display())]
+    Busy { path: PathBuf },
+    #[error("cannot join the recording {}: {source}", path.display())]
+    Join { path: PathBuf, source: io::Error },
+    #[error("{} is not a trace", path.display())]
+    NotATrace { path: PathBuf },
+    #[error("{} has trace format {found}, this is a recorder of format {}", path.display(), layout::FORMAT_VERSION)]
+    OtherFormat { path: PathBuf, found: u32 },
+    #[error("{size} is not an extent size: it has to be a multiple of 4096, at most 1 GiB")]
+    ExtentSize { size: u32 },
+    #[error("{} has more processes than a trace can hold", path.display())]
+    TooManyProcesses { path: PathBuf },
+    #[error("cannot write {}: {source}", path.display())]
+    Grow { path: PathBuf, source: io::Error },
+    #[error("the trace has reached its size limit of {limit} bytes")]
+    SizeLimit { limit: u64 },
+    #[error("{} was moved or replaced while it was being recorded", path.display())]
+    Moved { path: PathBuf },
+    #[error("the recorder's helper thread died")]
+    HelperDied,
+}
+
+/// How to create a trace.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The size of an extent in bytes, a multiple of 4096.
+    pub extent_size: u32,
+    /// The most bytes the file may grow to, for all processes together.
+    pub max_bytes: Option<u64>,
+    /// The root process's Python version, `major << 8 | minor`.
+    pub python: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { extent_size: 1 << 20, max_bytes: None, python: 0 }
+    }
+}
+
+/// What this process has of the trace while it records.
+struct Recorder {
+    shared: Arc<Shared>,
+    descriptor: Descriptor,
+    helper: Option<Helper>,
+    /// The sources' stream while no helper has it.
+    sources: Option<SourceWriter>,
+}
+
+impl Recorder {
+    /// Claims a process and its first extent, and starts the helper.
+    fn start(file: TraceFile, mut descriptor: Descriptor) -> Result<(Recorder, StreamWriter, u32), WriteError> {
+        let claimed = file.claim_process().and_then(|process| Ok((process, file.allocate(&mut descriptor)?)));
+        match claimed {
+            Ok((process, extent)) => {
+                let shared = Arc::new(Shared::new(file));
+                let sources = Some(SourceWriter::new(process));
+                let mut recorder = Recorder { shared, descriptor, helper: None, sources };
+                recorder.start_helper();
+                Ok((recorder, StreamWriter::new(extent, process, layout::STREAM_EVENTS, WINDOW), process))
+            }
+            Err(error) => {
+                descriptor.close(&file);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the helper. Without one (the process may have no threads left) everything is done inline.
+    fn start_helper(&mut self) {
+        let Some(sources) = self.sources.take() else {
+            return;
+        };
+        match Helper::start(&self.shared, self.descriptor.copy(), sources) {
+            Ok(helper) => self.helper = Some(helper),
+            Err(sources) => self.sources = Some(*sources),
+        }
+    }
+
+    fn command(&self, command: Command) {
+        self.shared.commands.push(command);
+        if let Some(helper) = &self.helper {
+            helper.wake();
+        }
+    }
+}
+
+impl ExtentSupply for Recorder {
+    fn take(&mut self) -> Result<Extent, WriteError> {
+        match self.shared.ready.pop() {
+            Some(extent) => Ok(extent),
+            None => self.shared.file.allocate(&mut self.descriptor),
+        }
+    }
+
+    fn retire(&mut self, extent: Extent) {
+        if self.helper.is_some() {
+            self.command(Command::Seal(extent));
+        } else {
+            extent.seal();
+        }
+    }
+}
+
+/// Writes one process's events. See the module's documentation for who may call when.
+pub struct TraceWriter {
+    // Hot fields first: they share a cache line.
+    stream: StreamWriter,
+    /// The fork generation this writer belongs to. Another one means: a child that inherited the parent's writer.
+    generation: u32,
+    process: u32,
+    recorder: Option<Recorder>,
+    stopped: Option<String>,
+}
+
+impl TraceWriter {
+    /// Creates the trace at `path`, in place of what is there, and begins its process 0.
+    pub fn create(path: &Path, options: &Options) -> Result<TraceWriter, WriteError> {
+        let _errno = PreserveErrno::new();
+        let (file, descriptor) = TraceFile::create(path, options)?;
+        TraceWriter::begin(file, descriptor)
+    }
+
+    /// Joins the recording at `path` as another process of the same tree.
+    pub fn join(path: &Path) -> Result<TraceWriter, WriteError> {
+        let _errno = PreserveErrno::new();
+        let (file, descriptor) = TraceFile::join(path)?;
+        TraceWriter::begin(file, descriptor)
+    }
+
+    /// Whether `path` is a trace that a process is recording into.
+    pub fn is_being_recorded(path: &Path) -> bool {
+        let _errno = PreserveErrno::new();
+        trace_file::is_being_recorded(path)
+    }
+
+    fn begin(file: TraceFile, descriptor: Descriptor) -> Result<TraceWriter, WriteError> {
+        platform::watch_forks();
+        let (recorder, stream, process) = Recorder::start(file, descriptor)?;
+        let writer = TraceWriter {
+            stream,
+            generation: platform::fork_generation(),
+            process,
+            recorder: Some(recorder),
+            stopped: None,
+        };
+        writer.populate(0);
+        writer.entered_extent();
+        Ok(writer)
+    }
+
+    /// This process's index in the trace.
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Where the next event may be written, with at least `need` bytes (at most [`MAX_INLINE`]) of room. Null when the
+    /// event has to go through [`append`](TraceWriter::append), and once recording has ended.
+    ///
+    /// The pointer is good until the next call of any other method than [`commit`](TraceWriter::commit): assemble what
+    /// may run Python before taking it.
+    #[inline(always)]
+    pub fn cursor(&mut self, need: usize) -> *mut u8 {
+        match self.stream.cursor(need) {
+            Some(cursor) if !self.is_inherited() => cursor,
+            _ => self.cursor_beyond_limit(need),
+        }
+    }
+
+    /// Whether this process was forked from the one that writes, and has not become a process of the trace. What it
+    /// would write would land in its parent's stream. C code forks without asking anyone (uWSGI does).
+    #[inline(always)]
+    fn is_inherited(&self) -> bool {
+        platform::fork_generation() != self.generation
+    }
+
+    /// Publishes an event written at the cursor.
+    ///
+    /// # Safety
+    /// [`cursor`](TraceWriter::cursor) has just returned a pointer that was not null, `end` is past that pointer by at
+    /// most the bytes asked for, and all bytes between have been written.
+    #[inline(always)]
+    pub unsafe fn commit(&mut self, end: *mut u8) {
+        // SAFETY: the caller's contract.
+        unsafe { self.stream.commit(end) };
+    }
+
+    /// The end of a window, of the extent, or of the recording. Once every [`WINDOW`] bytes: has the helper fault in
+    /// the window after the one now begun, and an extent made ready in time.
+    #[cold]
+    #[inline(never)]
+    fn cursor_beyond_limit(&mut self, need: usize) -> *mut u8 {
+        let _errno = PreserveErrno::new();
+        if self.is_inherited() {
+            return std::ptr::null_mut();
+        }
+        self.notice_failure();
+        loop {
+            let before = self.stream.in_second_half();
+            let Some(offset) = self.stream.advance_limit() else {
+                return std::ptr::null_mut();
+            };
+            self.populate(offset);
+            if !before && self.stream.in_second_half() {
+                self.command(Command::Ahead);
+            }
+            if let Some(cursor) = self.stream.cursor(need) {
+                return cursor;
+            }
+        }
+    }
+
+    /// Prepares for what follows in an extent just begun, whose first window is populated.
+    fn entered_extent(&self) {
+        self.populate(WINDOW);
+        if self.stream.in_second_half() {
+            self.command(Command::Ahead);
+        }
+    }
+
+    /// Has the helper fault in the window at `offset` of the current extent.
+    fn populate(&self, offset: usize) {
+        if let Some((start, length)) = self.stream.current().and_then(|extent| extent.range(offset, WINDOW)) {
+            self.command(Command::Populate { start: start as usize, length });
+        }
+    }
+
+    /// Gives the helper work that can also be left undone.
+    fn command(&self, command: Command) {
+        if let Some(recorder) = &self.recorder
+            && recorder.helper.is_some()
+        {
+            recorder.command(command);
+        }
+    }
+
+    /// Appends a whole event of any size, the concatenation of `parts`.
+    pub fn append(&mut self, parts: &[&[u8]]) {
+        let _errno = PreserveErrno::new();
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        if self.stream.is_closed() || platform::fork_generation() != self.generation {
+            return;
+        }
+        let extent = self.stream.current().map(Extent::index);
+        match self.stream.append(parts, recorder) {
+            Ok(()) if self.stream.current().map(Extent::index) != extent => {
+                self.entered_extent();
+                self.notice_failure();
+            }
+            Ok(()) => {}
+            Err(error) => self.stop(&error.to_string()),
+        }
+    }
+
+    /// Ends the recording if the helper could not go on. Only looked at where the hot path does not pass.
+    fn notice_failure(&mut self) {
+        let failure = self.recorder.as_ref().and_then(|recorder| recorder.shared.failure.get());
+        if let Some(failure) = failure {
+            let reason = failure.to_string();
+            self.stop(&reason);
+        }
+    }
+
+    /// Ends the recording before the process ends: writes a `stopped` event and ignores what is appended from now on.
+    /// The first reason is kept.
+    pub fn stop(&mut self, reason: &str) {
+        let _errno = PreserveErrno::new();
+        if self.stopped.is_some() || self.stream.is_closed() || self.is_inherited() {
+            return;
+        }
+        self.stopped = Some(reason.to_owned());
+        // ASCII, so that the event's length is known: it has to fit the reserve.
+        let ascii: String = reason.chars().map(|c| if c.is_ascii() { c } else { '?' }).take(RESERVE - 16).collect();
+        let mut event = Vec::with_capacity(RESERVE);
+        Event::Stopped(Str::from(ascii.as_str())).encode(&mut event);
+        if let Some(recorder) = &mut self.recorder {
+            self.stream.close_with(&event, recorder);
+        }
+    }
+
+    /// Why recording ended before the process did, if it did.
+    pub fn stopped(&self) -> Option<String> {
+        let helper = || self.recorder.as_ref()?.shared.failure.get().map(WriteError::to_string);
+        self.stopped.clone().or_else(helper)
+    }
+
+    /// Stores the source file at `path` (UTF-8). The helper reads it; what cannot be read is left out.
+    pub fn add_source(&self, path: &[u8]) {
+        let _errno = PreserveErrno::new();
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let reads_files = recorder.shared.reads_files.load(Ordering::Relaxed);
+        if reads_files && recorder.helper.is_some() {
+            self.queue_source(path, None);
+        } else if let Some(contents) = helper::read_source(path) {
+            self.queue_source(path, Some(contents));
+        }
+    }
+
+    /// Stores `contents` as the source of `path` (UTF-8).
+    pub fn add_source_bytes(&self, path: &[u8], contents: Vec<u8>) {
+        let _errno = PreserveErrno::new();
+        self.queue_source(path, Some(contents));
+    }
+
+    fn queue_source(&self, path: &[u8], contents: Option<Vec<u8>>) {
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        if self.is_inherited() {
+            return;
+        }
+        recorder.shared.sources.push(Source { path: path.to_vec(), contents });
+        if let Some(helper) = &recorder.helper {
+            helper.wake();
+        }
+    }
+
+    /// To be called before the process forks. Stops the helper: CPython 3.12 warns when a process with several threads
+    /// forks, and the child must not inherit a thread's half-done work.
+    pub fn before_fork(&mut self) {
+        let _errno = PreserveErrno::new();
+        if self.is_inherited() {
+            return;
+        }
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        if let Some(helper) = recorder.helper.take() {
+            recorder.sources = helper.pause();
+            if recorder.sources.is_none() {
+                let _ = recorder.shared.failure.set(WriteError::HelperDied);
+            }
+        }
+    }
+
+    /// To be called in the parent after a fork, or after a fork that failed.
+    pub fn after_fork_parent(&mut self) {
+        let _errno = PreserveErrno::new();
+        if !self.is_inherited()
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.start_helper();
+        }
+    }
+
+    /// To be called in the child after a fork. The child leaves the parent's extents alone and becomes a process of
+    /// its own in the trace. On an error it is not recorded.
+    pub fn after_fork_child(&mut self) -> Result<(), WriteError> {
+        let _errno = PreserveErrno::new();
+        let Some(recorder) = self.recorder.take() else {
+            return Ok(());
+        };
+        let Recorder { shared, descriptor, helper, sources } = recorder;
+        let stopped = self.stopped.is_some() || shared.failure.get().is_some();
+        self.generation = platform::fork_generation();
+        self.stream.abandon();
+        let forked = shared.file.after_fork(descriptor);
+        if helper.is_some() {
+            // Forked without `before_fork`. The thread is gone; the queues and the sources are as it left them, in the
+            // middle of something perhaps: dropping them would not be safe.
+            std::mem::forget((helper, sources, shared));
+        } else {
+            // Unmaps the parent's extents and writes nothing.
+            drop((sources, shared));
+        }
+        if stopped {
+            // A child cannot be replayed without its parent's events up to the fork.
+            if let Ok((file, descriptor)) = forked {
+                descriptor.close(&file);
+            }
+            return Ok(());
+        }
+        match forked.and_then(|(file, descriptor)| Recorder::start(file, descriptor)) {
+            Ok((recorder, stream, process)) => {
+                self.stream = stream;
+                self.process = process;
+                self.recorder = Some(recorder);
+                self.populate(0);
+                self.entered_extent();
+                Ok(())
+            }
+            Err(error) => {
+                self.stopped = Some(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the stream: stores the sources still queued, seals what is open, and gives back unused space. Later calls
+    /// of any method do nothing. A process that dies without it leaves a trace that is good up to its last commit.
+    pub fn close(&mut self) {
+        let _errno = PreserveErrno::new();
+        let Some(mut recorder) = self.recorder.take() else {
+            return;
+        };
+        if self.is_inherited() {
+            // All of it is the parent's; its helper is no thread of this process.
+            self.stream.abandon();
+            std::mem::forget(recorder);
+            return;
+        }
+        if let Some(helper) = recorder.helper.take() {
+            recorder.sources = helper.drain();
+        }
+        if let Some(sources) = &mut recorder.sources {
+            helper::drain_here(&recorder.shared, &mut recorder.descriptor, sources);
+        } else {
+            let _ = recorder.shared.failure.set(WriteError::HelperDied);
+        }
+        if self.stopped.is_none() {
+            self.stopped = recorder.shared.failure.get().map(WriteError::to_string);
+        }
+        let remains = [self.stream.finish(), recorder.sources.take().and_then(SourceWriter::finish)];
+        let mut unused: Vec<u64> = recorder.shared.ready.pop().iter().map(Extent::index).collect();
+        let mut last = Vec::new();
+        for remains in remains.into_iter().flatten() {
+            last.push((remains.last.index(), remains.last.committed().load(Ordering::Relaxed)));
+            unused.extend(remains.unused.iter().map(Extent::index));
+        }
+        // Here, because everything is unmapped by now: trimming may cut what a mapping would still show.
+        let Recorder { shared, mut descriptor, .. } = recorder;
+        if let Ok(fd) = descriptor.get(&shared.file) {
+            shared.file.trim(fd, &unused, &last);
+        }
+        descriptor.close(&shared.file);
+    }
+}
+
+impl Drop for TraceWriter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

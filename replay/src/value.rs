@@ -1,0 +1,445 @@
+//! Values: what crossed the boundary, as it stands in the trace.
+#![forbid(unsafe_code)]
+
+use crate::byte_source::{ByteSource, DecodeError};
+use crate::text::Text;
+
+pub use crate::strings::{Str, Strings, put_str};
+
+/// The byte each encoded value begins with.
+#[allow(missing_docs, reason = "the names are the documentation; docs/trace-format.md has the contents of each")]
+pub mod tag {
+    pub const NULL: u8 = 0x00;
+    pub const NONE: u8 = 0x01;
+    pub const FALSE: u8 = 0x02;
+    pub const TRUE: u8 = 0x03;
+    pub const INT1: u8 = 0x04;
+    pub const INT2: u8 = 0x05;
+    pub const INT4: u8 = 0x06;
+    pub const INT8: u8 = 0x07;
+    pub const BIGINT: u8 = 0x08;
+    pub const FLOAT: u8 = 0x09;
+    pub const COMPLEX: u8 = 0x0a;
+    pub const BYTES: u8 = 0x0b;
+    pub const STR_ASCII: u8 = 0x0c;
+    pub const STR1: u8 = 0x0d;
+    pub const STR2: u8 = 0x0e;
+    pub const STR4: u8 = 0x0f;
+    pub const TUPLE: u8 = 0x10;
+    pub const LIST: u8 = 0x11;
+    pub const DICT: u8 = 0x12;
+    pub const SET: u8 = 0x13;
+    pub const FROZENSET: u8 = 0x14;
+    pub const BYTEARRAY: u8 = 0x15;
+    pub const SLICE: u8 = 0x16;
+    pub const RANGE: u8 = 0x17;
+    pub const STRUCTSEQ: u8 = 0x18;
+    pub const GLOBAL: u8 = 0x19;
+    pub const PICKLE: u8 = 0x1a;
+    pub const EXCEPTION: u8 = 0x1b;
+    pub const OPAQUE: u8 = 0x1c;
+    pub const RECEIVER: u8 = 0x20;
+    pub const ARGUMENT: u8 = 0x21;
+    pub const MEMBER: u8 = 0x22;
+    pub const HANDLE: u8 = 0x23;
+    pub const NEW_HANDLE: u8 = 0x24;
+    pub const BOUND: u8 = 0x25;
+    pub const DIGEST: u8 = 0x26;
+    pub const KEYWORD: u8 = 0x27;
+    pub const AGAIN: u8 = 0x28;
+    pub const INTERNED: u8 = 0x29;
+    pub const CALLBACK_RESULT: u8 = 0x2a;
+    pub const FRAME: u8 = 0x2b;
+    pub const ATTRIBUTE: u8 = 0x2c;
+    pub const ITEM: u8 = 0x2d;
+    /// `SMALL_INT + n` is the int `n`, from 0 to 127.
+    pub const SMALL_INT: u8 = 0x80;
+}
+
+/// How deep values may nest. The writer stores what is deeper as opaque; the reader refuses it, because decoding
+/// recurses.
+pub const MAX_DEPTH: usize = 128;
+
+/// Appends `number` as unsigned LEB128.
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+pub(crate) fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_values(out: &mut Vec<u8>, values: &[Value]) {
+    put_varint(out, values.len() as u64);
+    for value in values {
+        value.encode(out);
+    }
+}
+
+/// An external object at its first crossing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewHandle {
+    /// The number by which later events name the object.
+    pub id: u64,
+    /// Its type.
+    pub type_: Value,
+    /// Its scalar members' memory, concatenated.
+    pub scalars: Vec<u8>,
+    /// Its object members.
+    pub members: Vec<Value>,
+    /// Its `__dict__`: a dict or Null.
+    pub dict: Value,
+}
+
+/// One value. The variants are the format's, in its order.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of docs/trace-format.md, under the same names")]
+pub enum Value {
+    /// No object at all.
+    Null,
+    None,
+    Bool(bool),
+    Int(i64),
+    /// Little-endian two's complement.
+    BigInt(Vec<u8>),
+    Float(f64),
+    Complex(f64, f64),
+    Bytes(Vec<u8>),
+    Str(Str),
+    Tuple(Vec<Value>),
+    List(Vec<Value>),
+    Dict(Vec<(Value, Value)>),
+    Set(Vec<Value>),
+    FrozenSet(Vec<Value>),
+    ByteArray(Vec<u8>),
+    /// Start, stop, step.
+    Slice(Box<[Value; 3]>),
+    /// Start, stop, step.
+    Range(Box<[Value; 3]>),
+    StructSeq {
+        type_: Box<Value>,
+        items: Vec<Value>,
+    },
+    Global {
+        module: Str,
+        name: Str,
+    },
+    Pickle(Vec<u8>),
+    /// Type, args, state.
+    Exception(Box<[Value; 3]>),
+    /// The name of the type of what could not be stored.
+    Opaque(Str),
+    Receiver,
+    Argument(u64),
+    Member(u64),
+    Handle(u64),
+    NewHandle(Box<NewHandle>),
+    Bound {
+        call: u64,
+        argument: u64,
+    },
+    Digest {
+        type_name: Str,
+        length: u64,
+        hash: u64,
+    },
+    Keyword {
+        name: Str,
+        value: Box<Value>,
+    },
+    CallbackResult(u64),
+    Frame,
+    Attribute {
+        of: Box<Value>,
+        name: Str,
+    },
+    Item {
+        of: Box<Value>,
+        index: u64,
+    },
+}
+
+impl From<&str> for Value {
+    fn from(string: &str) -> Value {
+        Value::Str(Str::from(string))
+    }
+}
+
+impl Value {
+    /// The string this is, if it is one whose characters are known.
+    pub fn as_text(&self) -> Option<&Text> {
+        match self {
+            Value::Str(string) => string.text(),
+            _ => None,
+        }
+    }
+
+    /// The int this is, if it is one of at most 64 bits.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Value::Int(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The items of a tuple or list.
+    pub fn as_items(&self) -> Option<&[Value]> {
+        match self {
+            Value::Tuple(items) | Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The value of a string key, if this is a dict that has it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let Value::Dict(pairs) = self else {
+            return None;
+        };
+        pairs.iter().find(|(k, _)| k.as_text().is_some_and(|text| text == key)).map(|(_, value)| value)
+    }
+
+    /// Appends the value. What is decoded again is equal, though an int may take fewer bytes than it came in.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Null => out.push(tag::NULL),
+            Value::None => out.push(tag::NONE),
+            Value::Bool(false) => out.push(tag::FALSE),
+            Value::Bool(true) => out.push(tag::TRUE),
+            Value::Int(number) => put_int(out, *number),
+            Value::BigInt(bytes) => put_blob(out, tag::BIGINT, bytes),
+            Value::Float(number) => {
+                out.push(tag::FLOAT);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            Value::Complex(real, imaginary) => {
+                out.push(tag::COMPLEX);
+                out.extend_from_slice(&real.to_le_bytes());
+                out.extend_from_slice(&imaginary.to_le_bytes());
+            }
+            Value::Bytes(bytes) => put_blob(out, tag::BYTES, bytes),
+            Value::ByteArray(bytes) => put_blob(out, tag::BYTEARRAY, bytes),
+            Value::Pickle(bytes) => put_blob(out, tag::PICKLE, bytes),
+            Value::Str(string) => string.encode(out),
+            Value::Tuple(items) => put_list(out, tag::TUPLE, items),
+            Value::List(items) => put_list(out, tag::LIST, items),
+            Value::Set(items) => put_list(out, tag::SET, items),
+            Value::FrozenSet(items) => put_list(out, tag::FROZENSET, items),
+            Value::Dict(pairs) => {
+                out.push(tag::DICT);
+                put_varint(out, pairs.len() as u64);
+                for (key, value) in pairs {
+                    key.encode(out);
+                    value.encode(out);
+                }
+            }
+            Value::Slice(parts) => put_three(out, tag::SLICE, parts),
+            Value::Range(parts) => put_three(out, tag::RANGE, parts),
+            Value::Exception(parts) => put_three(out, tag::EXCEPTION, parts),
+            Value::StructSeq { type_, items } => {
+                out.push(tag::STRUCTSEQ);
+                type_.encode(out);
+                put_values(out, items);
+            }
+            Value::Global { module, name } => {
+                out.push(tag::GLOBAL);
+                module.encode(out);
+                name.encode(out);
+            }
+            Value::Opaque(type_name) => {
+                out.push(tag::OPAQUE);
+                type_name.encode(out);
+            }
+            Value::Receiver => out.push(tag::RECEIVER),
+            Value::Argument(index) => put_number(out, tag::ARGUMENT, *index),
+            Value::Member(index) => put_number(out, tag::MEMBER, *index),
+            Value::Handle(id) => put_number(out, tag::HANDLE, *id),
+            Value::NewHandle(new) => {
+                put_number(out, tag::NEW_HANDLE, new.id);
+                new.type_.encode(out);
+                put_prefixed(out, &new.scalars);
+                put_values(out, &new.members);
+                new.dict.encode(out);
+            }
+            Value::Bound { call, argument } => {
+                put_number(out, tag::BOUND, *call);
+                put_varint(out, *argument);
+            }
+            Value::Digest { type_name, length, hash } => {
+                out.push(tag::DIGEST);
+                type_name.encode(out);
+                put_varint(out, *length);
+                out.extend_from_slice(&hash.to_le_bytes());
+            }
+            Value::Keyword { name, value } => {
+                out.push(tag::KEYWORD);
+                name.encode(out);
+                value.encode(out);
+            }
+            Value::CallbackResult(serial) => put_number(out, tag::CALLBACK_RESULT, *serial),
+            Value::Frame => out.push(tag::FRAME),
+            Value::Attribute { of, name } => {
+                out.push(tag::ATTRIBUTE);
+                of.encode(out);
+                name.encode(out);
+            }
+            Value::Item { of, index } => {
+                out.push(tag::ITEM);
+                of.encode(out);
+                put_varint(out, *index);
+            }
+        }
+    }
+
+    /// Reads one value. Memory is bounded by a constant factor of what `source` holds, recursion by [`MAX_DEPTH`].
+    pub fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Result<Value, DecodeError> {
+        decode(source, strings, MAX_DEPTH)
+    }
+}
+
+fn put_int(out: &mut Vec<u8>, number: i64) {
+    let (tag, size) = match number {
+        0..=127 => return out.push(tag::SMALL_INT | number as u8),
+        _ if i8::try_from(number).is_ok() => (tag::INT1, 1),
+        _ if i16::try_from(number).is_ok() => (tag::INT2, 2),
+        _ if i32::try_from(number).is_ok() => (tag::INT4, 4),
+        _ => (tag::INT8, 8),
+    };
+    out.push(tag);
+    out.extend_from_slice(&number.to_le_bytes()[..size]);
+}
+
+fn put_number(out: &mut Vec<u8>, tag: u8, number: u64) {
+    out.push(tag);
+    put_varint(out, number);
+}
+
+fn put_blob(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag);
+    put_prefixed(out, bytes);
+}
+
+fn put_list(out: &mut Vec<u8>, tag: u8, items: &[Value]) {
+    out.push(tag);
+    put_values(out, items);
+}
+
+fn put_three(out: &mut Vec<u8>, tag: u8, parts: &[Value; 3]) {
+    out.push(tag);
+    for part in parts {
+        part.encode(out);
+    }
+}
+
+fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings, depth: usize) -> Result<Value, DecodeError> {
+    let tag = source.read_u8()?;
+    if tag >= tag::SMALL_INT {
+        return Ok(Value::Int(i64::from(tag - tag::SMALL_INT)));
+    }
+    if let Some(string) = Str::decode_tagged(tag, source, strings)? {
+        return Ok(Value::Str(string));
+    }
+    Ok(match tag {
+        tag::NULL => Value::Null,
+        tag::NONE => Value::None,
+        tag::FALSE => Value::Bool(false),
+        tag::TRUE => Value::Bool(true),
+        tag::INT1 => Value::Int(i64::from(source.read_u8()? as i8)),
+        tag::INT2 => Value::Int(i64::from(source.read_u16()? as i16)),
+        tag::INT4 => Value::Int(i64::from(source.read_u32()? as i32)),
+        tag::INT8 => Value::Int(source.read_u64()? as i64),
+        tag::BIGINT => Value::BigInt(source.read_prefixed()?),
+        tag::FLOAT => Value::Float(source.read_f64()?),
+        tag::COMPLEX => Value::Complex(source.read_f64()?, source.read_f64()?),
+        tag::BYTES => Value::Bytes(source.read_prefixed()?),
+        tag::BYTEARRAY => Value::ByteArray(source.read_prefixed()?),
+        tag::PICKLE => Value::Pickle(source.read_prefixed()?),
+        tag::GLOBAL => Value::Global { module: Str::decode(source, strings)?, name: Str::decode(source, strings)? },
+        tag::OPAQUE => Value::Opaque(Str::decode(source, strings)?),
+        tag::RECEIVER => Value::Receiver,
+        tag::ARGUMENT => Value::Argument(source.read_varint()?),
+        tag::MEMBER => Value::Member(source.read_varint()?),
+        tag::HANDLE => Value::Handle(source.read_varint()?),
+        tag::BOUND => Value::Bound { call: source.read_varint()?, argument: source.read_varint()? },
+        tag::DIGEST => Value::Digest {
+            type_name: Str::decode(source, strings)?,
+            length: source.read_varint()?,
+            hash: source.read_u64()?,
+        },
+        tag::CALLBACK_RESULT => Value::CallbackResult(source.read_varint()?),
+        tag::FRAME => Value::Frame,
+        _ => return decode_compound(tag, source, strings, depth),
+    })
+}
+
+/// The values that hold values. Apart from `decode`, so that its frames, which the recursion does not need, stay small.
+fn decode_compound<S: ByteSource>(
+    tag: u8,
+    source: &mut S,
+    strings: &mut Strings,
+    depth: usize,
+) -> Result<Value, DecodeError> {
+    let depth = depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
+    Ok(match tag {
+        tag::TUPLE => Value::Tuple(decode_values(source, strings, depth)?),
+        tag::LIST => Value::List(decode_values(source, strings, depth)?),
+        tag::SET => Value::Set(decode_values(source, strings, depth)?),
+        tag::FROZENSET => Value::FrozenSet(decode_values(source, strings, depth)?),
+        tag::DICT => {
+            let (count, capacity) = source.read_count(2)?;
+            let mut pairs = Vec::with_capacity(capacity);
+            for _ in 0..count {
+                pairs.push((decode(source, strings, depth)?, decode(source, strings, depth)?));
+            }
+            Value::Dict(pairs)
+        }
+        tag::SLICE => Value::Slice(decode_three(source, strings, depth)?),
+        tag::RANGE => Value::Range(decode_three(source, strings, depth)?),
+        tag::EXCEPTION => Value::Exception(decode_three(source, strings, depth)?),
+        tag::STRUCTSEQ => Value::StructSeq {
+            type_: Box::new(decode(source, strings, depth)?),
+            items: decode_values(source, strings, depth)?,
+        },
+        tag::NEW_HANDLE => Value::NewHandle(Box::new(NewHandle {
+            id: source.read_varint()?,
+            type_: decode(source, strings, depth)?,
+            scalars: source.read_prefixed()?,
+            members: decode_values(source, strings, depth)?,
+            dict: decode(source, strings, depth)?,
+        })),
+        tag::KEYWORD => {
+            Value::Keyword { name: Str::decode(source, strings)?, value: Box::new(decode(source, strings, depth)?) }
+        }
+        tag::ATTRIBUTE => {
+            Value::Attribute { of: Box::new(decode(source, strings, depth)?), name: Str::decode(source, strings)? }
+        }
+        tag::ITEM => Value::Item { of: Box::new(decode(source, strings, depth)?), index: source.read_varint()? },
+        _ => return Err(DecodeError::UnknownTag(tag)),
+    })
+}
+
+fn decode_values<S: ByteSource>(
+    source: &mut S,
+    strings: &mut Strings,
+    depth: usize,
+) -> Result<Vec<Value>, DecodeError> {
+    let (count, capacity) = source.read_count(1)?;
+    let mut values = Vec::with_capacity(capacity);
+    for _ in 0..count {
+        values.push(decode(source, strings, depth)?);
+    }
+    Ok(values)
+}
+
+fn decode_three<S: ByteSource>(
+    source: &mut S,
+    strings: &mut Strings,
+    depth: usize,
+) -> Result<Box<[Value; 3]>, DecodeError> {
+    Ok(Box::new([decode(source, strings, depth)?, decode(source, strings, depth)?, decode(source, strings, depth)?]))
+}
