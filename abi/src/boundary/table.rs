@@ -1,0 +1,202 @@
+//! The tables of the boundary: what the TOML files become, static for the shipped ones, leaked for the user's.
+
+/// Declares an enum of the schema once: variants, how they are spelt in TOML, and the list that error messages show.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident {
+        $(#[$first_doc:meta])* $first:ident = $first_word:literal,
+        $($(#[$doc:meta])* $variant:ident = $word:literal,)+
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $(#[$first_doc])* $first, $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            pub(super) const EXPECTED: &'static str = concat!("one of \"", $first_word, "\"" $(, ", \"", $word, "\"")+);
+
+            pub(super) fn from_word(word: &str) -> Option<Self> {
+                match word {
+                    $first_word => Some(Self::$first),
+                    $($word => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// How a function, method, getter/setter or slot is treated.
+    Treatment {
+        /// Logged with its result or exception; replay returns that.
+        Record = "record",
+        /// Runs live in both directions.
+        Pass = "pass",
+        /// Deterministic given the schedule: runs live; time-outs are decided by the log.
+        Emulate = "emulate",
+        /// Runs in replay too, its libc calls fed from the log.
+        Libc = "libc",
+    }
+}
+
+words! {
+    /// How the instances of a type are treated.
+    TypeTreatment {
+        /// Stand-ins on replay; what its table does not list is `Record`.
+        External = "external",
+        /// Ordinary objects; what its table does not list is `Pass`.
+        Internal = "internal",
+    }
+}
+
+words! {
+    /// Arguments that C would convert by calling Python; the hook converts them first.
+    Convert {
+        None = "none",
+        /// Arguments (and items of sequence arguments) with `__fspath__`.
+        Fspath = "fspath",
+        /// A `str` host, alone or first in an address tuple, that C encodes with the `idna` codec.
+        Idna = "idna",
+        /// Arguments with `__index__` that are not `int`.
+        Index = "index",
+        /// Arguments (and items of sequence arguments) with `fileno()`.
+        Fileno = "fileno",
+    }
+}
+
+words! {
+    /// Where the bytes of the call's arguments go, for showing stdout and stderr in replay.
+    Echo {
+        None = "none",
+        /// To the descriptor that is the first argument.
+        Fd = "fd",
+        /// To the receiver's descriptor.
+        Receiver = "self",
+    }
+}
+
+words! {
+    /// What the call does to descriptor numbers (if it succeeds).
+    Fds {
+        None = "none",
+        /// The result is a new descriptor.
+        Open = "open",
+        /// The first item of the result is a new descriptor (`socket._accept`).
+        OpenFirst = "open-first",
+        /// The second item of the result is a new descriptor (`forkpty`).
+        OpenSecond = "open-second",
+        /// Both items of the result are new descriptors (`pipe`, `openpty`).
+        OpenBoth = "open-both",
+        /// The result duplicates the first argument.
+        Dup = "dup",
+        /// The second argument becomes a duplicate of the first.
+        Dup2 = "dup2",
+        /// Closes the first argument.
+        Close = "close",
+        /// Closes from the first argument up to, without, the second.
+        CloseRange = "closerange",
+        /// `fcntl`: `Dup` where the second argument is F_DUPFD or F_DUPFD_CLOEXEC.
+        Fcntl = "fcntl",
+        /// The first argument becomes 0, 1 and 2, and is closed.
+        LoginTty = "login-tty",
+        /// The receiver owns a descriptor from now on: a new one or one given to it.
+        OpenReceiver = "open-self",
+        /// Closes the receiver's descriptor.
+        CloseReceiver = "close-self",
+        /// The receiver gives its descriptor up without closing it.
+        DetachReceiver = "detach-self",
+    }
+}
+
+/// Bits of `versions`: minor version 11 is bit 0.
+pub const PY_3_11: u8 = 1;
+pub const PY_3_12: u8 = 2;
+pub const ALL_VERSIONS: u8 = PY_3_11 | PY_3_12;
+
+/// The bit of a minor version; 0 for one that the tables do not know.
+pub const fn version_bit(minor: u8) -> u8 {
+    match minor {
+        11 => PY_3_11,
+        12 => PY_3_12,
+        _ => 0,
+    }
+}
+
+/// A function of a module, or a method, getter/setter or slot of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: &'static str,
+    pub treatment: Treatment,
+    /// Writes into its writable buffer arguments.
+    pub out: bool,
+    pub echo: Echo,
+    pub fds: Fds,
+    pub convert: Convert,
+    /// May not return: the event is committed before the call too.
+    pub last: bool,
+    pub fork: bool,
+    /// The receiver's whole state is logged when the call drew entropy.
+    pub seed: bool,
+    /// Keeps internal objects given to it, and may hand them back or call them later.
+    pub keeps: bool,
+    /// Recorded, and replay runs the original too, for its effect on C state that internal code reads.
+    pub live: bool,
+    /// Rebinds names of its module (or of the module's Python face): what changed there is logged.
+    pub namespace: bool,
+    /// Reads the terminal in C, where stdin and stdout are one; else it is internal code.
+    pub terminal: bool,
+    /// Bit set of `PY_3_11`, `PY_3_12`.
+    pub versions: u8,
+}
+
+impl Entry {
+    /// An entry without options.
+    pub const fn new(name: &'static str, treatment: Treatment) -> Entry {
+        Entry {
+            name,
+            treatment,
+            out: false,
+            echo: Echo::None,
+            fds: Fds::None,
+            convert: Convert::None,
+            last: false,
+            fork: false,
+            seed: false,
+            keeps: false,
+            live: false,
+            namespace: false,
+            terminal: false,
+            versions: ALL_VERSIONS,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeTable {
+    /// The name under `[types]`.
+    pub key: &'static str,
+    /// `tp_name`; "module.name" for an exception that C made by calling `type`.
+    pub name: &'static str,
+    pub treatment: TypeTreatment,
+    /// Sorted by name.
+    pub methods: &'static [Entry],
+    pub versions: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModuleTable {
+    /// The name in `sys.modules`.
+    pub module: &'static str,
+    /// Sorted by name.
+    pub functions: &'static [Entry],
+    /// Sorted by `name`.
+    pub types: &'static [TypeTable],
+    /// Attributes that the module took from the outside when it was made.
+    pub data: &'static [&'static str],
+    /// What a function that is not listed gets.
+    pub default_function: Option<Treatment>,
+    /// What a type that is not listed gets.
+    pub default_type: Option<TypeTreatment>,
+    /// The whole module is treated at the libc level.
+    pub libc: bool,
+    pub versions: u8,
+}

@@ -1,0 +1,62 @@
+//! Where CPython 3.11 keeps what the hooks read on every call, in bytes. Each number is asserted against the headers
+//! when the shim is compiled (`cshim/layout.c`); fields whose place depends on the platform are read through the shim.
+
+use crate::{Frame, ThreadState};
+
+pub const TSTATE_CFRAME: usize = 56;
+pub const TSTATE_ID: usize = 240;
+pub const CFRAME_CURRENT_FRAME: usize = 8;
+pub const FRAME_CODE: usize = 32;
+pub const FRAME_PREV_INSTR: usize = 56;
+pub const FRAME_OWNER: usize = 69;
+pub const CODE_CODE_ADAPTIVE: usize = 184;
+
+/// The minor version this build is for.
+pub const MINOR: u8 = 11;
+
+unsafe extern "C" {
+    static retrace_current_tstate: *const *mut ThreadState;
+    static retrace_is_precall: [u8; 256];
+}
+
+/// The thread state that holds the GIL.
+///
+/// # Safety
+/// The shim was initialised (`retrace_shim_init`); the GIL is held.
+#[inline(always)]
+pub unsafe fn thread_state() -> *mut ThreadState {
+    // SAFETY: 3.11 keeps the pointer in `_PyRuntime.gilstate.tstate_current`, whose address the shim looked up.
+    unsafe { *retrace_current_tstate }
+}
+
+/// The innermost Python frame, or null.
+///
+/// # Safety
+/// `tstate` is the current thread's state.
+#[inline(always)]
+pub unsafe fn innermost_frame(tstate: *mut ThreadState) -> *mut Frame {
+    // SAFETY: offsets asserted by cshim/layout.c; `cframe` is null only before the first evaluation of a thread.
+    unsafe {
+        let cframe = *tstate.cast::<u8>().add(TSTATE_CFRAME).cast::<*mut u8>();
+        if cframe.is_null() { std::ptr::null_mut() } else { *cframe.add(CFRAME_CURRENT_FRAME).cast() }
+    }
+}
+
+/// The offset of the instruction that `frame` is executing, in bytes from the start of its code.
+///
+/// 3.11 makes a call in two instructions, PRECALL and CALL, and a specialised PRECALL makes the call itself: which of
+/// the two is current depends on how warm the code is. Both are named by the CALL.
+///
+/// # Safety
+/// `frame` is a live frame.
+#[inline(always)]
+pub unsafe fn instruction_offset(frame: *mut Frame) -> u16 {
+    // SAFETY: as above; `prev_instr` points into the frame's code once the frame runs, and hooks run only then.
+    unsafe {
+        let frame = frame.cast::<u8>();
+        let code = *frame.add(FRAME_CODE).cast::<*const u8>();
+        let instruction = *frame.add(FRAME_PREV_INSTR).cast::<*const u8>();
+        let offset = instruction.offset_from(code.add(CODE_CODE_ADAPTIVE)) as u16;
+        if retrace_is_precall[usize::from(*instruction)] != 0 { offset.wrapping_add(4) } else { offset }
+    }
+}

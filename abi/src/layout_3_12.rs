@@ -1,0 +1,68 @@
+//! Where CPython 3.12 keeps what the hooks read on every call, in bytes. Each number is asserted against the headers
+//! when the shim is compiled (`cshim/layout.c`); fields whose place depends on the platform are read through the shim.
+
+use crate::{Frame, ThreadState};
+
+pub const TSTATE_CFRAME: usize = 56;
+pub const TSTATE_ID: usize = 224;
+pub const CFRAME_CURRENT_FRAME: usize = 0;
+pub const FRAME_CODE: usize = 0;
+pub const FRAME_PREVIOUS: usize = 8;
+pub const FRAME_PREV_INSTR: usize = 56;
+pub const FRAME_OWNER: usize = 70;
+pub const CODE_CODE_ADAPTIVE: usize = 192;
+
+/// The minor version this build is for.
+pub const MINOR: u8 = 12;
+
+/// `FRAME_OWNED_BY_CSTACK`: a frame that stands for C code and has no Python position.
+const OWNED_BY_CSTACK: u8 = 3;
+
+unsafe extern "C" {
+    fn _PyThreadState_UncheckedGet() -> *mut ThreadState;
+}
+
+/// The thread state that holds the GIL.
+///
+/// # Safety
+/// The GIL is held.
+#[inline(always)]
+pub unsafe fn thread_state() -> *mut ThreadState {
+    // SAFETY: 3.12 keeps the pointer in a thread-local that only libpython can name.
+    unsafe { _PyThreadState_UncheckedGet() }
+}
+
+/// The innermost Python frame, or null.
+///
+/// # Safety
+/// `tstate` is the current thread's state.
+#[inline(always)]
+pub unsafe fn innermost_frame(tstate: *mut ThreadState) -> *mut Frame {
+    // SAFETY: offsets asserted by cshim/layout.c; `cframe` is null only before the first evaluation of a thread.
+    unsafe {
+        let cframe = *tstate.cast::<u8>().add(TSTATE_CFRAME).cast::<*mut u8>();
+        if cframe.is_null() {
+            return std::ptr::null_mut();
+        }
+        let mut frame = *cframe.add(CFRAME_CURRENT_FRAME).cast::<*mut u8>();
+        while !frame.is_null() && *frame.add(FRAME_OWNER) == OWNED_BY_CSTACK {
+            frame = *frame.add(FRAME_PREVIOUS).cast();
+        }
+        frame.cast()
+    }
+}
+
+/// The offset of the instruction that `frame` is executing, in bytes from the start of its code.
+///
+/// # Safety
+/// `frame` is a live frame.
+#[inline(always)]
+pub unsafe fn instruction_offset(frame: *mut Frame) -> u16 {
+    // SAFETY: as above; `prev_instr` points into the frame's code once the frame runs, and hooks run only then.
+    unsafe {
+        let frame = frame.cast::<u8>();
+        let code = *frame.add(FRAME_CODE).cast::<*const u8>();
+        let instruction = *frame.add(FRAME_PREV_INSTR).cast::<*const u8>();
+        instruction.offset_from(code.add(CODE_CODE_ADAPTIVE)) as u16
+    }
+}

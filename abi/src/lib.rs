@@ -1,0 +1,175 @@
+//! What Retrace knows of CPython's insides: layouts by version, the objects that the public headers do not describe to
+//! Rust, the C shim's functions, and the boundary's tables. A CPython version is known here and in `cshim` only.
+
+pub mod boundary;
+pub mod special;
+
+#[cfg_attr(py3_11, path = "layout_3_11.rs")]
+#[cfg_attr(py3_12, path = "layout_3_12.rs")]
+mod layout;
+
+pub use layout::{FRAME_OWNER, MINOR, innermost_frame, instruction_offset, thread_state};
+
+use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
+use std::ffi::{c_char, c_int, c_void};
+
+/// `PyThreadState`, opaque: read through the functions of this crate.
+#[repr(C)]
+pub struct ThreadState {
+    _opaque: [u8; 0],
+}
+
+/// `_PyInterpreterFrame`, opaque.
+#[repr(C)]
+pub struct Frame {
+    _opaque: [u8; 0],
+}
+
+/// The serial number of a thread state, unique in the process.
+///
+/// # Safety
+/// `tstate` is a live thread state.
+#[inline(always)]
+pub unsafe fn thread_state_id(tstate: *mut ThreadState) -> u64 {
+    // SAFETY: offset asserted by cshim/layout.c.
+    unsafe { *tstate.cast::<u8>().add(layout::TSTATE_ID).cast() }
+}
+
+/// `PyDescrObject` (Include/cpython/descrobject.h).
+#[repr(C)]
+pub struct DescrCommon {
+    pub ob_base: PyObject,
+    pub d_type: *mut PyTypeObject,
+    pub d_name: *mut PyObject,
+    pub d_qualname: *mut PyObject,
+}
+
+/// `PyMethodDescrObject`: a method or class method of a C type.
+#[repr(C)]
+pub struct MethodDescr {
+    pub common: DescrCommon,
+    pub d_method: *mut PyMethodDef,
+    pub vectorcall: Option<vectorcallfunc>,
+}
+
+/// `PyGetSetDescrObject`.
+#[repr(C)]
+pub struct GetSetDescr {
+    pub common: DescrCommon,
+    pub d_getset: *mut PyGetSetDef,
+}
+
+/// `PyMemberDescrObject`.
+#[repr(C)]
+pub struct MemberDescr {
+    pub common: DescrCommon,
+    pub d_member: *mut PyMemberDef,
+}
+
+/// `PyWrapperDescrObject`: `Type.__init__` and its like; `d_wrapped` is the slot's function.
+#[repr(C)]
+pub struct WrapperDescr {
+    pub common: DescrCommon,
+    pub d_base: *mut c_void,
+    pub d_wrapped: *mut c_void,
+}
+
+/// `PyCFunctionObject`.
+#[repr(C)]
+pub struct CFunction {
+    pub ob_base: PyObject,
+    pub m_ml: *mut PyMethodDef,
+    pub m_self: *mut PyObject,
+    pub m_module: *mut PyObject,
+    pub m_weakreflist: *mut PyObject,
+    pub vectorcall: Option<vectorcallfunc>,
+}
+
+/// Called for each Python frame that is entered while external code runs (`retrace_arm`). Returns what the frame
+/// returned: a new reference, or null with an exception set (or without one, where a generator ended).
+pub type FrameHook =
+    unsafe extern "C" fn(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject;
+
+/// A callable entered by a frame, as the shim reads it from the frame. All references are borrowed from the frame.
+#[repr(C)]
+pub struct FrameCallable {
+    /// The function object, or the generator or coroutine that is resumed.
+    pub callable: *mut PyObject,
+    pub code: *mut PyObject,
+    pub locals: *mut *mut PyObject,
+    pub positional: c_int,
+    pub keyword_only: c_int,
+    /// Index into `locals` of `*args`, or -1.
+    pub varargs: c_int,
+    /// Index into `locals` of `**kwargs`, or -1.
+    pub varkeywords: c_int,
+    pub is_generator: c_int,
+    /// The value sent into a generator, or null. Borrowed.
+    pub sent: *mut PyObject,
+}
+
+unsafe extern "C" {
+    /// Looks up what the shim needs in the running interpreter. 0, or -1 with `retrace_shim_error()` saying why this
+    /// interpreter is not supported.
+    pub fn retrace_shim_init() -> c_int;
+    pub fn retrace_shim_error() -> *const c_char;
+    /// The evaluator that is called for frames entered while armed.
+    pub fn retrace_set_frame_hook(hook: FrameHook);
+    pub fn retrace_arm();
+    pub fn retrace_disarm();
+    pub fn retrace_eval_default(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject;
+    pub fn retrace_frame_callable(frame: *mut Frame, into: *mut FrameCallable);
+    /// A type's own dictionary, borrowed; static types of 3.12 keep it per interpreter.
+    #[link_name = "retrace_dict_of_type"]
+    pub fn retrace_type_dict(t: *mut PyTypeObject) -> *mut PyObject;
+    /// `ma_version_tag`: changes whenever the dictionary does.
+    pub fn retrace_dict_version(dict: *mut PyObject) -> u64;
+    /// The address and size of `_Py_HashSecret`.
+    pub fn retrace_hash_secret(size: *mut usize) -> *mut u8;
+    /// Takes our entry out of the runtime's list of audit hooks.
+    pub fn retrace_remove_audit_hook(hook: *mut c_void);
+    /// The instance dictionary's slot of an object with `tp_dictoffset`, managed dictionaries included; null without one.
+    pub fn retrace_dict_slot(object: *mut PyObject) -> *mut *mut PyObject;
+    /// `struct sequence` types hide fields: the number of all of them, or -1 for another type.
+    pub fn retrace_structseq_fields(t: *mut PyTypeObject) -> Py_ssize_t;
+    /// The raw bytes of a string: kind 0 for ASCII, else 1, 2 or 4 bytes a character; length in characters.
+    pub fn retrace_str_data(s: *mut PyObject, length: *mut Py_ssize_t, kind: *mut c_int) -> *const u8;
+    pub fn retrace_str_new(kind: c_int, data: *const u8, length: Py_ssize_t) -> *mut PyObject;
+    /// An int as `size` bytes of little-endian two's complement; 0, or -1 with an exception where it does not fit.
+    pub fn retrace_long_to_bytes(l: *mut PyObject, bytes: *mut u8, size: usize) -> c_int;
+    /// The int of little-endian two's complement: a new reference, or null with an exception.
+    pub fn retrace_long_from_bytes(bytes: *const u8, size: usize) -> *mut PyObject;
+    /// An `int` as a C integer without a call for the common sizes: 1 and the value, or 0 where it does not fit.
+    pub fn retrace_long_as_i64(l: *mut PyObject, value: *mut i64) -> c_int;
+}
+
+/// Identity hashes: see `cshim/identity_hash.c`.
+pub mod identity {
+    use super::*;
+    unsafe extern "C" {
+        pub fn retrace_identity_install() -> c_int;
+        pub fn retrace_identity_error() -> *const c_char;
+        /// Whether objects hashed now take numbers from the external counter. Returns what was set before.
+        pub fn retrace_identity_external(on: c_int) -> c_int;
+        /// After an extension module was created or executed.
+        pub fn retrace_identity_extension_loaded(module: *mut PyObject);
+        pub fn retrace_identity_alias(hooked: *mut PyMethodDef, original: *mut PyMethodDef);
+        pub fn retrace_identity_of(object: *mut PyObject) -> Py_hash_t;
+    }
+}
+
+/// The garbage collector's schedule: see `cshim/collector.c`.
+pub mod collector {
+    use super::*;
+    unsafe extern "C" {
+        pub fn retrace_collector_install() -> c_int;
+        pub fn retrace_collector_uninstall();
+        /// Where generation 0's count is, and the limit above which a collection may be due.
+        pub fn retrace_collector_count() -> *const c_int;
+        pub fn retrace_collector_limit() -> *const c_int;
+        /// The generation that CPython would collect now, or -1.
+        pub fn retrace_collector_due_now() -> c_int;
+        /// Collects a generation as an automatic collection would; the number of unreachable objects found.
+        pub fn retrace_collect(generation: c_int) -> Py_ssize_t;
+    }
+}

@@ -1,0 +1,91 @@
+//! The few external types of the standard library whose C state is read as memory without being declared as members,
+//! or whose finalizer warns. Offsets are those of the C structures in CPython's sources (named below), which are the
+//! same on 3.11 and 3.12 and on every 64-bit platform.
+
+use pyo3_ffi::PyObject;
+use std::ffi::CStr;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum External {
+    /// `fileio` in Modules/_io/fileio.c.
+    FileIO,
+    /// `PySocketSockObject` in Modules/socketmodule.h.
+    Socket,
+    /// `ScandirIterator` in Modules/posixmodule.c.
+    ScandirIterator,
+    Other,
+}
+
+/// FileIO's `fd` (int), flag bits, `finalizing` and `blksize` lie at 16..28; Buffered and TextIOWrapper read them
+/// through methods that are `pass`.
+const FILEIO_STATE: [(usize, usize); 1] = [(16, 12)];
+const FILEIO_FD: usize = 16;
+const FILEIO_FINALIZING: usize = 21;
+const SOCKET_FD: usize = 16;
+const SCANDIR_DIRP: usize = 88;
+
+impl External {
+    pub fn of(type_name: &str) -> External {
+        match type_name {
+            "_io.FileIO" => External::FileIO,
+            "_socket.socket" => External::Socket,
+            "posix.ScandirIterator" => External::ScandirIterator,
+            _ => External::Other,
+        }
+    }
+
+    /// Mirrored scalars that no member declares: (offset, length) in bytes. `None`: the declared members are all.
+    pub fn scalars(self) -> Option<&'static [(usize, usize)]> {
+        (self == External::FileIO).then_some(&FILEIO_STATE[..])
+    }
+
+    /// Whether `tp_finalize` reaches outside. FileIO's does so through its hooked `close()`.
+    pub fn has_finalizer(self) -> bool {
+        matches!(self, External::Socket | External::ScandirIterator)
+    }
+
+    /// Whether the finalizer will find something to close.
+    ///
+    /// # Safety
+    /// `object` is an initialised instance of the type.
+    pub unsafe fn is_open(self, object: *mut PyObject) -> bool {
+        let base = object.cast::<u8>();
+        // SAFETY: the structures named at the top.
+        unsafe {
+            match self {
+                External::Socket => *base.add(SOCKET_FD).cast::<i32>() != -1,
+                External::ScandirIterator => !(*base.add(SCANDIR_DIRP).cast::<*mut u8>()).is_null(),
+                External::FileIO | External::Other => false,
+            }
+        }
+    }
+
+    /// The warning's format, as CPython words it; one argument, the object.
+    pub fn warning(self) -> &'static CStr {
+        match self {
+            External::ScandirIterator => c"unclosed scandir iterator %R",
+            _ => c"unclosed %R",
+        }
+    }
+
+    /// The descriptor that the object's memory holds.
+    ///
+    /// # Safety
+    /// As [`External::is_open`].
+    pub unsafe fn descriptor(self, object: *mut PyObject) -> Option<i32> {
+        match self {
+            // SAFETY: as above.
+            External::FileIO => Some(unsafe { *object.cast::<u8>().add(FILEIO_FD).cast() }),
+            _ => None,
+        }
+    }
+
+    /// FileIO's `finalizing` flag: its `close()` issues the ResourceWarning when it is set.
+    ///
+    /// # Safety
+    /// As [`External::is_open`].
+    pub unsafe fn finalizing(self, object: *mut PyObject) -> Option<*mut u8> {
+        // SAFETY: as above.
+        (self == External::FileIO).then(|| unsafe { object.cast::<u8>().add(FILEIO_FINALIZING) })
+    }
+}

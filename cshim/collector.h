@@ -1,0 +1,46 @@
+/* Automatic collections run where we say, not where CPython's allocation counts say.
+ *
+ * Generation 0's threshold becomes INT_MAX; gc.get_threshold and gc.set_threshold keep showing the program its own.
+ * The hooks ask retrace_collector_due() at their entry and log and run what it answers; replay runs what the log says.
+ * Every function below needs the GIL, and the main interpreter.
+ *
+ * Why C: due() is read on every hooked call, and the collector's state is internal to CPython.
+ */
+#ifndef RETRACE_COLLECTOR_H
+#define RETRACE_COLLECTOR_H
+
+#include <Python.h>
+
+/* The hot path's view: `*count` is CPython's own count of generation 0, `limit` the program's threshold, or INT_MAX
+ * where no collection may be due (not installed, threshold 0). */
+typedef struct {
+    const int *count;
+    int limit;
+} retrace_collector_view;
+
+extern retrace_collector_view retrace_collector;
+
+/* Takes over automatic collection. Returns 0, or -1 with nothing changed. Sets no exception. */
+int retrace_collector_install(void);
+
+/* Gives it back, with the program's own threshold in force again. */
+void retrace_collector_uninstall(void);
+
+/* The rest of the rule, where the count has passed the limit. */
+int retrace_collector_choose(void);
+
+/* The generation that CPython would collect now (0, 1, 2), or -1. */
+static inline int
+retrace_collector_due(void)
+{
+    if (__builtin_expect(*retrace_collector.count <= retrace_collector.limit, 1)) {
+        return -1;
+    }
+    return retrace_collector_choose();
+}
+
+/* Collects `generation` as an automatic collection does (gc.callbacks, gc.get_stats, finalizers), the caller's
+ * exception put aside. Returns the number of unreachable objects found, 0 if a collection is already running. */
+Py_ssize_t retrace_collect(int generation);
+
+#endif

@@ -1,0 +1,36 @@
+/* CPython 3.11: included by version.h only. */
+
+#define RETRACE_FRAME_FUNCTION f_func
+
+/* Where this thread state is kept, and which opcodes are PRECALL: version_3_11.c. */
+extern _Atomic(uintptr_t) *retrace_current_tstate;
+extern uint8_t retrace_is_precall[256];
+
+/* The type's dictionary: borrowed, or NULL before PyType_Ready. */
+static inline PyObject *
+retrace_type_dict(PyTypeObject *type)
+{
+    return type->tp_dict;
+}
+
+/* The type's dictionary of direct subclasses, {address: weakref}: borrowed, or NULL. */
+static inline PyObject *
+retrace_type_subclasses(PyTypeObject *type)
+{
+    return type->tp_subclasses;
+}
+
+/* The attributes of an instance whose class manages its dictionary, without making it real.
+ * Sets `*dict` (borrowed, or NULL), or `*values` where they lie inline, in the order of the class's shared keys. */
+static inline void
+retrace_managed_attributes(PyObject *instance, PyObject **dict, PyDictValues **values)
+{
+    *dict = *_PyObject_ManagedDictPointer(instance);
+    *values = *_PyObject_ValuesPointer(instance);
+}
+
+/* Forgets a collection that an allocation asked for: 3.11 collects inside the allocation, none can be pending. */
+static inline void
+retrace_forget_scheduled_collection(void)
+{
+}

@@ -1,0 +1,15 @@
+/* CPython 3.12: where its globals are. */
+#include <Python.h>
+#include "pycore_runtime.h"
+#include "version.h"
+
+int retrace_version_init(const char **error)
+{
+    if (Py_Version >> 16 != 0x030c) {
+        *error = "this build of Retrace is for CPython 3.12";
+        return -1;
+    }
+    return 0;
+}
+
+_Py_AuditHookEntry **retrace_audit_hooks(void) { return &_PyRuntime.audit_hooks.head; }

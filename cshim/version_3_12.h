@@ -1,0 +1,52 @@
+/* CPython 3.12: included by version.h only. */
+
+#define RETRACE_FRAME_FUNCTION f_funcobj
+
+#include "pycore_typeobject.h"
+
+/* The type's dictionary: borrowed, or NULL before PyType_Ready. Builtin static types keep it in the interpreter. */
+static inline PyObject *
+retrace_type_dict(PyTypeObject *type)
+{
+    return _PyType_GetDict(type);
+}
+
+/* The type's dictionary of direct subclasses, {address: weakref}: borrowed, or NULL.
+ * A builtin static type's tp_subclasses is its index (from 1) into the interpreter's array: Objects/typeobject.c,
+ * static_builtin_index_get and lookup_tp_subclasses, which libpython does not export. */
+static inline PyObject *
+retrace_type_subclasses(PyTypeObject *type)
+{
+    if (type->tp_flags & _Py_TPFLAGS_STATIC_BUILTIN) {
+        size_t index = (size_t)type->tp_subclasses;
+        if (index == 0 || index > _Py_MAX_STATIC_BUILTIN_TYPES) {
+            return NULL;
+        }
+        static_builtin_state *state = &PyInterpreterState_Main()->types.builtins[index - 1];
+        return state->type == type ? state->tp_subclasses : NULL; /* else: another patch version's layout */
+    }
+    return type->tp_subclasses;
+}
+
+/* The attributes of an instance whose class manages its dictionary, without making it real.
+ * Sets `*dict` (borrowed, or NULL), or `*values` where they lie inline, in the order of the class's shared keys. */
+static inline void
+retrace_managed_attributes(PyObject *instance, PyObject **dict, PyDictValues **values)
+{
+    PyDictOrValues attributes = *_PyObject_DictOrValuesPointer(instance);
+    if (_PyDictOrValues_IsValues(attributes)) {
+        *dict = NULL;
+        *values = _PyDictOrValues_GetValues(attributes);
+    }
+    else {
+        *dict = _PyDictOrValues_GetDict(attributes);
+        *values = NULL;
+    }
+}
+
+/* Forgets a collection that an allocation asked for: the eval breaker would run it without looking at `enabled`. */
+static inline void
+retrace_forget_scheduled_collection(void)
+{
+    _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.gc_scheduled, 0);
+}
