@@ -1,0 +1,340 @@
+//! `retrace events`: one line an event, as the stream is read.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use retrace_replay::event::{Call, Event, General, Hook, NO_FRAME, Outcome};
+use retrace_replay::{EventIndex, Trace, Value};
+use serde_json::{Value as Json, json};
+
+use crate::cli::EventsArguments;
+use crate::error::CliError;
+
+/// Characters of a value that are listed: enough for a path or a statement.
+const ARGUMENT_WIDTH: usize = 60;
+const RESULT_WIDTH: usize = 80;
+const MAX_INDENTATION: usize = 20;
+
+/// Lists events to standard output.
+pub fn run(arguments: &EventsArguments) -> Result<ExitCode, CliError> {
+    let trace = Trace::open(&arguments.file)?;
+    let mut stream = trace.events(arguments.process)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut listing = Listing::default();
+    let mut listed = 0;
+    let result = loop {
+        if arguments.limit.is_some_and(|limit| listed >= limit) {
+            break Ok(());
+        }
+        // The stream is walked from its beginning in any case: hooks and strings are named there.
+        let (index, event) = match stream.next_event() {
+            Ok(Some(next)) => next,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(CliError::from(error)),
+        };
+        if arguments.to.is_some_and(|to| index.0 > to) {
+            break Ok(());
+        }
+        listing.before(&event);
+        if index.0 >= arguments.from && listing.matches(&event, &arguments.function) {
+            match arguments.json {
+                true => writeln!(out, "{}", listing.json(index, &event))?,
+                false => writeln!(out, "{}", listing.line(index, &event))?,
+            }
+            listed += 1;
+        }
+        listing.after(&event);
+    };
+    // What was read before an error is listed all the same.
+    out.flush()?;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// What has to be remembered from one event to the next.
+#[derive(Default)]
+struct Listing {
+    /// A map and not a vector: a damaged trace may name any index.
+    hooks: BTreeMap<u64, Hook>,
+    thread: u64,
+    /// Callbacks that have not ended, by thread.
+    depths: BTreeMap<u64, usize>,
+}
+
+impl Listing {
+    fn before(&mut self, event: &Event) {
+        match event {
+            Event::Hooks { first, hooks } => {
+                let indices = (0..).map(|i| first.saturating_add(i));
+                self.hooks.extend(indices.zip(hooks.iter().cloned()));
+            }
+            Event::CallbackEnd { .. } => {
+                let depth = self.depths.entry(self.thread).or_default();
+                *depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    fn after(&mut self, event: &Event) {
+        match event {
+            Event::Callback { .. } => *self.depths.entry(self.thread).or_default() += 1,
+            Event::Switch { thread } => self.thread = *thread,
+            _ => {}
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.depths.get(&self.thread).copied().unwrap_or_default()
+    }
+
+    fn name(&self, hook: u16) -> String {
+        match self.hooks.get(&u64::from(hook)) {
+            Some(hook) => hook.name.to_string_lossy(),
+            None => format!("hook {hook}"),
+        }
+    }
+
+    fn matches(&self, event: &Event, globs: &[String]) -> bool {
+        match event {
+            _ if globs.is_empty() => true,
+            Event::Call(call) => {
+                let name = self.name(call.hook);
+                globs.iter().any(|glob| glob_matches(glob, &name))
+            }
+            _ => false,
+        }
+    }
+
+    fn line(&self, index: EventIndex, event: &Event) -> String {
+        let indentation = "  ".repeat(self.depth().min(MAX_INDENTATION));
+        let text = match event {
+            Event::Call(call) => self.call_line(call),
+            Event::Start(dict) => match dict.get("argv") {
+                Some(argv) => format!("start {}", argv.display(RESULT_WIDTH)),
+                None => "start".to_owned(),
+            },
+            Event::Hooks { first, hooks } => format!("hooks {first} to {}", first.saturating_add(hooks.len() as u64)),
+            Event::Callback { serial, callable, arguments, keywords } => {
+                let mut items = items_of(arguments);
+                if let Value::Dict(pairs) = keywords {
+                    items.extend(pairs.iter().map(|(key, value)| {
+                        let name = key.as_text().map(|text| text.to_string_lossy()).unwrap_or_default();
+                        format!("{name}={}", value.display(ARGUMENT_WIDTH))
+                    }));
+                }
+                format!("callback {serial}: {}({})", callable.display(ARGUMENT_WIDTH), items.join(", "))
+            }
+            Event::CallbackEnd { serial, raised: false } => format!("callback {serial} returned"),
+            Event::CallbackEnd { serial, raised: true } => format!("callback {serial} raised"),
+            // A collection is two events: what its finalizers did stands between them.
+            Event::Collect { generation: generation @ 0..0x80, .. } => format!("collect generation {generation}"),
+            Event::Collect { generation, found } => {
+                format!("collected generation {}: {found} unreachable", generation & 0x7f)
+            }
+            Event::End { status: -1 } => "end".to_owned(),
+            Event::End { status } => format!("end with status {status}"),
+            Event::Stopped(reason) => {
+                format!("recording stopped: {}", one_line(&reason.to_string_lossy()))
+            }
+            Event::Switch { thread } => format!("switch to thread {thread}"),
+            Event::Warning { handle } => format!("unclosed <#{handle}>"),
+            Event::Module { name, file, size, .. } => {
+                let (name, file) = (name.to_string_lossy(), file.to_string_lossy());
+                format!("module {} from {} ({size} bytes)", one_line(&name), one_line(&file))
+            }
+            Event::Divert(n) => format!("divert {n}"),
+        };
+        format!("{index:>8}  {indentation}{text}")
+    }
+
+    fn call_line(&self, call: &Call) -> String {
+        let arguments = match &call.arguments {
+            Some(arguments) => {
+                let items: Vec<String> = arguments.iter().map(|value| value.display(ARGUMENT_WIDTH)).collect();
+                items.join(", ")
+            }
+            None => "…".to_owned(),
+        };
+        let outcome = match &call.outcome {
+            Outcome::None => "-> None".to_owned(),
+            Outcome::Float(number) => format!("-> {}", Value::Float(*number)),
+            Outcome::Value(value) => format!("-> {}", value.display(RESULT_WIDTH)),
+            Outcome::Raised(value) => format!("!{}", value.display(RESULT_WIDTH)),
+            Outcome::End => "-> end".to_owned(),
+            Outcome::General(general) => general_text(general),
+        };
+        let at = if call.at == NO_FRAME { String::new() } else { format!("  @{}", call.at) };
+        format!("{}({arguments}) {outcome}{at}", one_line(&self.name(call.hook)))
+    }
+
+    fn json(&self, index: EventIndex, event: &Event) -> Json {
+        let mut object = event_json(event);
+        if let Event::Call(call) = event {
+            object["function"] = self.name(call.hook).into();
+            if let Some(hook) = self.hooks.get(&u64::from(call.hook)) {
+                object["kind"] = hook.kind.name().into();
+            }
+        }
+        object["index"] = index.0.into();
+        object["running"] = self.thread.into();
+        object["depth"] = self.depth().into();
+        object
+    }
+}
+
+fn items_of(arguments: &Value) -> Vec<String> {
+    match arguments.as_items() {
+        Some(items) => items.iter().map(|item| item.display(ARGUMENT_WIDTH)).collect(),
+        None => vec![arguments.display(ARGUMENT_WIDTH)],
+    }
+}
+
+fn general_text(general: &General) -> String {
+    let mut text = match (&general.result, &general.raised) {
+        (_, Some(value)) => format!("!{}", value.display(RESULT_WIDTH)),
+        (Some(value), None) => format!("-> {}", value.display(RESULT_WIDTH)),
+        (None, None) => "-> …".to_owned(),
+    };
+    for buffer in general.buffers.iter().flatten() {
+        text.push_str(&format!(", wrote {} bytes", buffer.len()));
+    }
+    text
+}
+
+fn event_json(event: &Event) -> Json {
+    match event {
+        Event::Call(call) => {
+            let mut object = json!({"type": "call", "hook": call.hook});
+            if call.at != NO_FRAME {
+                object["at"] = call.at.into();
+            }
+            if let Some(arguments) = &call.arguments {
+                object["arguments"] = arguments.iter().map(Json::from).collect();
+            }
+            match &call.outcome {
+                Outcome::None => object["result"] = Json::Null,
+                Outcome::Float(number) => object["result"] = Json::from(&Value::Float(*number)),
+                Outcome::Value(value) => object["result"] = value.into(),
+                Outcome::Raised(value) => object["raised"] = value.into(),
+                Outcome::End => object["ended"] = true.into(),
+                Outcome::General(general) => general_json(general, &mut object),
+            }
+            object
+        }
+        Event::Start(dict) => json!({"type": "start", "start": Json::from(dict)}),
+        Event::Hooks { first, hooks } => {
+            let names: Json = hooks.iter().map(|hook| Json::from(&hook.name)).collect();
+            json!({"type": "hooks", "first": first, "names": names})
+        }
+        Event::Callback { serial, callable, arguments, keywords } => {
+            json!({"type": "callback", "serial": serial, "callable": Json::from(callable),
+                   "arguments": Json::from(arguments), "keywords": Json::from(keywords)})
+        }
+        Event::CallbackEnd { serial, raised } => {
+            json!({"type": "callback end", "serial": serial, "raised": raised})
+        }
+        Event::Collect { generation, found } => {
+            json!({"type": "collect", "generation": generation, "found": found})
+        }
+        Event::End { status } => json!({"type": "end", "status": status}),
+        Event::Stopped(reason) => json!({"type": "stopped", "reason": Json::from(reason)}),
+        Event::Switch { thread } => json!({"type": "switch", "thread": thread}),
+        Event::Warning { handle } => json!({"type": "warning", "handle": handle}),
+        Event::Module { name, file, size, hash } => {
+            json!({"type": "module", "name": Json::from(name), "file": Json::from(file), "size": size,
+                   "hash": format!("{hash:016x}")})
+        }
+        Event::Divert(n) => json!({"type": "divert", "n": n}),
+    }
+}
+
+fn general_json(general: &General, object: &mut Json) {
+    let values =
+        [("result", &general.result), ("raised", &general.raised), ("dict", &general.dict), ("extra", &general.extra)];
+    for (key, value) in values {
+        if let Some(value) = value {
+            object[key] = value.into();
+        }
+    }
+    if let Some(members) = &general.members {
+        object["members"] = members.iter().map(Json::from).collect();
+    }
+    if let Some(scalars) = &general.scalars {
+        object["scalars"] = Json::from(&Value::Bytes(scalars.clone()));
+    }
+    if let Some(buffers) = &general.buffers {
+        object["buffers"] = buffers.iter().map(|buffer| Json::from(&Value::Bytes(buffer.clone()))).collect();
+    }
+}
+
+/// Names come from the recorded program: they must not bring line ends or escape sequences to a terminal.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Whether `name` matches `glob`, where `*` stands for any characters and `?` for one.
+fn glob_matches(glob: &str, name: &str) -> bool {
+    let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), name.chars().collect());
+    let (mut g, mut n) = (0, 0);
+    // Where to go on after a mismatch: behind the last `*`, one character further on.
+    let mut retry = None;
+    while n < name.len() {
+        match glob.get(g) {
+            Some('*') => {
+                g += 1;
+                retry = Some((g, n));
+            }
+            Some(&c) if c == '?' || c == name[n] => {
+                g += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((star, from)) => {
+                    (g, n) = (star, from + 1);
+                    retry = Some((star, n));
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_as_in_a_shell() {
+        for (glob, name, expected) in [
+            ("posix.*", "posix.read", true),
+            ("posix.*", "posixpath.join", false),
+            ("*.recv*", "_socket.socket.recv_into", true),
+            ("time.time", "time.time_ns", false),
+            ("time.????", "time.time", true),
+            ("*a*b", "aab", true),
+            ("*a*b", "aba", false),
+            ("", "", true),
+            ("*", "", true),
+        ] {
+            assert_eq!(glob_matches(glob, name), expected, "{glob} {name}");
+        }
+    }
+
+    #[test]
+    fn lines_name_the_function_and_the_outcome() {
+        let mut listing = Listing::default();
+        let hook = Hook { name: "posix.read".into(), kind: retrace_replay::HookKind::Function };
+        listing.before(&Event::Hooks { first: 3, hooks: vec![hook] });
+        let call = |hook, outcome| {
+            Event::Call(Call { hook, at: 24, arguments: Some(vec![Value::Int(3), Value::Int(100)]), outcome })
+        };
+        let line = |event| listing.line(EventIndex(7), &event);
+        let read = call(3, Outcome::Value(Value::Bytes(b"x\n".to_vec())));
+        assert_eq!(line(read), "       7  posix.read(3, 100) -> b'x\\n'  @24");
+        let type_ = Value::Global { module: "builtins".into(), name: "OSError".into() };
+        let raised = Value::Exception(Box::new([type_, Value::Tuple(vec![Value::Int(9)]), Value::Null]));
+        assert_eq!(line(call(4, Outcome::Raised(raised))), "       7  hook 4(3, 100) !OSError(9)  @24");
+    }
+}

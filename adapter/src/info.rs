@@ -1,0 +1,248 @@
+//! `retrace info`: what a recording holds.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
+
+use retrace_replay::event::Event;
+use retrace_replay::start::Start;
+use retrace_replay::trace_reader::ProcessSummary;
+use retrace_replay::{Trace, TraceWriter};
+use serde_json::{Value as Json, json};
+
+use crate::cli::InfoArguments;
+use crate::error::CliError;
+use crate::events::one_line;
+
+/// What walking a process's events tells.
+struct Process {
+    summary: ProcessSummary,
+    events: u64,
+    hooks: u64,
+    modules: Vec<String>,
+    sources: usize,
+    ending: Ending,
+}
+
+enum Ending {
+    Exited(i32),
+    Stopped(String),
+    /// Neither an `end` nor a `stopped` event.
+    Abrupt,
+    /// As above, but somebody still writes to the trace.
+    Running,
+}
+
+impl Ending {
+    fn text(&self) -> String {
+        match self {
+            Ending::Exited(-1) => "ended".to_owned(),
+            Ending::Exited(status) => format!("exited with status {status}"),
+            Ending::Stopped(reason) => format!("recording stopped: {}", one_line(reason)),
+            Ending::Abrupt => "ended abruptly".to_owned(),
+            Ending::Running => "still recording".to_owned(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            Ending::Exited(status) => json!({"kind": "exited", "status": status}),
+            Ending::Stopped(reason) => json!({"kind": "stopped", "reason": reason}),
+            Ending::Abrupt => json!({"kind": "abrupt"}),
+            Ending::Running => json!({"kind": "recording"}),
+        }
+    }
+}
+
+/// Prints what the trace holds.
+pub fn run(arguments: &InfoArguments) -> Result<ExitCode, CliError> {
+    let trace = Trace::open(&arguments.file)?;
+    let live = TraceWriter::is_being_recorded(&arguments.file);
+    let mut processes = Vec::new();
+    for summary in trace.processes() {
+        processes.push(walk(&trace, summary, live)?);
+    }
+    let mut out = io::stdout().lock();
+    match arguments.json {
+        true => writeln!(out, "{:#}", json(&trace, &processes))?,
+        false => write_text(&mut out, &trace, &processes)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, CliError> {
+    let ending = if live { Ending::Running } else { Ending::Abrupt };
+    let mut sources = 0;
+    for source in trace.sources(summary.index)? {
+        source?;
+        sources += 1;
+    }
+    let mut stream = trace.events(summary.index)?;
+    let mut process = Process { summary, events: 0, hooks: 0, modules: Vec::new(), sources, ending };
+    while let Some((_, event)) = stream.next_event()? {
+        process.events += 1;
+        match event {
+            Event::Hooks { hooks, .. } => process.hooks += hooks.len() as u64,
+            Event::Module { name, .. } => process.modules.push(name.to_string_lossy()),
+            Event::End { status } => process.ending = Ending::Exited(status),
+            Event::Stopped(reason) => process.ending = Ending::Stopped(reason.to_string_lossy()),
+            _ => {}
+        }
+    }
+    Ok(process)
+}
+
+fn created(trace: &Trace) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_nanos(trace.header().created_ns));
+    time.map(|time| humantime::format_rfc3339_seconds(time).to_string()).unwrap_or_default()
+}
+
+/// What was run, as a shell would show it.
+fn command(start: &Start) -> String {
+    let arguments = start.arguments("orig_argv").or_else(|| start.arguments("argv")).unwrap_or_default();
+    let quoted: Vec<String> = arguments.iter().map(|argument| quote(&String::from_utf8_lossy(argument))).collect();
+    quoted.join(" ")
+}
+
+fn quote(argument: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    let argument = one_line(argument);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        return argument;
+    }
+    format!("'{}'", argument.replace('\'', "'\\''"))
+}
+
+fn human_size(bytes: u64) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < units.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} bytes") } else { format!("{size:.1} {}", units[unit]) }
+}
+
+fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io::Result<()> {
+    let header = trace.header();
+    let field = |name: &str, value: Option<String>| match value {
+        Some(value) => format!("{name:<12} {}\n", one_line(&value)),
+        None => String::new(),
+    };
+    let root = processes.iter().find_map(|process| process.summary.start.as_ref());
+    let of_root = |key| root.and_then(|start| start.string(key));
+    let mut text = field("trace", Some(trace.path().display().to_string()));
+    text += &field("size", Some(human_size(trace.size())));
+    text += &field("recorded", Some(created(trace)));
+    text += &field("host", of_root("hostname"));
+    text += &field("folder", of_root("cwd"));
+    text += &field("command", root.map(command));
+    text += &field("interpreter", of_root("executable"));
+    let version = of_root("version").unwrap_or_else(|| format!("{}.{}", header.python >> 8, header.python & 0xff));
+    text += &field("python", Some(version));
+    text += &field("platform", of_root("platform"));
+    out.write_all(text.as_bytes())?;
+    for process in processes {
+        let summary = &process.summary;
+        let start = summary.start.as_ref();
+        let pid = start.and_then(|start| start.int("pid")).map(|pid| format!(", pid {pid}")).unwrap_or_default();
+        let parent = start.and_then(Start::parent).map(|parent| {
+            let event = start.and_then(|start| start.int("forked_at"));
+            match event {
+                Some(event) => format!(", forked from process {parent} at event {event}"),
+                None => format!(", started by process {parent}"),
+            }
+        });
+        writeln!(out, "\nprocess {}{pid}{}: {}", summary.index, parent.unwrap_or_default(), process.ending.text())?;
+        if let Some(start) = start {
+            writeln!(out, "  command    {}", command(start))?;
+        }
+        writeln!(out, "  events     {} ({})", process.events, human_size(summary.event_bytes))?;
+        writeln!(out, "  sources    {} ({})", process.sources, human_size(summary.source_bytes))?;
+        writeln!(out, "  hooks      {}", process.hooks)?;
+        if !process.modules.is_empty() {
+            writeln!(out, "  extensions {}", one_line(&process.modules.join(", ")))?;
+        }
+    }
+    if processes.is_empty() {
+        writeln!(out, "\nno process left anything")?;
+    }
+    Ok(())
+}
+
+fn json(trace: &Trace, processes: &[Process]) -> Json {
+    let header = trace.header();
+    let id: String = header.recording_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let process = |process: &Process| {
+        let summary = &process.summary;
+        json!({
+            "index": summary.index,
+            "events": process.events,
+            "event_bytes": summary.event_bytes,
+            "sources": process.sources,
+            "source_bytes": summary.source_bytes,
+            "extents": summary.extents,
+            "hooks": process.hooks,
+            "modules": process.modules,
+            "ending": process.ending.json(),
+            "start": summary.start.as_ref().map(start_json),
+        })
+    };
+    json!({
+        "path": trace.path().display().to_string(),
+        "size": trace.size(),
+        "format": header.version,
+        "recording_id": id,
+        "created_ns": header.created_ns,
+        "created": created(trace),
+        "python": format!("{}.{}", header.python >> 8, header.python & 0xff),
+        "size_limit": header.size_limit,
+        "extent_size": header.extent_size,
+        "processes": processes.iter().map(process).collect::<Json>(),
+    })
+}
+
+/// The start dict's fields under their names, but for the secrets: the environment and the hash secret.
+fn start_json(start: &Start) -> Json {
+    let keys = [
+        "pid",
+        "ppid",
+        "parent",
+        "forked_at",
+        "time_ns",
+        "version",
+        "hexversion",
+        "executable",
+        "argv",
+        "orig_argv",
+        "prefix",
+        "base_prefix",
+        "cwd",
+        "run",
+        "main",
+        "platform",
+        "hostname",
+    ];
+    let fields = keys.iter().filter_map(|key| Some(((*key).to_owned(), Json::from(start.get(key)?))));
+    Json::Object(fields.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(human_size(0), "0 bytes");
+        assert_eq!(human_size(1536), "1.5 KiB");
+        assert_eq!(human_size(5 << 30), "5.0 GiB");
+    }
+
+    #[test]
+    fn arguments_are_quoted_where_needed() {
+        assert_eq!(quote("app.py"), "app.py");
+        assert_eq!(quote("it's"), "'it'\\''s'");
+        assert_eq!(quote(""), "''");
+    }
+}

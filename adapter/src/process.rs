@@ -1,0 +1,57 @@
+//! Running a child in our place: signals go to it, its end becomes ours.
+
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Exited(u8),
+    /// Killed by a signal.
+    Signalled(i32),
+}
+
+impl From<ExitStatus> for Ending {
+    fn from(status: ExitStatus) -> Ending {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Ending::Exited(code as u8),
+            (None, signal) => Ending::Signalled(signal.unwrap_or(0)),
+        }
+    }
+}
+
+/// Runs `command` to its end and forwards what would end us.
+///
+/// The child gets a process group of its own: what the terminal sends then comes to us alone, and the child gets it
+/// once.
+pub fn run(command: &mut Command) -> io::Result<Ending> {
+    // Before the child starts, so that a signal that comes at once is not our end.
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let mut child = command.process_group(0).spawn()?;
+    let handle = signals.handle();
+    let pid = Pid::from_child(&child);
+    let forwarder = std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if let Some(signal) = Signal::from_named_raw(signal) {
+                // It may have ended already.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    });
+    let status = child.wait();
+    // From here on the pid may be another's.
+    handle.close();
+    let _ = forwarder.join();
+    status.map(Ending::from)
+}
+
+/// Dies by `signal` as the child did, so that a shell sees what it would have seen; else the shell's code for that.
+pub fn die_by(signal: i32) -> u8 {
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    128u8.wrapping_add(signal as u8)
+}

@@ -1,0 +1,80 @@
+//! Internal objects that external code keeps: named by the call that they were given to and their place among its
+//! arguments. Only calls whose boundary entry says `keeps` are counted, alike in both directions.
+
+use crate::call::Call;
+use pyo3_ffi::*;
+use std::collections::HashMap;
+use std::ptr;
+
+#[derive(Default)]
+struct Bindings {
+    /// Recording: object to name. The weak reference tells a dead object's address from a live one's.
+    names: HashMap<usize, ((u64, u64), *mut PyObject)>,
+    /// Replaying: name to object, a strong reference: the external code that kept it is not here to keep it.
+    objects: HashMap<(u64, u64), *mut PyObject>,
+    calls: u64,
+}
+
+static mut BINDINGS: Option<Bindings> = None;
+
+unsafe fn bindings() -> &'static mut Bindings {
+    // SAFETY: only with the GIL held, never kept across a call into Python.
+    unsafe { (*(&raw mut BINDINGS)).get_or_insert_with(Bindings::default) }
+}
+
+/// Names the internal objects among a call's arguments.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn bind_arguments(call: &Call) {
+    // SAFETY: by contract.
+    unsafe {
+        let serial = bindings().calls;
+        bindings().calls += 1;
+        for (i, &arg) in call.args.iter().enumerate() {
+            let class = Py_TYPE(arg);
+            if arg == Py_None()
+                || (*class).tp_weaklistoffset == 0
+                || PyType_Check(arg) != 0
+                || crate::external::of_class(class).is_some()
+            {
+                continue;
+            }
+            let name = (serial, i as u64);
+            if crate::session::is_replaying() {
+                Py_INCREF(arg);
+                bindings().objects.insert(name, arg);
+            } else {
+                let weak = PyWeakref_NewRef(arg, ptr::null_mut());
+                if weak.is_null() {
+                    PyErr_Clear();
+                    continue;
+                }
+                if let Some((_, old)) = bindings().names.insert(arg as usize, (name, weak)) {
+                    Py_DECREF(old);
+                }
+            }
+        }
+    }
+}
+
+/// The name of an object that was bound and still lives.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn name_of(object: *mut PyObject) -> Option<(u64, u64)> {
+    // SAFETY: by contract.
+    unsafe {
+        let &(name, weak) = bindings().names.get(&(object as usize))?;
+        (PyWeakref_GetObject(weak) == object).then_some(name)
+    }
+}
+
+/// The object of a name, borrowed; null where there is none.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn object_of(call: u64, argument: u64) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe { bindings().objects.get(&(call, argument)).copied().unwrap_or(ptr::null_mut()) }
+}

@@ -1,0 +1,274 @@
+//! One call across the boundary, as CPython made it.
+
+use crate::capi::_PyType_Lookup;
+use crate::external::ExternalType;
+use crate::hook::{Convention, Hook, Original};
+use crate::python::{Owned, string};
+use pyo3_ffi::*;
+use retrace_abi::boundary::Convert;
+use retrace_replay::event::HookKind;
+use std::ptr;
+
+/// All references are borrowed from CPython for the call's duration.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub hook: &'static Hook,
+    /// `self`; the module for a function, the class for a class method or `tp_new`.
+    pub receiver: *mut PyObject,
+    /// Positional arguments, then the values of keyword arguments.
+    pub args: &'a [*mut PyObject],
+    /// Names of the keyword arguments (a tuple), or null.
+    pub keyword_names: *mut PyObject,
+    /// For METH_METHOD: the defining class.
+    pub class: *mut PyTypeObject,
+    /// For the conventions that pass a tuple and a dict: those.
+    pub tuple: *mut PyObject,
+    pub dict: *mut PyObject,
+}
+
+impl Call<'_> {
+    pub fn positional(&self) -> usize {
+        // SAFETY: the names are a tuple.
+        let names = if self.keyword_names.is_null() { 0 } else { unsafe { PyTuple_GET_SIZE(self.keyword_names) } };
+        self.args.len() - names as usize
+    }
+
+    /// The external type whose mirrored state the call may change: the receiver's, where the receiver is an instance.
+    pub fn mirrored(&self) -> Option<&'static ExternalType> {
+        match self.hook.kind {
+            HookKind::New | HookKind::ClassMethod | HookKind::Function => None,
+            _ => self.hook.external,
+        }
+    }
+
+    /// Calls the original: a new reference, or null with an exception (without one at an iterator's end).
+    ///
+    /// # Safety
+    /// The GIL is held and the call's references are live.
+    #[inline]
+    pub unsafe fn invoke(&self) -> *mut PyObject {
+        // SAFETY: by contract; each convention's arguments are those CPython gave for it.
+        unsafe {
+            match self.hook.original {
+                Original::Method { def, convention } => self.invoke_method(def, convention),
+                Original::Getter { function, closure } => function(self.receiver, closure),
+                Original::Setter { function, closure } => {
+                    let value = self.args.first().copied().unwrap_or(ptr::null_mut());
+                    none_unless_failed(function(self.receiver, value, closure))
+                }
+                Original::New(function) => function(self.receiver.cast(), self.tuple, self.dict),
+                Original::Init(function) => none_unless_failed(function(self.receiver, self.tuple, self.dict)),
+                Original::Next(function) => function(self.receiver),
+                Original::Repr(function) => function(self.receiver),
+                Original::Call(function) => function(self.receiver, self.tuple, self.dict),
+                Original::Hash(function) => {
+                    let hash = function(self.receiver);
+                    if hash == -1 { ptr::null_mut() } else { PyLong_FromSsize_t(hash) }
+                }
+                Original::Compare(function) => {
+                    function(self.receiver, self.args[0], PyLong_AsLong(self.args[1]) as i32)
+                }
+                Original::Nothing => ptr::null_mut(),
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn invoke_method(&self, def: *mut PyMethodDef, convention: Convention) -> *mut PyObject {
+        let n = self.positional() as Py_ssize_t;
+        // SAFETY: by the contract of `invoke`; the definition's flags gave the convention.
+        unsafe {
+            let function = (*def).ml_meth;
+            match convention {
+                Convention::Noargs => (function.PyCFunction)(self.receiver, ptr::null_mut()),
+                Convention::One => (function.PyCFunction)(self.receiver, self.args[0]),
+                Convention::Fastcall => (function.PyCFunctionFast)(self.receiver, self.args.as_ptr().cast_mut(), n),
+                Convention::FastcallKeywords => {
+                    (function.PyCFunctionFastWithKeywords)(self.receiver, self.args.as_ptr(), n, self.keyword_names)
+                }
+                Convention::Method => {
+                    (function.PyCMethod)(self.receiver, self.class, self.args.as_ptr(), n, self.keyword_names)
+                }
+                Convention::Varargs => (function.PyCFunction)(self.receiver, self.tuple),
+                Convention::VarargsKeywords => (function.PyCFunctionWithKeywords)(self.receiver, self.tuple, self.dict),
+            }
+        }
+    }
+
+    /// Arguments that the original would convert by calling Python code (`__fspath__`, `__index__`, the `idna` codec,
+    /// `fileno()`), converted here: so the conversion is internal code in both directions.
+    ///
+    /// `Ok(None)` where nothing is to be converted; `Err` with an exception set where a conversion raised.
+    ///
+    /// # Safety
+    /// As [`Call::invoke`]; the thread is not marked external.
+    pub unsafe fn convert(&self) -> Result<Option<Converted>, ()> {
+        let convert = self.hook.entry.convert;
+        // `fileno()` is left to the callback mechanism: select() returns the very objects it was given.
+        if matches!(convert, Convert::None | Convert::Fileno) {
+            return Ok(None);
+        }
+        let mut converted: Option<Vec<Owned>> = None;
+        for (i, &arg) in self.args.iter().enumerate() {
+            // SAFETY: by contract.
+            let replacement = unsafe { converted_argument(convert, arg, 0)? };
+            if let Some(replacement) = replacement {
+                let all = converted.get_or_insert_with(|| {
+                    // SAFETY: by contract.
+                    self.args.iter().map(|&a| unsafe { Owned::borrowed(a) }).collect()
+                });
+                all[i] = replacement;
+            }
+        }
+        let Some(args) = converted else { return Ok(None) };
+        // SAFETY: by contract.
+        unsafe {
+            let mut result = Converted {
+                args: args.iter().map(|a| a.0).collect(),
+                _owned: args,
+                tuple: Owned(ptr::null_mut()),
+                dict: Owned(ptr::null_mut()),
+            };
+            if !self.tuple.is_null() {
+                let n = self.positional();
+                result.tuple = Owned(PyTuple_New(n as Py_ssize_t));
+                if result.tuple.is_null() {
+                    return Err(());
+                }
+                for (i, &arg) in result.args[..n].iter().enumerate() {
+                    Py_INCREF(arg);
+                    PyTuple_SET_ITEM(result.tuple.0, i as Py_ssize_t, arg);
+                }
+                if !self.dict.is_null() {
+                    result.dict = Owned(PyDict_New());
+                    for (i, &arg) in result.args[n..].iter().enumerate() {
+                        let name = PyTuple_GET_ITEM(self.keyword_names, i as Py_ssize_t);
+                        if result.dict.is_null() || PyDict_SetItem(result.dict.0, name, arg) < 0 {
+                            return Err(());
+                        }
+                    }
+                }
+            }
+            Ok(Some(result))
+        }
+    }
+}
+
+/// A call's arguments after conversion.
+pub struct Converted {
+    args: Vec<*mut PyObject>,
+    _owned: Vec<Owned>,
+    tuple: Owned,
+    dict: Owned,
+}
+
+impl Converted {
+    pub fn apply<'a>(&'a self, call: &Call<'a>) -> Call<'a> {
+        Call {
+            args: &self.args,
+            tuple: if call.tuple.is_null() { ptr::null_mut() } else { self.tuple.0 },
+            dict: if call.dict.is_null() { ptr::null_mut() } else { self.dict.0 },
+            ..*call
+        }
+    }
+}
+
+unsafe fn none_unless_failed(status: i32) -> *mut PyObject {
+    if status < 0 {
+        return ptr::null_mut();
+    }
+    // SAFETY: None is immortal or counted; a new reference either way.
+    unsafe {
+        let none = Py_None();
+        Py_INCREF(none);
+        none
+    }
+}
+
+/// What an argument becomes; `None` where it stays. The failures of a conversion that the original would report in
+/// its own words are left to the original: only what Python code raised propagates.
+unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize) -> Result<Option<Owned>, ()> {
+    // SAFETY: by the contract of `Call::convert`.
+    unsafe {
+        if arg.is_null()
+            || arg == Py_None()
+            || PyLong_CheckExact(arg) != 0
+            || PyBytes_CheckExact(arg) != 0
+            || (PyUnicode_CheckExact(arg) != 0 && convert != Convert::Idna)
+        {
+            return Ok(None);
+        }
+        if depth < 2 && (PyTuple_CheckExact(arg) != 0 || PyList_CheckExact(arg) != 0) {
+            return converted_sequence(convert, arg, depth);
+        }
+        match convert {
+            Convert::None | Convert::Fileno => Ok(None),
+            Convert::Fspath => {
+                if PyUnicode_Check(arg) != 0 || PyBytes_Check(arg) != 0 || !has_method(arg, "__fspath__") {
+                    return Ok(None);
+                }
+                let path = PyOS_FSPath(arg);
+                if !path.is_null() {
+                    return Ok(Some(Owned(path)));
+                }
+                if PyErr_ExceptionMatches(PyExc_TypeError) != 0 {
+                    // `__fspath__` gave something that is no path: the original words it better.
+                    PyErr_Clear();
+                    return Ok(None);
+                }
+                Err(())
+            }
+            Convert::Index => {
+                if PyLong_Check(arg) != 0 || PyIndex_Check(arg) == 0 {
+                    return Ok(None);
+                }
+                let number = PyNumber_Index(arg);
+                if number.is_null() { Err(()) } else { Ok(Some(Owned(number))) }
+            }
+            Convert::Idna => {
+                // ASCII needs no codec (but a codec call all the same, whose work is then trivial).
+                if PyUnicode_CheckExact(arg) == 0 || crate::python::text(arg).is_ascii() {
+                    return Ok(None);
+                }
+                let bytes = PyUnicode_AsEncodedString(arg, c"idna".as_ptr(), ptr::null());
+                if bytes.is_null() { Err(()) } else { Ok(Some(Owned(bytes))) }
+            }
+        }
+    }
+}
+
+unsafe fn converted_sequence(convert: Convert, sequence: *mut PyObject, depth: usize) -> Result<Option<Owned>, ()> {
+    // SAFETY: an exact tuple or list.
+    unsafe {
+        let is_list = PyList_CheckExact(sequence) != 0;
+        let n = if is_list { PyList_GET_SIZE(sequence) } else { PyTuple_GET_SIZE(sequence) };
+        let mut copy: Option<Owned> = None;
+        for i in 0..n {
+            let item = if is_list { PyList_GET_ITEM(sequence, i) } else { PyTuple_GET_ITEM(sequence, i) };
+            let Some(replacement) = converted_argument(convert, item, depth + 1)? else { continue };
+            if copy.is_none() {
+                // A list in either case: what accepts a sequence accepts one, but an address must stay a tuple.
+                let list = Owned(PySequence_List(sequence));
+                if list.is_null() {
+                    return Err(());
+                }
+                copy = Some(list);
+            }
+            if let Some(list) = &copy {
+                PyList_SetItem(list.0, i, replacement.into_raw());
+            }
+        }
+        match copy {
+            Some(list) if !is_list => Ok(Some(Owned(PyList_AsTuple(list.0)))),
+            other => Ok(other),
+        }
+    }
+}
+
+unsafe fn has_method(object: *mut PyObject, name: &str) -> bool {
+    // SAFETY: by the contract of `Call::convert`.
+    unsafe {
+        let key = string(name);
+        !_PyType_Lookup(Py_TYPE(object), key.0).is_null()
+    }
+}

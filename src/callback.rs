@@ -1,0 +1,320 @@
+//! Callbacks: Python code that external code calls. While a thread is inside an external call, and only then, the
+//! interpreter's frame evaluator is ours; a frame entered there is logged, and runs as internal code with the default
+//! evaluator. On replay the event makes us call the same callable with the same arguments.
+
+use crate::call::Call;
+use crate::capi::{PyCode_GetVarnames, is_method, method_function};
+use crate::decode::{self, Decoder, Failure};
+use crate::encode::{self, Encoder, put_str};
+use crate::python::{Owned, SavedError};
+use crate::record::{enter_external, leave_external};
+use crate::session::{self, Mode};
+use crate::thread;
+use pyo3_ffi::*;
+use retrace_abi::{Frame, FrameCallable, ThreadState};
+use retrace_replay::event::code;
+use retrace_replay::value::{put_varint, tag};
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+static mut SERIAL: u64 = 0;
+static mut UNNAMED: u64 = 0;
+
+/// Callbacks whose callable or arguments could not be named.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn unnamed() -> u64 {
+    // SAFETY: by contract.
+    unsafe { UNNAMED }
+}
+
+/// The serial of the callback that returned or raised this very object, during the current external call.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn result_serial(object: *mut PyObject) -> Option<u64> {
+    // SAFETY: by contract.
+    let results = unsafe { &thread::current().results };
+    results.iter().rev().find(|(_, result)| *result == object).map(|(serial, _)| *serial)
+}
+
+/// What a callback of the current external call returned or raised, borrowed, or null.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn result_of(serial: u64) -> *mut PyObject {
+    // SAFETY: by contract.
+    let results = unsafe { &thread::current().results };
+    results.iter().rev().find(|(s, _)| *s == serial).map_or(ptr::null_mut(), |(_, result)| *result)
+}
+
+/// Keeps what a callback returned, or the exception that is set (which stays set).
+unsafe fn keep_result(serial: u64, result: *mut PyObject) {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let object = if result.is_null() {
+            let mut saved = SavedError::take();
+            saved.normalize();
+            Owned::borrowed(saved.value)
+        } else {
+            Owned::borrowed(result)
+        };
+        if !object.is_null() && object.0 != Py_None() {
+            thread::current().results.push((serial, object.into_raw()));
+        }
+    }
+}
+
+/// Gives back what callbacks of the external call that has ended returned. May run finalizers, as internal code.
+///
+/// # Safety
+/// In a session; the GIL is held; the thread is not marked external, and its call is not inside another.
+#[inline(always)]
+pub unsafe fn release_results(thread: &mut thread::Thread, kept: usize) {
+    if thread.results.len() > kept {
+        // SAFETY: by contract.
+        unsafe { release(thread, kept) };
+    }
+}
+
+#[cold]
+unsafe fn release(thread: &mut thread::Thread, kept: usize) {
+    let results = thread.results.split_off(kept);
+    // SAFETY: the references were ours; an exception of the call stays set.
+    unsafe {
+        let saved = SavedError::take();
+        for (_, object) in results {
+            Py_DECREF(object);
+        }
+        drop(saved);
+    }
+}
+
+/// The frame evaluator while armed.
+///
+/// # Safety
+/// Called by CPython.
+pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject {
+    // SAFETY: by contract; `thread` is fetched again after Python ran.
+    unsafe {
+        let thread = thread::current();
+        if !thread.external || session::mode() != Mode::Recording {
+            return retrace_abi::retrace_eval_default(tstate, frame, throwing);
+        }
+        let call = thread.call;
+        retrace_abi::retrace_disarm();
+        let serial = SERIAL;
+        SERIAL += 1;
+        log_entry(serial, frame, call.as_ref());
+        leave_external(thread::current());
+        let result = retrace_abi::retrace_eval_default(tstate, frame, throwing);
+        let thread = thread::current();
+        if session::mode() != Mode::Recording {
+            return result;
+        }
+        keep_result(serial, result);
+        session::note_thread(thread.serial);
+        let mut event = code::CALLBACK_END.to_le_bytes().to_vec();
+        put_varint(&mut event, serial);
+        event.push(u8::from(result.is_null()));
+        session::append(&[&event]);
+        thread.call = call;
+        enter_external(thread);
+        result
+    }
+}
+
+/// Logs that a callback begins. The thread is still marked external: what encoding runs is not recorded.
+unsafe fn log_entry(serial: u64, frame: *mut Frame, call: Option<&Call>) {
+    // SAFETY: the GIL is held; the frame is about to run, so its locals hold the arguments, raw.
+    unsafe {
+        let saved = SavedError::take();
+        let mut callable = MaybeUninit::<FrameCallable>::zeroed();
+        retrace_abi::retrace_frame_callable(frame, callable.as_mut_ptr());
+        let callable = callable.assume_init();
+        let mut event = code::CALLBACK.to_le_bytes().to_vec();
+        put_varint(&mut event, serial);
+        let context = match call {
+            Some(call) => encode::Context {
+                receiver: call.receiver,
+                external: call.mirrored(),
+                args: call.args,
+                class: ptr::null_mut(),
+            },
+            None => encode::Context::NONE,
+        };
+        let mut opaque = put_callable(&mut event, &callable, context);
+        let mut encoder = Encoder::new(&mut event, context);
+        let locals = |i: c_int| *callable.locals.add(i as usize);
+        if callable.is_generator != 0 {
+            encoder.out.push(tag::TUPLE);
+            put_varint(encoder.out, 1);
+            encoder.value(callable.sent);
+            encoder.out.push(tag::NULL);
+        } else {
+            let extra = if callable.varargs >= 0 { locals(callable.varargs) } else { ptr::null_mut() };
+            let n_extra = if extra.is_null() { 0 } else { PyTuple_GET_SIZE(extra) };
+            encoder.out.push(tag::TUPLE);
+            put_varint(encoder.out, callable.positional as u64 + n_extra as u64);
+            for i in 0..callable.positional {
+                encode_local(&mut encoder, locals(i));
+            }
+            for i in 0..n_extra {
+                encode_local(&mut encoder, PyTuple_GET_ITEM(extra, i));
+            }
+            put_keywords(&mut encoder, &callable);
+        }
+        opaque += encoder.opaque;
+        if opaque > 0 {
+            UNNAMED += 1;
+        }
+        session::note_thread(thread::current().serial);
+        session::append(&[&event]);
+        drop(saved);
+    }
+}
+
+unsafe fn encode_local(encoder: &mut Encoder, object: *mut PyObject) {
+    // SAFETY: as in `log_entry`.
+    unsafe {
+        if !object.is_null() && PyFrame_Check(object) != 0 {
+            encoder.out.push(tag::FRAME);
+        } else {
+            encoder.value(object);
+        }
+    }
+}
+
+unsafe fn put_keywords(encoder: &mut Encoder, callable: &FrameCallable) {
+    // SAFETY: as in `log_entry`; the names are those of the code object's variables.
+    unsafe {
+        let names = Owned(PyCode_GetVarnames(callable.code.cast()));
+        let extra = if callable.varkeywords >= 0 {
+            *callable.locals.add(callable.varkeywords as usize)
+        } else {
+            ptr::null_mut()
+        };
+        let n_extra = if extra.is_null() { 0 } else { PyDict_Size(extra) };
+        if (callable.keyword_only == 0 && n_extra == 0) || names.is_null() {
+            PyErr_Clear();
+            encoder.out.push(tag::NULL);
+            return;
+        }
+        encoder.out.push(tag::DICT);
+        put_varint(encoder.out, callable.keyword_only as u64 + n_extra as u64);
+        for i in callable.positional..callable.positional + callable.keyword_only {
+            encoder.value(PyTuple_GetItem(names.0, i as Py_ssize_t));
+            encode_local(encoder, *callable.locals.add(i as usize));
+        }
+        let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while !extra.is_null() && PyDict_Next(extra, &mut position, &mut key, &mut value) != 0 {
+            encoder.value(key);
+            encode_local(encoder, value);
+        }
+    }
+}
+
+/// Names the callable; 1 where that failed.
+unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: encode::Context) -> u32 {
+    // SAFETY: as in `log_entry`.
+    unsafe {
+        let function = callable.callable;
+        if function.is_null() {
+            out.push(tag::OPAQUE);
+            put_str(out, "module body");
+            return 1;
+        }
+        // An argument of the call, or the function of a bound method that is one.
+        for (i, &arg) in context.args.iter().enumerate() {
+            if arg == function {
+                out.push(tag::ARGUMENT);
+                put_varint(out, i as u64);
+                return 0;
+            }
+            if is_method(arg) && method_function(arg) == function {
+                out.push(tag::ATTRIBUTE);
+                out.push(tag::ARGUMENT);
+                put_varint(out, i as u64);
+                put_str(out, "__func__");
+                return 0;
+            }
+        }
+        if encode::global_name(function).is_some() || crate::binding::name_of(function).is_some() {
+            let mut encoder = Encoder::new(out, context);
+            encoder.value(function);
+            return encoder.opaque;
+        }
+        // A method of its first argument's class.
+        if callable.is_generator == 0 && callable.positional > 0 {
+            let receiver = *callable.locals;
+            let name = crate::python::attribute(function, c"__name__");
+            if !receiver.is_null() && !name.is_null() {
+                let method = Owned(PyObject_GetAttr(receiver, name.0));
+                if method.is_null() {
+                    PyErr_Clear();
+                } else if is_method(method.0) && method_function(method.0) == function {
+                    out.extend_from_slice(&[tag::ATTRIBUTE, tag::ATTRIBUTE]);
+                    let mut encoder = Encoder::new(out, context);
+                    encoder.value(receiver);
+                    let opaque = encoder.opaque;
+                    put_str(out, &crate::python::text(name.0));
+                    put_str(out, "__func__");
+                    return opaque;
+                }
+            }
+        }
+        let mut encoder = Encoder::new(out, context);
+        encoder.value(function);
+        encoder.opaque
+    }
+}
+
+/// Runs the callback whose event's head has just been read, up to its end event.
+///
+/// # Safety
+/// Replaying; the GIL is held; the thread is not marked external.
+pub unsafe fn replay(call: &Call) -> Result<(), Failure> {
+    // SAFETY: by contract.
+    unsafe {
+        let thread = thread::current();
+        thread.external = true;
+        let read = read_callback(call);
+        thread::current().external = false;
+        let (serial, callable, args, keywords) = read?;
+        let result = if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
+            let mut sent = ptr::null_mut();
+            PyIter_Send(callable.0, PyTuple_GetItem(args.0, 0), &mut sent);
+            sent
+        } else {
+            PyObject_Call(callable.0, args.0, keywords.0)
+        };
+        keep_result(serial, result);
+        if result.is_null() {
+            PyErr_Clear();
+        }
+        let raised = result.is_null();
+        drop(Owned(result));
+        crate::replay::expect_callback_end(serial, raised)
+    }
+}
+
+type Read = (u64, Owned, Owned, Owned);
+
+unsafe fn read_callback(call: &Call) -> Result<Read, Failure> {
+    // SAFETY: as in `replay`.
+    unsafe {
+        let source = crate::replay::source();
+        let serial = source.read_varint()?;
+        let context = decode::Context { receiver: call.receiver, external: call.mirrored(), args: call.args };
+        let mut decoder = Decoder { source, context };
+        let callable = decoder.value()?;
+        let args = decoder.value()?;
+        let keywords = decoder.value()?;
+        if callable.is_null() || args.is_null() {
+            return Err(Failure::Missing("a callback's callable is missing".into()));
+        }
+        Ok((serial, callable, args, keywords))
+    }
+}

@@ -1,0 +1,237 @@
+//! Replay shows what the program wrote to its stdout and stderr. Which descriptors those were follows from what the
+//! recorded calls did to descriptors: pytest, for one, duplicates stdout, points 1 at a file, and writes its report to
+//! the duplicate.
+//!
+//! Every other recorded descriptor is an open `/dev/null` here, under its recorded number: C code of the interpreter's
+//! own that takes a number from `fileno()` (the traceback printer seeks in it) finds what it can do nothing with.
+
+use crate::call::Call;
+use pyo3_ffi::*;
+use retrace_abi::boundary::{Echo, Fds};
+use std::collections::{HashMap, HashSet};
+
+/// Recorded descriptor to the replay's own.
+static mut DESCRIPTORS: Option<HashMap<i64, i32>> = None;
+
+unsafe fn descriptors() -> &'static mut HashMap<i64, i32> {
+    // SAFETY: only with the GIL held.
+    unsafe { (*(&raw mut DESCRIPTORS)).get_or_insert_with(|| HashMap::from([(1, 1), (2, 2)])) }
+}
+
+/// Numbers that stand for recorded descriptors.
+static mut RESERVED: Option<HashSet<i64>> = None;
+
+unsafe fn reserved() -> &'static mut HashSet<i64> {
+    // SAFETY: only with the GIL held.
+    unsafe { (*(&raw mut RESERVED)).get_or_insert_with(HashSet::new) }
+}
+
+/// A recorded descriptor is open from now on: it is not one of the console's, and its number is taken.
+unsafe fn opened(fd: Option<i64>) {
+    let Some(fd) = fd else { return };
+    // SAFETY: by the contract of `after`; a number that is in use here already is left alone.
+    unsafe {
+        descriptors().remove(&fd);
+        let Ok(number) = i32::try_from(fd) else { return };
+        if number <= 2 || libc::fcntl(number, libc::F_GETFD) != -1 {
+            return;
+        }
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if null < 0 {
+            return;
+        }
+        if null != number {
+            libc::dup2(null, number);
+            libc::close(null);
+            libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+        reserved().insert(fd);
+    }
+}
+
+unsafe fn closed(fd: Option<i64>) {
+    let Some(fd) = fd else { return };
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        descriptors().remove(&fd);
+        if reserved().remove(&fd) {
+            libc::close(fd as i32);
+        }
+    }
+}
+
+/// A path that names one of our own standard streams.
+unsafe fn names_stream(path: *mut PyObject) -> Option<i32> {
+    // SAFETY: by the contract of `after`.
+    let path = unsafe { crate::python::text(path) };
+    match path.as_str() {
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(1),
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(2),
+        _ => None,
+    }
+}
+
+unsafe fn number(object: *mut PyObject) -> Option<i64> {
+    // SAFETY: checked to be an int.
+    unsafe {
+        if object.is_null() || PyLong_Check(object) == 0 {
+            return None;
+        }
+        let mut value = 0;
+        (retrace_abi::retrace_long_as_i64(object, &mut value) != 0).then_some(value)
+    }
+}
+
+unsafe fn item(object: *mut PyObject, i: Py_ssize_t) -> Option<i64> {
+    // SAFETY: checked to be a tuple.
+    unsafe {
+        if object.is_null() || PyTuple_Check(object) == 0 || PyTuple_GET_SIZE(object) <= i {
+            return None;
+        }
+        number(PyTuple_GET_ITEM(object, i))
+    }
+}
+
+unsafe fn receiver_descriptor(call: &Call) -> Option<i64> {
+    // SAFETY: the receiver is an instance of its external type.
+    unsafe { call.mirrored()?.special.descriptor(call.receiver).map(i64::from) }
+}
+
+/// The descriptor that a method is about to give up: read before the mirrored state is written.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn descriptor_before(call: &Call) -> Option<i64> {
+    match call.hook.entry.fds {
+        // SAFETY: by contract.
+        Fds::CloseReceiver | Fds::DetachReceiver => unsafe { receiver_descriptor(call) },
+        _ => None,
+    }
+}
+
+/// After a replayed call: what it did to descriptors, and what it wrote to those that are shown.
+///
+/// # Safety
+/// Replaying; the GIL is held; `result` is what the call returned, not null.
+pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
+    // SAFETY: by contract.
+    unsafe {
+        let arg = |i: usize| call.args.get(i).and_then(|&a| number(a));
+        let map = descriptors();
+        match call.hook.entry.fds {
+            Fds::None | Fds::DetachReceiver => {}
+            Fds::Open => {
+                opened(number(result));
+                show_if_stream(call, number(result));
+            }
+            Fds::OpenFirst => opened(item(result, 0)),
+            Fds::OpenSecond => opened(item(result, 1)),
+            Fds::OpenBoth => {
+                opened(item(result, 0));
+                opened(item(result, 1));
+            }
+            Fds::Dup => duplicate(arg(0), number(result)),
+            Fds::Dup2 => duplicate(arg(0), arg(1)),
+            Fds::Fcntl => {
+                if matches!(arg(1), Some(c) if c == i64::from(libc::F_DUPFD) || c == i64::from(libc::F_DUPFD_CLOEXEC)) {
+                    duplicate(arg(0), number(result));
+                }
+            }
+            Fds::Close => closed(arg(0)),
+            Fds::CloseRange => {
+                if let (Some(low), Some(high)) = (arg(0), arg(1)) {
+                    map.retain(|&fd, _| fd < low || fd >= high);
+                    let gone: Vec<i64> = reserved().iter().copied().filter(|fd| (low..high).contains(fd)).collect();
+                    gone.into_iter().for_each(|fd| closed(Some(fd)));
+                }
+            }
+            Fds::LoginTty => map.retain(|&fd, _| fd > 2),
+            Fds::OpenReceiver => {
+                // A FileIO made from a number keeps that descriptor as it is.
+                if arg(0).is_none() {
+                    let fd = receiver_descriptor(call);
+                    opened(fd);
+                    show_if_stream(call, fd);
+                }
+            }
+            Fds::CloseReceiver => closed(before),
+        }
+        let (target, data) = match call.hook.entry.echo {
+            Echo::None => return,
+            Echo::Fd => (arg(0), 1),
+            Echo::Receiver => (receiver_descriptor(call), 0),
+        };
+        let Some(&own) = target.and_then(|fd| descriptors().get(&fd)) else { return };
+        let Some(limit) = number(result).and_then(|n| usize::try_from(n).ok()) else { return };
+        if let Some(&data) = call.args.get(data) {
+            show(own, data, limit);
+        }
+    }
+}
+
+/// A descriptor opened by the name of a standard stream shows what that stream shows.
+unsafe fn show_if_stream(call: &Call, fd: Option<i64>) {
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        let stream = call.args.first().and_then(|&path| names_stream(path));
+        if let (Some(stream), Some(fd)) = (stream, fd) {
+            if let Some(own) = descriptors().get(&i64::from(stream)).copied() {
+                descriptors().insert(fd, own);
+            }
+        }
+    }
+}
+
+unsafe fn duplicate(from: Option<i64>, to: Option<i64>) {
+    let Some(to) = to else { return };
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        match from.and_then(|from| descriptors().get(&from).copied()) {
+            Some(own) => {
+                opened(Some(to));
+                descriptors().insert(to, own);
+            }
+            None => opened(Some(to)),
+        }
+    }
+}
+
+/// Writes up to `limit` bytes of a buffer, or of a sequence of buffers.
+unsafe fn show(own: i32, data: *mut PyObject, limit: usize) {
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        let mut left = limit;
+        if PyObject_CheckBuffer(data) == 0 && (PyList_Check(data) != 0 || PyTuple_Check(data) != 0) {
+            for i in 0..PySequence_Size(data) {
+                let part = if PyList_Check(data) != 0 { PyList_GET_ITEM(data, i) } else { PyTuple_GET_ITEM(data, i) };
+                left -= show_one(own, part, left);
+            }
+            return;
+        }
+        show_one(own, data, left);
+    }
+}
+
+unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        let mut view: Py_buffer = std::mem::zeroed();
+        if PyObject_GetBuffer(data, &mut view, PyBUF_SIMPLE) < 0 {
+            PyErr_Clear();
+            return 0;
+        }
+        let n = limit.min(view.len as usize);
+        let mut rest = std::slice::from_raw_parts(view.buf.cast::<u8>(), n);
+        while !rest.is_empty() {
+            let written = libc::write(own, rest.as_ptr().cast(), rest.len());
+            match usize::try_from(written) {
+                Ok(written) => rest = &rest[written..],
+                Err(_) if crate::platform::errno() == libc::EINTR => {}
+                // Nobody reads our output any more: the replay itself goes on.
+                Err(_) => break,
+            }
+        }
+        PyBuffer_Release(&mut view);
+        n
+    }
+}

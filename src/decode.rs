@@ -1,0 +1,372 @@
+//! From the trace's values back to Python objects.
+
+use crate::encode::resolve_global;
+use crate::external::{self, ExternalType};
+use crate::python::{Owned, string, text};
+use pyo3_ffi::*;
+use retrace_replay::byte_source::{ByteSource, DecodeError};
+use retrace_replay::trace_reader::EventStream;
+use retrace_replay::value::tag;
+use std::ptr;
+
+/// Why a value could not be made.
+#[derive(Debug)]
+pub enum Failure {
+    /// The trace's bytes are wrong.
+    Trace(DecodeError),
+    /// The value refers to something that is not there now.
+    Missing(String),
+    /// The value could not be stored when it was recorded.
+    Opaque(String),
+    /// Python raised while the value was made; the exception is set.
+    Raised,
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Failure {
+        Failure::Trace(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Trace(error) => write!(f, "the trace is damaged: {error}"),
+            Failure::Missing(what) => f.write_str(what),
+            Failure::Opaque(name) => {
+                write!(f, "a value of type {name} was not stored: no form of the trace can hold it")
+            }
+            Failure::Raised => f.write_str("Python raised an exception"),
+        }
+    }
+}
+
+/// What references in a value refer to.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub receiver: *mut PyObject,
+    pub external: Option<&'static ExternalType>,
+    pub args: &'a [*mut PyObject],
+}
+
+impl Context<'_> {
+    pub const NONE: Context<'static> = Context { receiver: ptr::null_mut(), external: None, args: &[] };
+}
+
+pub struct Decoder<'a> {
+    pub source: &'a mut EventStream,
+    pub context: Context<'a>,
+}
+
+type Decoded = Result<Owned, Failure>;
+
+fn made(object: *mut PyObject) -> Decoded {
+    if object.is_null() { Err(Failure::Raised) } else { Ok(Owned(object)) }
+}
+
+impl Decoder<'_> {
+    fn count(&mut self) -> Result<usize, Failure> {
+        let n = self.source.read_varint()?;
+        if n > self.source.remaining() {
+            return Err(DecodeError::UnexpectedEnd.into());
+        }
+        Ok(n as usize)
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, Failure> {
+        let n = self.source.read_varint()?;
+        Ok(self.source.read_vec(n)?)
+    }
+
+    /// The next value: a new reference; null for `Null`.
+    ///
+    /// # Safety
+    /// The GIL is held, and the thread is marked external.
+    pub unsafe fn value(&mut self) -> Decoded {
+        // SAFETY: by contract.
+        unsafe {
+            let tag = self.source.read_u8()?;
+            if tag & tag::SMALL_INT != 0 {
+                return made(PyLong_FromLong(i64::from(tag & !tag::SMALL_INT)));
+            }
+            match tag {
+                tag::NULL => Ok(Owned(ptr::null_mut())),
+                tag::NONE => Ok(Owned::borrowed(Py_None())),
+                tag::FALSE => Ok(Owned::borrowed(Py_False())),
+                tag::TRUE => Ok(Owned::borrowed(Py_True())),
+                tag::INT1 => made(PyLong_FromLong(i64::from(self.source.read_u8()? as i8))),
+                tag::INT2 => made(PyLong_FromLong(i64::from(self.source.read_u16()? as i16))),
+                tag::INT4 => made(PyLong_FromLong(i64::from(self.source.read_u32()? as i32))),
+                tag::INT8 => made(PyLong_FromLongLong(self.source.read_u64()? as i64)),
+                tag::BIGINT => {
+                    let bytes = self.bytes()?;
+                    made(retrace_abi::retrace_long_from_bytes(bytes.as_ptr(), bytes.len()))
+                }
+                tag::FLOAT => made(PyFloat_FromDouble(self.source.read_f64()?)),
+                tag::COMPLEX => {
+                    let real = self.source.read_f64()?;
+                    made(PyComplex_FromDoubles(real, self.source.read_f64()?))
+                }
+                tag::BYTES => {
+                    let n = self.source.read_varint()?;
+                    if n > self.source.remaining() {
+                        return Err(DecodeError::UnexpectedEnd.into());
+                    }
+                    let bytes = made(PyBytes_FromStringAndSize(ptr::null(), n as Py_ssize_t))?;
+                    let data = PyBytes_AS_STRING(bytes.0).cast::<u8>().cast_mut();
+                    self.source.read_exact(std::slice::from_raw_parts_mut(data, n as usize))?;
+                    Ok(bytes)
+                }
+                tag::STR_ASCII => self.str(0),
+                tag::STR1 => self.str(1),
+                tag::STR2 => self.str(2),
+                tag::STR4 => self.str(4),
+                tag::TUPLE => {
+                    let n = self.count()?;
+                    let tuple = made(PyTuple_New(n as Py_ssize_t))?;
+                    for i in 0..n {
+                        PyTuple_SET_ITEM(tuple.0, i as Py_ssize_t, self.value()?.into_raw());
+                    }
+                    Ok(tuple)
+                }
+                tag::LIST => self.list(),
+                tag::DICT => {
+                    let n = self.count()?;
+                    let dict = made(PyDict_New())?;
+                    for _ in 0..n {
+                        let key = self.value()?;
+                        let value = self.value()?;
+                        if PyDict_SetItem(dict.0, key.0, value.0) < 0 {
+                            return Err(Failure::Raised);
+                        }
+                    }
+                    Ok(dict)
+                }
+                tag::SET => {
+                    let items = self.list()?;
+                    made(PySet_New(items.0))
+                }
+                tag::FROZENSET => {
+                    let items = self.list()?;
+                    made(PyFrozenSet_New(items.0))
+                }
+                tag::BYTEARRAY => {
+                    let bytes = self.bytes()?;
+                    made(PyByteArray_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as Py_ssize_t))
+                }
+                tag::STRUCTSEQ => self.struct_sequence(),
+                tag::GLOBAL => self.global(),
+                tag::PICKLE => {
+                    let pickled = self.bytes()?;
+                    made(crate::pickle::loads(&pickled))
+                }
+                tag::EXCEPTION => self.exception(),
+                tag::OPAQUE => {
+                    let name = self.value()?;
+                    Err(Failure::Opaque(text(name.0)))
+                }
+                tag::RECEIVER => self.present(self.context.receiver, "the call's receiver"),
+                tag::ARGUMENT => {
+                    let i = self.source.read_varint()? as usize;
+                    let object = self.context.args.get(i).copied().unwrap_or(ptr::null_mut());
+                    self.present(object, "one of the call's arguments")
+                }
+                tag::MEMBER => {
+                    let i = self.source.read_varint()? as usize;
+                    match self.context.external {
+                        Some(external) if i < external.objects.len() && !self.context.receiver.is_null() => {
+                            self.present(*external.member(self.context.receiver, i), "a member of the receiver")
+                        }
+                        _ => Err(Failure::Missing("the receiver has no such member".into())),
+                    }
+                }
+                tag::HANDLE => {
+                    let number = self.source.read_varint()?;
+                    let object = external::object_of_handle(number as u32);
+                    if object.is_null() {
+                        return Err(Failure::Missing(format!("external object {number} is not alive")));
+                    }
+                    Ok(Owned::borrowed(object))
+                }
+                tag::NEW_HANDLE => self.new_handle(),
+                tag::BOUND => {
+                    let event = self.source.read_varint()?;
+                    let argument = self.source.read_varint()?;
+                    self.present(crate::binding::object_of(event, argument), "an object given to an earlier call")
+                }
+                tag::CALLBACK_RESULT => {
+                    let serial = self.source.read_varint()?;
+                    self.present(crate::callback::result_of(serial), "what a callback raised")
+                }
+                tag::ITEM => {
+                    let of = self.value()?;
+                    let i = self.source.read_varint()? as Py_ssize_t;
+                    if of.is_null() {
+                        return Err(Failure::Missing("an item of nothing".into()));
+                    }
+                    made(PySequence_GetItem(of.0, i))
+                }
+                tag::FRAME => made(PyEval_GetFrame().cast()).map(|frame| {
+                    Py_INCREF(frame.0);
+                    frame
+                }),
+                tag::ATTRIBUTE => {
+                    let of = self.value()?;
+                    let name = self.value()?;
+                    if of.is_null() || name.is_null() {
+                        return Err(Failure::Missing("an attribute of nothing".into()));
+                    }
+                    made(PyObject_GetAttr(of.0, name.0))
+                }
+                other => Err(DecodeError::UnknownTag(other).into()),
+            }
+        }
+    }
+
+    unsafe fn present(&self, object: *mut PyObject, what: &str) -> Decoded {
+        if object.is_null() {
+            return Err(Failure::Missing(format!("{what} is missing")));
+        }
+        // SAFETY: live by the contract of `value`.
+        Ok(unsafe { Owned::borrowed(object) })
+    }
+
+    unsafe fn str(&mut self, kind: i32) -> Decoded {
+        let n = self.source.read_varint()?;
+        let data = self.source.read_vec(n.saturating_mul(kind.max(1) as u64))?;
+        // SAFETY: the data has `n` characters of that kind.
+        unsafe { made(retrace_abi::retrace_str_new(kind, data.as_ptr(), n as Py_ssize_t)) }
+    }
+
+    unsafe fn list(&mut self) -> Decoded {
+        let n = self.count()?;
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let list = made(PyList_New(n as Py_ssize_t))?;
+            for i in 0..n {
+                PyList_SET_ITEM(list.0, i as Py_ssize_t, self.value()?.into_raw());
+            }
+            Ok(list)
+        }
+    }
+
+    unsafe fn global(&mut self) -> Decoded {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let module = text(self.value()?.0);
+            let name = text(self.value()?.0);
+            let object = resolve_global(&module, &name);
+            if !object.is_null() {
+                return Ok(object);
+            }
+            let key = string(&module);
+            let imported = PyImport_Import(key.0);
+            if imported.is_null() {
+                PyErr_Clear();
+            }
+            drop(Owned(imported));
+            let object = resolve_global(&module, &name);
+            if object.is_null() {
+                return Err(Failure::Missing(format!("{module} has no {name}")));
+            }
+            Ok(object)
+        }
+    }
+
+    unsafe fn class(&mut self) -> Result<*mut PyTypeObject, Failure> {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let class = self.value()?;
+            if !class.is_null() && PyType_Check(class.0) != 0 {
+                // Held by its module.
+                return Ok(class.0.cast());
+            }
+            if !class.is_null() && PyUnicode_Check(class.0) != 0 {
+                let name = text(class.0);
+                return external::class_by_name(&name)
+                    .ok_or_else(|| Failure::Missing(format!("there is no type {name} here")));
+            }
+            Err(Failure::Missing("a type is missing".into()))
+        }
+    }
+
+    unsafe fn struct_sequence(&mut self) -> Decoded {
+        // SAFETY: by the contract of `value`; a struct sequence is a tuple with hidden items behind its length.
+        unsafe {
+            let class = self.class()?;
+            let n = self.count()? as Py_ssize_t;
+            if retrace_abi::retrace_structseq_fields(class) != n {
+                return Err(Failure::Missing("a struct sequence has other fields here".into()));
+            }
+            let object = made(PyStructSequence_New(class))?;
+            for i in 0..n {
+                PyTuple_SET_ITEM(object.0, i, self.value()?.into_raw());
+            }
+            Ok(object)
+        }
+    }
+
+    unsafe fn exception(&mut self) -> Decoded {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let class = self.class()?;
+            let args = self.value()?;
+            let state = self.value()?;
+            if args.is_null() || PyTuple_Check(args.0) == 0 {
+                return Err(Failure::Missing("an exception has no arguments".into()));
+            }
+            let exception = made(PyObject_CallObject(class.cast(), args.0))?;
+            if !state.is_null() {
+                let done = PyObject_CallMethod(exception.0, c"__setstate__".as_ptr(), c"O".as_ptr(), state.0);
+                if done.is_null() {
+                    return Err(Failure::Raised);
+                }
+                Py_DECREF(done);
+            }
+            Ok(exception)
+        }
+    }
+
+    unsafe fn new_handle(&mut self) -> Decoded {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let number = self.source.read_varint()? as u32;
+            let class = self.class()?;
+            let Some(external) = external::of_class(class) else {
+                return Err(Failure::Missing("a type that was external is not".into()));
+            };
+            let object = made(external::new_stand_in(class, number))?;
+            let scalars = self.bytes()?;
+            if !external.write_scalars(object.0, &scalars) {
+                return Err(Failure::Missing(format!("{} has other members here", external.name)));
+            }
+            self.members(external, object.0)?;
+            let dict = self.value()?;
+            let slot = external.dict_slot(object.0);
+            if !dict.is_null() && !slot.is_null() {
+                let before = ptr::replace(slot, dict.into_raw());
+                Py_XDECREF(before);
+            }
+            Ok(object)
+        }
+    }
+
+    /// The object members of `object`, with their count.
+    ///
+    /// # Safety
+    /// As [`Decoder::value`]; `object` is an instance of `external`.
+    pub unsafe fn members(&mut self, external: &'static ExternalType, object: *mut PyObject) -> Result<(), Failure> {
+        // SAFETY: by contract.
+        unsafe {
+            if self.count()? != external.objects.len() {
+                return Err(Failure::Missing(format!("{} has other members here", external.name)));
+            }
+            for i in 0..external.objects.len() {
+                let value = self.value()?.into_raw();
+                let before = ptr::replace(external.member(object, i), value);
+                Py_XDECREF(before);
+            }
+            Ok(())
+        }
+    }
+}

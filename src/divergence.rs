@@ -1,0 +1,318 @@
+//! A divergence: the replayed program is not where the recording was. It is reported once, and the replay stops there
+//! with exit status 70 (EX_SOFTWARE of sysexits.h), because nothing after it would mean anything.
+
+use crate::call::Call;
+use crate::decode::Failure;
+use crate::python::{Owned, text};
+use crate::replay::{recorded_name, source};
+use crate::session::{self, Mode};
+use pyo3_ffi::*;
+use retrace_replay::event::code;
+use retrace_replay::{Event, Trace, Value};
+use std::fmt;
+
+pub const EXIT_STATUS: i32 = 70;
+/// How many events before the divergence a report shows.
+const BEFORE: usize = 8;
+
+/// What a report says.
+pub struct Divergence {
+    /// The first event that differs, counted from 0 in its process.
+    pub event: u64,
+    pub expected: String,
+    pub met: String,
+    /// Innermost last: (file, line, function).
+    pub stack: Vec<(String, i32, String)>,
+    pub before: Vec<String>,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "retrace: the replay left the recording at event {}", self.event)?;
+        writeln!(f, "  expected: {}", self.expected)?;
+        writeln!(f, "  met:      {}", self.met)?;
+        writeln!(f, "  where (most recent call last):")?;
+        for (file, line, name) in &self.stack {
+            writeln!(f, "    File \"{file}\", line {line}, in {name}")?;
+        }
+        writeln!(f, "  the events before:")?;
+        for event in &self.before {
+            writeln!(f, "    {event}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The Python stack, innermost last.
+unsafe fn stack() -> Vec<(String, i32, String)> {
+    let mut frames = Vec::new();
+    // SAFETY: the GIL is held; PyEval_GetFrame is borrowed, PyFrame_GetBack and PyFrame_GetCode are new references.
+    unsafe {
+        let mut frame = Owned::borrowed(PyEval_GetFrame().cast());
+        while !frame.is_null() && frames.len() < 64 {
+            let code = Owned(PyFrame_GetCode(frame.0.cast()).cast());
+            let file = crate::python::attribute(code.0, c"co_filename");
+            let name = crate::python::attribute(code.0, c"co_qualname");
+            frames.push((text(file.0), PyFrame_GetLineNumber(frame.0.cast()), text(name.0)));
+            frame = Owned(PyFrame_GetBack(frame.0.cast()).cast());
+        }
+    }
+    frames.reverse();
+    frames
+}
+
+/// One line for an event.
+unsafe fn describe(event: &Event) -> String {
+    match event {
+        Event::Call(call) => {
+            let args: Vec<String> = call.arguments.iter().flatten().map(|value| shortened(value, 40)).collect();
+            // SAFETY: the GIL is held.
+            let name = unsafe { recorded_name(call.hook) };
+            let outcome = match &call.outcome {
+                retrace_replay::event::Outcome::None => "None".to_owned(),
+                retrace_replay::event::Outcome::Float(number) => number.to_string(),
+                retrace_replay::event::Outcome::Value(value) => shortened(value, 60),
+                retrace_replay::event::Outcome::Raised(value) => format!("raised {}", shortened(value, 60)),
+                retrace_replay::event::Outcome::End => "no value".to_owned(),
+                retrace_replay::event::Outcome::General(general) => match (&general.result, &general.raised) {
+                    (Some(value), _) => shortened(value, 60),
+                    (_, Some(value)) => format!("raised {}", shortened(value, 60)),
+                    _ => "no value".to_owned(),
+                },
+            };
+            format!("{name}({}) at +{} -> {outcome}", args.join(", "), call.at)
+        }
+        other => {
+            let mut text = format!("{other:?}");
+            if text.len() > 100 {
+                text.truncate(text.floor_char_boundary(100));
+                text.push('…');
+            }
+            text
+        }
+    }
+}
+
+fn shortened(value: &Value, width: usize) -> String {
+    let mut text = value.to_string();
+    if text.chars().count() > width {
+        text = text.chars().take(width).collect();
+        text.push('…');
+    }
+    text
+}
+
+/// The events before the current one, and the current one: read again from the start, because nobody keeps them.
+unsafe fn events_around() -> (Vec<String>, Option<String>) {
+    // SAFETY: replaying, the GIL held.
+    unsafe {
+        let here = source().index().0;
+        let mut before = std::collections::VecDeque::new();
+        let Some((trace, process)) = crate::start::replayed_trace() else { return (Vec::new(), None) };
+        let Ok(mut events) = Trace::events(trace, process) else { return (Vec::new(), None) };
+        while let Ok(Some((index, event))) = events.next_event() {
+            if index.0 == here {
+                return (before.into(), Some(describe(&event)));
+            }
+            if before.len() == BEFORE {
+                before.pop_front();
+            }
+            before.push_back(format!("{} {}", index.0, describe(&event)));
+        }
+        (before.into(), None)
+    }
+}
+
+unsafe fn report(expected: Option<String>, met: String) -> Divergence {
+    // SAFETY: replaying, the GIL held.
+    unsafe {
+        session::set_mode(Mode::Off);
+        let (before, at) = events_around();
+        let expected = expected.or(at).unwrap_or_else(|| "the end of the recording".to_owned());
+        Divergence { event: source().index().0, expected, met, stack: stack(), before }
+    }
+}
+
+unsafe fn end(divergence: &Divergence) -> ! {
+    flush_console();
+    eprint!("{divergence}");
+    // SAFETY: ends the process without running more of the program.
+    unsafe { libc::_exit(EXIT_STATUS) }
+}
+
+fn flush_console() {
+    use std::io::Write;
+    let _ = std::io::stdout().flush();
+}
+
+unsafe fn met(call: &Call) -> String {
+    // SAFETY: the call's references are live.
+    unsafe {
+        let thread = crate::thread::current();
+        thread.external = true;
+        let mut bytes = Vec::new();
+        if !call.args.is_empty() {
+            crate::record::put_arguments(&mut bytes, call);
+        }
+        let mut slice = retrace_replay::byte_source::SliceSource::new(bytes.get(1..).unwrap_or_default());
+        let mut strings = Default::default();
+        let args: Vec<String> = std::iter::from_fn(|| Value::decode(&mut slice, &mut strings).ok())
+            .map(|value| shortened(&value, 40))
+            .collect();
+        format!("{}({}) at +{}", call.hook.name, args.join(", "), crate::record::caller_offset())
+    }
+}
+
+/// Anything that keeps the replay from going on.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn stop(call: Option<&Call>, failure: &Failure) -> ! {
+    // SAFETY: by contract.
+    unsafe {
+        session::set_mode(Mode::Off);
+        let mut why = failure.to_string();
+        if matches!(failure, Failure::Raised) {
+            let saved = crate::python::SavedError::take();
+            why = format!("a recorded value could not be made: {}", exception_text(saved.value));
+            std::mem::forget(saved);
+        }
+        let what = match call {
+            Some(call) => format!("{}: {why}", met(call)),
+            None => why,
+        };
+        end(&report(None, what))
+    }
+}
+
+unsafe fn exception_text(exception: *mut PyObject) -> String {
+    // SAFETY: live or null.
+    unsafe {
+        if exception.is_null() {
+            return "an unknown exception".into();
+        }
+        let words = Owned(PyObject_Repr(exception));
+        text(words.0)
+    }
+}
+
+/// Another function was called than in the recording.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn other_call(call: &Call) -> ! {
+    // SAFETY: by contract.
+    unsafe { end(&report(None, met(call))) }
+}
+
+/// The same function was called from another place.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn other_caller(call: &Call, recorded: u16, here: u16) -> ! {
+    // SAFETY: by contract.
+    unsafe {
+        let expected = format!("{} called at +{recorded}", call.hook.name);
+        end(&report(Some(expected), format!("{} called at +{here}", met(call))))
+    }
+}
+
+/// The arguments differ: said once for each call, and the end under `--strict`. A log line may hold an address.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn other_arguments(call: &Call, recorded: &[Value], met_values: &[Value], strict: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        let list = |values: &[Value]| values.iter().map(|value| shortened(value, 60)).collect::<Vec<_>>().join(", ");
+        let expected = format!("{}({})", call.hook.name, list(recorded));
+        let found = format!("{}({})", call.hook.name, list(met_values));
+        if strict {
+            end(&report(Some(expected), found));
+        }
+        if !crate::start::is_quiet() {
+            let event = source().index().0;
+            eprintln!("retrace: event {event}: the arguments differ: recorded {expected}, met {found}");
+        }
+    }
+}
+
+/// The log has no more events, but the program goes on.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn log_ended(call: &Call) -> ! {
+    // SAFETY: by contract.
+    unsafe {
+        flush_console();
+        session::set_mode(Mode::Off);
+        let met = met(call);
+        eprintln!(
+            "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {met})",
+            source().index().0
+        );
+        libc::_exit(crate::start::status_at_cut())
+    }
+}
+
+/// The recorded process ended inside this call (`os._exit`, `os.abort`, `os.kill`, `exec`): so does the replay.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn end_of_recording(call: &Call) -> ! {
+    // SAFETY: by contract; none of these returns.
+    unsafe {
+        flush_console();
+        let argument = |i: usize| {
+            call.args.get(i).filter(|&&arg| PyLong_Check(arg) != 0).map_or(0, |&arg| PyLong_AsLong(arg) as i32)
+        };
+        let die = |signal: i32| {
+            libc::signal(signal, libc::SIG_DFL);
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+            libc::raise(signal);
+            libc::_exit(128 + signal)
+        };
+        match call.hook.entry.name {
+            "_exit" => libc::_exit(argument(0)),
+            "abort" => die(libc::SIGABRT),
+            "kill" | "killpg" | "pthread_kill" | "pidfd_send_signal" => die(argument(1)),
+            "raise_signal" => die(argument(0)),
+            name => {
+                eprintln!("retrace: the recording ends here: {name} replaced the program");
+                libc::_exit(0)
+            }
+        }
+    }
+}
+
+/// At the interpreter's end, events are left that the program never came to.
+///
+/// # Safety
+/// Replaying; called at the very end.
+pub unsafe fn events_left() -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let rest = source();
+        if rest.at_end() {
+            return false;
+        }
+        match rest.peek_u16() {
+            Ok(code::END | code::STOPPED) => false,
+            _ => {
+                let (before, at) = events_around();
+                let divergence = Divergence {
+                    event: rest.index().0,
+                    expected: at.unwrap_or_default(),
+                    met: "the end of the program".to_owned(),
+                    stack: Vec::new(),
+                    before,
+                };
+                eprint!("{divergence}");
+                true
+            }
+        }
+    }
+}

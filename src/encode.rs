@@ -1,0 +1,536 @@
+//! From Python objects to the trace's values.
+//!
+//! Encoding may run Python (pickling) and may therefore release the GIL: an event is assembled in a buffer first and
+//! appended once. The calling thread is marked external meanwhile, so nothing that runs here is recorded.
+
+use crate::capi::{_PyLong_NumBits, bytes_size};
+use crate::external::{self, ExternalType};
+use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
+use pyo3_ffi::*;
+use retrace_replay::value::{put_varint, tag};
+use std::ffi::c_int;
+use std::ptr;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The longest string or bytes argument that is logged by value.
+const SHORT: usize = 64;
+/// Nesting beyond which a value is opaque: a list may contain itself.
+const DEPTH: usize = 64;
+
+/// What a value may be the same object as.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub receiver: *mut PyObject,
+    pub external: Option<&'static ExternalType>,
+    pub args: &'a [*mut PyObject],
+    /// The class a `tp_new` was called on: the type of what it returned.
+    pub class: *mut PyObject,
+}
+
+impl Context<'_> {
+    pub const NONE: Context<'static> =
+        Context { receiver: ptr::null_mut(), external: None, args: &[], class: ptr::null_mut() };
+}
+
+pub struct Encoder<'a> {
+    pub out: &'a mut Vec<u8>,
+    pub context: Context<'a>,
+    /// Values that could not be stored.
+    pub opaque: u32,
+}
+
+/// An integer in its shortest form.
+#[inline]
+pub fn put_int(out: &mut Vec<u8>, value: i64) {
+    if (0..128).contains(&value) {
+        out.push(tag::SMALL_INT | value as u8);
+    } else if let Ok(v) = i8::try_from(value) {
+        out.extend_from_slice(&[tag::INT1, v as u8]);
+    } else if let Ok(v) = i16::try_from(value) {
+        out.push(tag::INT2);
+        out.extend_from_slice(&v.to_le_bytes());
+    } else if let Ok(v) = i32::try_from(value) {
+        out.push(tag::INT4);
+        out.extend_from_slice(&v.to_le_bytes());
+    } else {
+        out.push(tag::INT8);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+pub fn put_str(out: &mut Vec<u8>, s: &str) {
+    if s.is_ascii() {
+        out.push(tag::STR_ASCII);
+        put_varint(out, s.len() as u64);
+        out.extend_from_slice(s.as_bytes());
+    } else {
+        out.push(tag::STR4);
+        put_varint(out, s.chars().count() as u64);
+        for c in s.chars() {
+            out.extend_from_slice(&u32::from(c).to_le_bytes());
+        }
+    }
+}
+
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(tag::BYTES);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The contents of a bytes object.
+///
+/// # Safety
+/// `object` is a bytes object that outlives the use.
+pub unsafe fn bytes_of<'a>(object: *mut PyObject) -> &'a [u8] {
+    // SAFETY: by contract.
+    unsafe { std::slice::from_raw_parts(PyBytes_AS_STRING(object).cast(), bytes_size(object)) }
+}
+
+impl<'a> Encoder<'a> {
+    pub fn new(out: &'a mut Vec<u8>, context: Context<'a>) -> Encoder<'a> {
+        Encoder { out, context, opaque: 0 }
+    }
+
+    fn tag_varint(&mut self, tag: u8, n: usize) {
+        self.out.push(tag);
+        put_varint(self.out, n as u64);
+    }
+
+    /// # Safety
+    /// `object` is live or null; the GIL is held, and the thread is marked external.
+    pub unsafe fn value(&mut self, object: *mut PyObject) {
+        // SAFETY: by contract.
+        unsafe { self.nested(object, 0) }
+    }
+
+    /// None, booleans, exact numbers, strings and bytes: values without an identity worth keeping.
+    unsafe fn plain(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: by the contract of `value`; every type is checked before its layout is used.
+        unsafe {
+            if object.is_null() {
+                self.out.push(tag::NULL);
+            } else if object == Py_None() {
+                self.out.push(tag::NONE);
+            } else if object == Py_False() {
+                self.out.push(tag::FALSE);
+            } else if object == Py_True() {
+                self.out.push(tag::TRUE);
+            } else if PyLong_CheckExact(object) != 0 {
+                self.int(object);
+            } else if PyFloat_CheckExact(object) != 0 {
+                self.out.push(tag::FLOAT);
+                self.out.extend_from_slice(&PyFloat_AS_DOUBLE(object).to_le_bytes());
+            } else {
+                return false;
+            }
+            true
+        }
+    }
+
+    unsafe fn int(&mut self, object: *mut PyObject) {
+        // SAFETY: an exact int.
+        unsafe {
+            let mut small = 0;
+            if retrace_abi::retrace_long_as_i64(object, &mut small) != 0 {
+                put_int(self.out, small);
+                return;
+            }
+            let bits = _PyLong_NumBits(object);
+            let size = bits / 8 + 1;
+            self.tag_varint(tag::BIGINT, size);
+            let start = self.out.len();
+            self.out.resize(start + size, 0);
+            retrace_abi::retrace_long_to_bytes(object, self.out.as_mut_ptr().add(start), size);
+        }
+    }
+
+    unsafe fn str(&mut self, object: *mut PyObject) {
+        // SAFETY: an exact str; its raw data is read, so nothing is cached in the object.
+        unsafe {
+            let (mut length, mut kind): (Py_ssize_t, c_int) = (0, 0);
+            let data = retrace_abi::retrace_str_data(object, &mut length, &mut kind);
+            if data.is_null() {
+                return self.opaque(object);
+            }
+            let tag = match kind {
+                0 => tag::STR_ASCII,
+                1 => tag::STR1,
+                2 => tag::STR2,
+                _ => tag::STR4,
+            };
+            self.tag_varint(tag, length as usize);
+            let size = length as usize * (kind.max(1) as usize);
+            self.out.extend_from_slice(std::slice::from_raw_parts(data, size));
+        }
+    }
+
+    unsafe fn opaque(&mut self, object: *mut PyObject) {
+        self.opaque += 1;
+        self.out.push(tag::OPAQUE);
+        // SAFETY: a live object.
+        put_str(self.out, &unsafe { crate::python::type_name(object) });
+    }
+
+    unsafe fn same_object(&mut self, object: *mut PyObject) -> bool {
+        let context = self.context;
+        if object == context.receiver {
+            self.out.push(tag::RECEIVER);
+            return true;
+        }
+        if let Some(i) = context.args.iter().position(|&arg| arg == object) {
+            self.tag_varint(tag::ARGUMENT, i);
+            return true;
+        }
+        // SAFETY: the GIL is held.
+        if let Some(serial) = unsafe { crate::callback::result_serial(object) } {
+            self.tag_varint(tag::CALLBACK_RESULT, serial as usize);
+            return true;
+        }
+        for (i, &arg) in context.args.iter().enumerate() {
+            // SAFETY: an argument is live; its type is checked before its layout is used.
+            if let Some(j) = unsafe { position_in(arg, object) } {
+                self.out.push(tag::ITEM);
+                self.tag_varint(tag::ARGUMENT, i);
+                put_varint(self.out, j as u64);
+                return true;
+            }
+        }
+        if let (Some(external), false) = (context.external, context.receiver.is_null()) {
+            // SAFETY: the context's receiver is an instance of its external type.
+            if let Some(i) = unsafe { external.member_that_is(context.receiver, object) } {
+                self.tag_varint(tag::MEMBER, i);
+                return true;
+            }
+        }
+        false
+    }
+
+    unsafe fn nested(&mut self, object: *mut PyObject, depth: usize) {
+        // SAFETY: by the contract of `value`; every type is checked before its layout is used.
+        unsafe {
+            if self.plain(object) {
+                return;
+            }
+            if depth > DEPTH {
+                return self.opaque(object);
+            }
+            if self.same_object(object) {
+                return;
+            }
+            if PyUnicode_CheckExact(object) != 0 {
+                return self.str(object);
+            }
+            if PyBytes_CheckExact(object) != 0 {
+                return put_bytes(self.out, bytes_of(object));
+            }
+            if PyTuple_CheckExact(object) != 0 {
+                let n = PyTuple_GET_SIZE(object);
+                self.tag_varint(tag::TUPLE, n as usize);
+                for i in 0..n {
+                    self.nested(PyTuple_GET_ITEM(object, i), depth + 1);
+                }
+            } else if PyList_CheckExact(object) != 0 {
+                let n = PyList_GET_SIZE(object);
+                self.tag_varint(tag::LIST, n as usize);
+                for i in 0..n {
+                    self.nested(PyList_GET_ITEM(object, i), depth + 1);
+                }
+            } else if PyDict_CheckExact(object) != 0 {
+                self.tag_varint(tag::DICT, PyDict_Size(object) as usize);
+                let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+                while PyDict_Next(object, &mut position, &mut key, &mut value) != 0 {
+                    self.nested(key, depth + 1);
+                    self.nested(value, depth + 1);
+                }
+            } else if PyAnySet_CheckExact(object) != 0 {
+                let frozen = PyFrozenSet_CheckExact(object) != 0;
+                let items = Owned(PySequence_List(object));
+                self.tag_varint(if frozen { tag::FROZENSET } else { tag::SET }, PyList_GET_SIZE(items.0) as usize);
+                for i in 0..PyList_GET_SIZE(items.0) {
+                    self.nested(PyList_GET_ITEM(items.0, i), depth + 1);
+                }
+            } else if PyByteArray_CheckExact(object) != 0 {
+                let n = PyByteArray_Size(object) as usize;
+                self.tag_varint(tag::BYTEARRAY, n);
+                self.out.extend_from_slice(std::slice::from_raw_parts(PyByteArray_AsString(object).cast(), n));
+            } else if PyComplex_CheckExact(object) != 0 {
+                self.out.push(tag::COMPLEX);
+                self.out.extend_from_slice(&PyComplex_RealAsDouble(object).to_le_bytes());
+                self.out.extend_from_slice(&PyComplex_ImagAsDouble(object).to_le_bytes());
+            } else if PyExceptionInstance_Check(object) != 0 {
+                self.exception(object, depth);
+            } else {
+                self.object(object, depth);
+            }
+        }
+    }
+
+    unsafe fn object(&mut self, object: *mut PyObject, depth: usize) {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let class = Py_TYPE(object);
+            if let Some(external) = external::of_class(class) {
+                return self.external(object, external, depth);
+            }
+            let fields = retrace_abi::retrace_structseq_fields(class);
+            if fields >= 0 && self.global_mark(class.cast(), tag::STRUCTSEQ) {
+                put_varint(self.out, fields as u64);
+                for i in 0..fields {
+                    self.nested(PyTuple_GET_ITEM(object, i), depth + 1);
+                }
+                return;
+            }
+            if (PyType_Check(object) != 0 || PyFunction_Check(object) != 0 || PyCFunction_Check(object) != 0)
+                && self.global(object)
+            {
+                return;
+            }
+            if let Some((event, argument)) = crate::binding::name_of(object) {
+                self.tag_varint(tag::BOUND, event as usize);
+                put_varint(self.out, argument);
+                return;
+            }
+            let pickled = crate::pickle::dumps(object);
+            if pickled.is_null() {
+                return self.opaque(object);
+            }
+            let bytes = bytes_of(pickled.0);
+            self.tag_varint(tag::PICKLE, bytes.len());
+            self.out.extend_from_slice(bytes);
+        }
+    }
+
+    unsafe fn external(&mut self, object: *mut PyObject, external: &'static ExternalType, depth: usize) {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            if let Some(number) = external::handle_of(object) {
+                return self.tag_varint(tag::HANDLE, number as usize);
+            }
+            let number = external::new_handle(object);
+            self.tag_varint(tag::NEW_HANDLE, number as usize);
+            let class = Py_TYPE(object).cast::<PyObject>();
+            if class == self.context.class {
+                self.out.push(tag::RECEIVER);
+            } else if !self.global(class) {
+                // A hidden type (posix.ScandirIterator): by its C name.
+                put_str(self.out, &external.name);
+            }
+            let mut scalars = Vec::new();
+            external.read_scalars(object, &mut scalars);
+            put_varint(self.out, scalars.len() as u64);
+            self.out.extend_from_slice(&scalars);
+            put_varint(self.out, external.objects.len() as u64);
+            for i in 0..external.objects.len() {
+                self.nested(*external.member(object, i), depth + 1);
+            }
+            let dict = external.dict_slot(object);
+            let dict = if dict.is_null() { ptr::null_mut() } else { *dict };
+            self.nested(dict, depth + 1);
+        }
+    }
+
+    /// Writes `mark` and then the Global of `class`, if it can be found again by its name.
+    unsafe fn global_mark(&mut self, class: *mut PyObject, mark: u8) -> bool {
+        let start = self.out.len();
+        self.out.push(mark);
+        // SAFETY: by the contract of `value`.
+        let found = unsafe { self.global(class) };
+        if !found {
+            self.out.truncate(start);
+        }
+        found
+    }
+
+    /// A type or function by module and qualified name, if that finds the very object. Imports nothing.
+    unsafe fn global(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let Some((module, name)) = global_name(object) else { return false };
+            self.out.push(tag::GLOBAL);
+            put_str(self.out, &module);
+            put_str(self.out, &name);
+            true
+        }
+    }
+
+    unsafe fn exception(&mut self, object: *mut PyObject, depth: usize) {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let start = self.out.len();
+            if !self.global_mark(Py_TYPE(object).cast(), tag::EXCEPTION) {
+                return self.opaque(object);
+            }
+            // `__reduce__` gives OSError's file names, which are not in `args`.
+            let reduced = Owned(PyObject_CallMethod(object, c"__reduce__".as_ptr(), ptr::null()));
+            if reduced.is_null() || PyTuple_Check(reduced.0) == 0 || PyTuple_GET_SIZE(reduced.0) < 2 {
+                PyErr_Clear();
+                self.out.truncate(start);
+                return self.opaque(object);
+            }
+            self.nested(PyTuple_GET_ITEM(reduced.0, 1), depth + 1);
+            let state = if PyTuple_GET_SIZE(reduced.0) > 2 { PyTuple_GET_ITEM(reduced.0, 2) } else { ptr::null_mut() };
+            self.nested(if state == Py_None() { ptr::null_mut() } else { state }, depth + 1);
+        }
+    }
+
+    /// An argument: by value where that is short, else what it takes to notice that another was passed.
+    ///
+    /// # Safety
+    /// As [`Encoder::value`].
+    pub unsafe fn argument(&mut self, object: *mut PyObject, full: bool) {
+        // SAFETY: by contract.
+        unsafe { self.argument_at(object, full, 0) }
+    }
+
+    /// A buffer that the call writes into: its type and length.
+    ///
+    /// # Safety
+    /// As [`Encoder::value`].
+    pub unsafe fn output_buffer(&mut self, object: *mut PyObject) {
+        // SAFETY: by contract.
+        unsafe {
+            let (length, _) = self.summary(object);
+            let name = crate::python::type_name(object);
+            self.digest(&name, length, 0);
+        }
+    }
+
+    unsafe fn argument_at(&mut self, object: *mut PyObject, full: bool, depth: usize) {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            if self.plain(object) {
+                return;
+            }
+            if PyUnicode_CheckExact(object) != 0 {
+                if full || PyUnicode_GET_LENGTH(object) as usize <= SHORT {
+                    return self.str(object);
+                }
+                let (mut length, mut kind) = (0, 0);
+                let data = retrace_abi::retrace_str_data(object, &mut length, &mut kind);
+                let size = if data.is_null() { 0 } else { length as usize * (kind.max(1) as usize) };
+                let raw = if size == 0 { &[] } else { std::slice::from_raw_parts(data, size) };
+                return self.digest("str", length as u64, xxh3_64(raw));
+            }
+            if PyBytes_CheckExact(object) != 0 {
+                let bytes = bytes_of(object);
+                if full || bytes.len() <= SHORT {
+                    return put_bytes(self.out, bytes);
+                }
+                return self.digest("bytes", bytes.len() as u64, xxh3_64(bytes));
+            }
+            if PyTuple_CheckExact(object) != 0 && PyTuple_GET_SIZE(object) <= 8 && depth < 4 {
+                let n = PyTuple_GET_SIZE(object);
+                self.tag_varint(tag::TUPLE, n as usize);
+                for i in 0..n {
+                    self.argument_at(PyTuple_GET_ITEM(object, i), full, depth + 1);
+                }
+                return;
+            }
+            if let Some(number) = external::handle_of(object) {
+                return self.tag_varint(tag::HANDLE, number as usize);
+            }
+            if PyType_Check(object) != 0 && self.global(object) {
+                return;
+            }
+            let (length, hash) = self.summary(object);
+            let name = crate::python::type_name(object);
+            self.digest(&name, length, hash);
+        }
+    }
+
+    unsafe fn summary(&mut self, object: *mut PyObject) -> (u64, u64) {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            if PyByteArray_CheckExact(object) != 0 || PyMemoryView_Check(object) != 0 {
+                let saved = SavedError::take();
+                let mut view: Py_buffer = std::mem::zeroed();
+                if PyObject_GetBuffer(object, &mut view, PyBUF_SIMPLE) < 0 {
+                    PyErr_Clear();
+                    drop(saved);
+                    return (0, 0);
+                }
+                let contents = std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize);
+                let summary = (contents.len() as u64, xxh3_64(contents));
+                PyBuffer_Release(&mut view);
+                drop(saved);
+                return summary;
+            }
+            if PyList_CheckExact(object) != 0 {
+                return (PyList_GET_SIZE(object) as u64, 0);
+            }
+            if PyDict_CheckExact(object) != 0 {
+                return (PyDict_Size(object) as u64, 0);
+            }
+            (0, 0)
+        }
+    }
+
+    fn digest(&mut self, name: &str, length: u64, hash: u64) {
+        self.out.push(tag::DIGEST);
+        put_str(self.out, name);
+        put_varint(self.out, length);
+        self.out.extend_from_slice(&hash.to_le_bytes());
+    }
+}
+
+/// Where an exact list or tuple has this very object.
+unsafe fn position_in(sequence: *mut PyObject, object: *mut PyObject) -> Option<usize> {
+    /// A longer one is not searched: select() takes no more descriptors than this.
+    const SEARCHED: Py_ssize_t = 1024;
+    // SAFETY: by contract of the caller.
+    unsafe {
+        if PyList_CheckExact(sequence) != 0 {
+            let n = PyList_GET_SIZE(sequence).min(SEARCHED);
+            (0..n).position(|i| PyList_GET_ITEM(sequence, i) == object)
+        } else if PyTuple_CheckExact(sequence) != 0 {
+            let n = PyTuple_GET_SIZE(sequence).min(SEARCHED);
+            (0..n).position(|i| PyTuple_GET_ITEM(sequence, i) == object)
+        } else {
+            None
+        }
+    }
+}
+
+/// The module and qualified name under which `sys.modules` finds this very object.
+///
+/// # Safety
+/// `object` is live; the GIL is held, and the thread is marked external.
+pub unsafe fn global_name(object: *mut PyObject) -> Option<(String, String)> {
+    // SAFETY: by contract.
+    unsafe {
+        let saved = SavedError::take();
+        let module = text(attribute(object, c"__module__").0);
+        let mut name = text(attribute(object, c"__qualname__").0);
+        if name.is_empty() {
+            name = text(attribute(object, c"__name__").0);
+        }
+        let module = if module.is_empty() { "builtins".to_owned() } else { module };
+        let found = resolve_global(&module, &name);
+        drop(saved);
+        (found.0 == object && !name.is_empty()).then_some((module, name))
+    }
+}
+
+/// What `module` has under a dotted name; null where the module is not loaded or has no such name.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn resolve_global(module: &str, name: &str) -> Owned {
+    // SAFETY: by contract.
+    unsafe {
+        let mut object = Owned::borrowed(loaded_module(module));
+        for part in name.split('.') {
+            if object.is_null() {
+                break;
+            }
+            let key = string(part);
+            let next = PyObject_GetAttr(object.0, key.0);
+            if next.is_null() {
+                PyErr_Clear();
+            }
+            object = Owned(next);
+        }
+        object
+    }
+}

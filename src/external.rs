@@ -1,0 +1,690 @@
+//! External types: their instances' C state belongs to the outside world. Recording hooks their methods, getters and
+//! slots and logs the state that other code reads as memory (*mirrored state*); replaying makes *stand-ins*, real
+//! instances of the real type whose C state is never initialised, and writes the mirrored state into them.
+
+use crate::hook::{self, Hook, Original};
+use crate::patch;
+use crate::python::{Owned, SavedError};
+use crate::trampoline;
+use pyo3_ffi::*;
+use retrace_abi::boundary::{Entry, Treatment, TypeTable};
+use retrace_abi::{MemberDescr, WrapperDescr, special};
+use retrace_replay::event::HookKind;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_void};
+use std::ptr;
+
+/// Indices of an external type's slot hooks.
+pub const NEW: usize = 0;
+pub const INIT: usize = 1;
+pub const NEXT: usize = 2;
+pub const REPR: usize = 3;
+pub const CALL: usize = 4;
+pub const HASH: usize = 5;
+pub const COMPARE: usize = 6;
+pub const FINALIZER: usize = 7;
+
+pub struct ExternalType {
+    pub class: *mut PyTypeObject,
+    pub name: String,
+    /// Mirrored scalars: (offset, length) in bytes.
+    pub scalars: Vec<(usize, usize)>,
+    /// Mirrored object members: offsets.
+    pub objects: Vec<usize>,
+    /// `tp_dictoffset` where positive, else 0.
+    pub dict_offset: usize,
+    slots: [Option<&'static Hook>; 8],
+    dealloc: destructor,
+    finalize: Option<destructor>,
+    pub special: special::External,
+}
+
+// Written with the GIL held before a trampoline that reads it becomes reachable.
+static mut TYPES: Vec<&'static ExternalType> = Vec::new();
+static mut BY_CLASS: Option<HashMap<usize, &'static ExternalType>> = None;
+
+#[inline(always)]
+pub fn by_place(place: usize) -> &'static ExternalType {
+    // SAFETY: a type's trampolines are installed after its entry was pushed; entries are never removed.
+    unsafe { (&*(&raw const TYPES))[place] }
+}
+
+/// The external type that `class` is or derives from.
+///
+/// # Safety
+/// `class` is a live type; the GIL is held.
+pub unsafe fn of_class(class: *mut PyTypeObject) -> Option<&'static ExternalType> {
+    // SAFETY: by contract.
+    unsafe {
+        let known = (*(&raw const BY_CLASS)).as_ref()?;
+        let mut class = class;
+        while !class.is_null() {
+            if let Some(external) = known.get(&(class as usize)) {
+                return Some(external);
+            }
+            class = (*class).tp_base;
+        }
+        None
+    }
+}
+
+/// Bytes copied from an object before a call, to see afterwards what changed.
+pub struct Snapshot {
+    state: [u8; 192],
+    len: usize,
+    dict_version: u64,
+    entries: [(usize, usize); 12],
+    entry_count: usize,
+}
+
+impl ExternalType {
+    pub fn slot_hook(&self, slot: usize) -> &'static Hook {
+        self.slots[slot].expect("the trampoline of a slot is installed only with its hook")
+    }
+
+    /// # Safety
+    /// `object` is an instance; the GIL is held.
+    unsafe fn raw_state(&self, object: *mut PyObject, into: &mut [u8; 192]) -> usize {
+        let base = object.cast::<u8>();
+        let mut n = 0;
+        // SAFETY: the offsets are those of the type's own members.
+        unsafe {
+            for &(offset, length) in &self.scalars {
+                ptr::copy_nonoverlapping(base.add(offset), into.as_mut_ptr().add(n), length);
+                n += length;
+            }
+            for &offset in &self.objects {
+                ptr::copy_nonoverlapping(base.add(offset), into.as_mut_ptr().add(n), 8);
+                n += 8;
+            }
+        }
+        n
+    }
+
+    unsafe fn dict(&self, object: *mut PyObject) -> *mut PyObject {
+        if self.dict_offset == 0 {
+            return ptr::null_mut();
+        }
+        // SAFETY: `tp_dictoffset` of the type.
+        unsafe { *object.cast::<u8>().add(self.dict_offset).cast() }
+    }
+
+    /// # Safety
+    /// `object` is an instance; the GIL is held.
+    pub unsafe fn snapshot(&self, object: *mut PyObject) -> Snapshot {
+        let mut snapshot = Snapshot { state: [0; 192], len: 0, dict_version: 0, entries: [(0, 0); 12], entry_count: 0 };
+        // SAFETY: by contract.
+        unsafe {
+            snapshot.len = self.raw_state(object, &mut snapshot.state);
+            let dict = self.dict(object);
+            if !dict.is_null() {
+                snapshot.dict_version = retrace_abi::retrace_dict_version(dict);
+                let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+                while snapshot.entry_count < snapshot.entries.len()
+                    && PyDict_Next(dict, &mut position, &mut key, &mut value) != 0
+                {
+                    snapshot.entries[snapshot.entry_count] = (key as usize, value as usize);
+                    snapshot.entry_count += 1;
+                }
+            }
+        }
+        snapshot
+    }
+
+    /// Whether scalars or object members differ from the snapshot.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn members_changed(&self, object: *mut PyObject, before: &Snapshot) -> bool {
+        if before.len == 0 {
+            return false;
+        }
+        let mut now = [0; 192];
+        // SAFETY: by contract.
+        let n = unsafe { self.raw_state(object, &mut now) };
+        now[..n] != before.state[..before.len]
+    }
+
+    /// The entries of the instance's `__dict__` that are new or have another value: (key, value), borrowed.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn dict_changes(&self, object: *mut PyObject, before: &Snapshot) -> Vec<(*mut PyObject, *mut PyObject)> {
+        let mut changes = Vec::new();
+        // SAFETY: by contract.
+        unsafe {
+            let dict = self.dict(object);
+            if dict.is_null() || retrace_abi::retrace_dict_version(dict) == before.dict_version {
+                return changes;
+            }
+            let old = &before.entries[..before.entry_count];
+            let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+            while PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
+                if !old.contains(&(key as usize, value as usize)) {
+                    changes.push((key, value));
+                }
+            }
+        }
+        changes
+    }
+
+    /// The receiver's object member that is `object` itself.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn member_that_is(&self, receiver: *mut PyObject, object: *mut PyObject) -> Option<usize> {
+        self.objects.iter().position(|&offset| {
+            // SAFETY: an object member's offset.
+            unsafe { *receiver.cast::<u8>().add(offset).cast::<*mut PyObject>() == object }
+        })
+    }
+
+    /// # Safety
+    /// As [`ExternalType::snapshot`]; `index` is below `objects.len()`.
+    pub unsafe fn member(&self, receiver: *mut PyObject, index: usize) -> *mut *mut PyObject {
+        // SAFETY: an object member's offset.
+        unsafe { receiver.cast::<u8>().add(self.objects[index]).cast() }
+    }
+
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn write_scalars(&self, object: *mut PyObject, mut bytes: &[u8]) -> bool {
+        if bytes.len() != self.scalars.iter().map(|s| s.1).sum::<usize>() {
+            return false;
+        }
+        for &(offset, length) in &self.scalars {
+            // SAFETY: a member's offset and length.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), object.cast::<u8>().add(offset), length) };
+            bytes = &bytes[length..];
+        }
+        true
+    }
+
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn read_scalars(&self, object: *mut PyObject, into: &mut Vec<u8>) {
+        for &(offset, length) in &self.scalars {
+            // SAFETY: a member's offset and length.
+            into.extend_from_slice(unsafe { std::slice::from_raw_parts(object.cast::<u8>().add(offset), length) });
+        }
+    }
+
+    /// The slot that holds the instance's `__dict__`, or null where instances have none of the type's own.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn dict_slot(&self, object: *mut PyObject) -> *mut *mut PyObject {
+        if self.dict_offset == 0 {
+            return ptr::null_mut();
+        }
+        // SAFETY: `tp_dictoffset` of the type.
+        unsafe { object.cast::<u8>().add(self.dict_offset).cast() }
+    }
+}
+
+// ---- handles: the numbers by which the trace names external objects ----
+
+static mut HANDLES: Option<Handles> = None;
+
+#[derive(Default)]
+struct Handles {
+    by_object: HashMap<usize, u32>,
+    by_number: HashMap<u32, usize>,
+    last: u32,
+}
+
+unsafe fn handles() -> &'static mut Handles {
+    // SAFETY: only with the GIL held, and never kept across a call.
+    unsafe { (*(&raw mut HANDLES)).get_or_insert_with(Handles::default) }
+}
+
+/// The object's handle, if it has one.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn handle_of(object: *mut PyObject) -> Option<u32> {
+    // SAFETY: by contract.
+    unsafe { handles().by_object.get(&(object as usize)).copied() }
+}
+
+/// Gives the object the next handle.
+///
+/// # Safety
+/// The GIL is held; the object has none.
+pub unsafe fn new_handle(object: *mut PyObject) -> u32 {
+    // SAFETY: by contract.
+    unsafe {
+        let number = handles().last + 1;
+        bind_handle(object, number);
+        number
+    }
+}
+
+/// # Safety
+/// The GIL is held.
+pub unsafe fn bind_handle(object: *mut PyObject, number: u32) {
+    // SAFETY: by contract.
+    unsafe {
+        let handles = handles();
+        handles.last = handles.last.max(number);
+        handles.by_object.insert(object as usize, number);
+        handles.by_number.insert(number, object as usize);
+    }
+}
+
+/// # Safety
+/// The GIL is held.
+pub unsafe fn object_of_handle(number: u32) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe { handles().by_number.get(&number).map_or(ptr::null_mut(), |&object| object as *mut PyObject) }
+}
+
+unsafe fn forget_handle(object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        let handles = handles();
+        if let Some(number) = handles.by_object.remove(&(object as usize)) {
+            handles.by_number.remove(&number);
+        }
+    }
+}
+
+/// Objects that the replay made and that C code never initialised.
+static mut STAND_INS: Option<std::collections::HashSet<usize>> = None;
+
+unsafe fn stand_ins() -> &'static mut std::collections::HashSet<usize> {
+    // SAFETY: only with the GIL held.
+    unsafe { (*(&raw mut STAND_INS)).get_or_insert_with(Default::default) }
+}
+
+/// # Safety
+/// The GIL is held.
+pub unsafe fn is_stand_in(object: *mut PyObject) -> bool {
+    // SAFETY: by contract.
+    unsafe { stand_ins().contains(&(object as usize)) }
+}
+
+/// A new stand-in of `class`: a new reference, or null with an exception.
+///
+/// # Safety
+/// `class` is external; the GIL is held.
+pub unsafe fn new_stand_in(class: *mut PyTypeObject, number: u32) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        let allocate = (*class).tp_alloc.unwrap_or(PyType_GenericAlloc);
+        let object = allocate(class, 0);
+        if !object.is_null() {
+            stand_ins().insert(object as usize);
+            bind_handle(object, number);
+        }
+        object
+    }
+}
+
+// ---- deallocation ----
+
+/// `tp_dealloc` of every external type.
+///
+/// # Safety
+/// Called by CPython with the object's count at zero.
+pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        if external.special == special::External::FileIO {
+            // Works on mirrored state alone, and its `close()` is a hooked method: internal code in both directions.
+            stand_ins().remove(&(object as usize));
+            forget_handle(object);
+            (external.dealloc)(object);
+            return;
+        }
+        if !is_stand_in(object) {
+            // The finalizer is internal code, the rest is not; what the rest calls is part of it.
+            if external.finalize.is_some() && PyObject_CallFinalizerFromDealloc(object) < 0 {
+                return;
+            }
+            forget_handle(object);
+            let thread = crate::thread::current();
+            let before = std::mem::replace(&mut thread.external, true);
+            (external.dealloc)(object);
+            crate::thread::current().external = before;
+            return;
+        }
+        if external.finalize.is_some() && PyObject_CallFinalizerFromDealloc(object) < 0 {
+            return;
+        }
+        stand_ins().remove(&(object as usize));
+        forget_handle(object);
+        let base = external.class;
+        let class = Py_TYPE(object);
+        if PyType_IS_GC(base) != 0 && PyObject_GC_IsTracked(object) != 0 {
+            PyObject_GC_UnTrack(object.cast());
+        }
+        if (*base).tp_weaklistoffset > 0 {
+            let list = object.cast::<u8>().offset((*base).tp_weaklistoffset).cast::<*mut PyObject>();
+            if !(*list).is_null() {
+                PyObject_ClearWeakRefs(object);
+            }
+        }
+        let dict = external.dict_slot(object);
+        if !dict.is_null() {
+            let value = ptr::replace(dict, ptr::null_mut());
+            Py_XDECREF(value);
+        }
+        for index in 0..external.objects.len() {
+            let value = ptr::replace(external.member(object, index), ptr::null_mut());
+            Py_XDECREF(value);
+        }
+        if let Some(free) = (*class).tp_free {
+            free(object.cast());
+        }
+        // A subclass's own dealloc gives its type back itself; the base gives back only its own (heap) type.
+        if (*base).tp_flags & Py_TPFLAGS_HEAPTYPE != 0 {
+            Py_DECREF(class.cast());
+        }
+    }
+}
+
+/// `tp_finalize` of external types that have one: a ResourceWarning where something is still open, then the closing.
+///
+/// The warning runs Python code, so it is issued by us, as internal code, in both directions; the event says that it
+/// was, because on replay the stand-in's C state can't.
+///
+/// # Safety
+/// Called by CPython; the GIL is held.
+pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        let Some(original) = external.finalize else { return };
+        let thread = crate::thread::current();
+        if !crate::session::is_active() || thread.external {
+            if !is_stand_in(object) {
+                original(object);
+            }
+            return;
+        }
+        let open = if crate::session::is_replaying() {
+            crate::replay::finalizer_was_open()
+        } else {
+            let open = external.special.is_open(object);
+            if open {
+                crate::record::finalizer_open(object);
+            }
+            open
+        };
+        if open {
+            let saved = SavedError::take();
+            if PyErr_ResourceWarning(object, 1, external.special.warning().as_ptr(), object) < 0 {
+                if PyErr_ExceptionMatches(PyExc_Warning) != 0 {
+                    PyErr_WriteUnraisable(object);
+                }
+                PyErr_Clear();
+            }
+            drop(saved);
+        }
+        if !is_stand_in(object) {
+            let thread = crate::thread::current();
+            let before = std::mem::replace(&mut thread.external, true);
+            let saved = SavedError::take();
+            if open {
+                // Closed by its own method first, so that the original does not warn a second time.
+                let closed = Owned(PyObject_CallMethod(object, c"close".as_ptr(), ptr::null()));
+                if closed.is_null() {
+                    PyErr_Clear();
+                }
+            }
+            original(object);
+            drop(saved);
+            crate::thread::current().external = before;
+        }
+    }
+}
+
+// ---- hooking a type ----
+
+/// What a method, getter or slot of an external type is unless its table says otherwise.
+static RECORD: Entry = Entry::new("", Treatment::Record);
+
+fn entry_for(table: &'static TypeTable, name: &str) -> &'static Entry {
+    table.method(name, retrace_abi::MINOR).unwrap_or(&RECORD)
+}
+
+/// An external type by its `tp_name`.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn class_by_name(name: &str) -> Option<*mut PyTypeObject> {
+    // SAFETY: by contract.
+    unsafe { (*(&raw const TYPES)).iter().find(|external| external.name == name).map(|external| external.class) }
+}
+
+/// Makes `class` external: hooks its methods, getters and slots in place.
+///
+/// # Safety
+/// `class` is a ready C type; the GIL is held.
+pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeTable) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    unsafe {
+        let known = (*(&raw mut BY_CLASS)).get_or_insert_with(HashMap::new);
+        if known.contains_key(&(class as usize)) {
+            return Ok(());
+        }
+        let types = &mut *(&raw mut TYPES);
+        if types.len() == trampoline::TYPES {
+            return Err(patch::Refused::PoolEmpty);
+        }
+        let name = CStr::from_ptr((*class).tp_name).to_string_lossy().into_owned();
+        let special = special::External::of(&name);
+        let Some(dealloc) = (*class).tp_dealloc else { return Err(patch::Refused::Address) };
+        let inherited = (*class).tp_base;
+        let finalize = (*class)
+            .tp_finalize
+            .filter(|f| inherited.is_null() || (*inherited).tp_finalize.is_none_or(|g| *f as usize != g as usize));
+        let external: &'static mut ExternalType = Box::leak(Box::new(ExternalType {
+            class,
+            name: name.clone(),
+            scalars: Vec::new(),
+            objects: Vec::new(),
+            dict_offset: usize::try_from((*class).tp_dictoffset).unwrap_or(0),
+            slots: [None; 8],
+            dealloc,
+            finalize,
+            special,
+        }));
+        collect_members(external);
+        let place = types.len();
+        // From here on the entry is only read: raw pointer first, so that the shared references below are derived
+        // from it rather than from the unique one.
+        let entry: *mut ExternalType = external;
+        types.push(&*entry);
+        known.insert(class as usize, &*entry);
+        Py_INCREF(class.cast());
+        hook_slots(&mut *entry, place, table)?;
+        hook_attributes(&*entry, class, &name, table, true)
+    }
+}
+
+/// Hooks the methods of an internal type that reach outside (`datetime.now`).
+///
+/// # Safety
+/// As [`hook_external_type`].
+pub unsafe fn hook_internal_type(class: *mut PyTypeObject, table: &'static TypeTable) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    unsafe {
+        let name = CStr::from_ptr((*class).tp_name).to_string_lossy().into_owned();
+        hook_attributes(ptr::null(), class, &name, table, false)
+    }
+}
+
+unsafe fn collect_members(external: &mut ExternalType) {
+    // SAFETY: by the contract of `hook_external_type`.
+    unsafe {
+        if let Some(scalars) = external.special.scalars() {
+            external.scalars.extend_from_slice(scalars);
+            return;
+        }
+        let dict = retrace_abi::retrace_type_dict(external.class);
+        let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
+            if Py_TYPE(value) != &raw mut PyMemberDescr_Type {
+                continue;
+            }
+            let member = (*value.cast::<MemberDescr>()).d_member;
+            let offset = (*member).offset as usize;
+            let length = match (*member).type_code {
+                Py_T_OBJECT | Py_T_OBJECT_EX => {
+                    external.objects.push(offset);
+                    continue;
+                }
+                Py_T_INT | Py_T_UINT | Py_T_FLOAT => 4,
+                Py_T_BOOL | Py_T_CHAR | Py_T_BYTE | Py_T_UBYTE => 1,
+                Py_T_SHORT | Py_T_USHORT => 2,
+                _ => 8,
+            };
+            external.scalars.push((offset, length));
+        }
+    }
+}
+
+const Py_T_OBJECT: i32 = 6;
+
+unsafe fn hook_slots(
+    external: &'static mut ExternalType,
+    place: usize,
+    table: &'static TypeTable,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by the contract of `hook_external_type`.
+    unsafe {
+        let class = external.class;
+        let base = (*class).tp_base;
+        let this: *mut ExternalType = external;
+        let mut wrapped: Vec<(usize, usize)> = Vec::new();
+        macro_rules! slot {
+            ($field:ident, $index:expr, $kind:expr, $original:expr, $table:ident) => {
+                if let Some(function) = (*class).$field {
+                    let own = base.is_null() || (*base).$field.is_none_or(|f| f as usize != function as usize);
+                    let entry = entry_for(table, stringify!($field));
+                    if own && entry.treatment == Treatment::Record {
+                        let name = format!("{}.{}", (*this).name, stringify!($field));
+                        (*this).slots[$index] = Some(hook::make(name, $kind, $original(function), entry, Some(&*this)));
+                        let replacement = trampoline::$table[place];
+                        replace_slot(
+                            class,
+                            std::mem::offset_of!(PyTypeObject, $field),
+                            function as usize,
+                            replacement as usize,
+                        )?;
+                        wrapped.push((function as usize, replacement as usize));
+                    }
+                }
+            };
+        }
+        slot!(tp_new, NEW, HookKind::New, Original::New, NEW);
+        slot!(tp_init, INIT, HookKind::Init, Original::Init, INIT);
+        slot!(tp_iternext, NEXT, HookKind::IterNext, Original::Next, NEXT);
+        slot!(tp_repr, REPR, HookKind::Repr, Original::Repr, REPR);
+        slot!(tp_call, CALL, HookKind::Call, Original::Call, CALL);
+        slot!(tp_hash, HASH, HookKind::Slot, Original::Hash, HASH);
+        slot!(tp_richcompare, COMPARE, HookKind::Slot, Original::Compare, COMPARE);
+        let offset = std::mem::offset_of!(PyTypeObject, tp_dealloc);
+        replace_slot(class, offset, (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
+        if let Some(function) = (*this).finalize {
+            if (*this).special.has_finalizer() {
+                let replacement = trampoline::FINALIZE[place] as usize;
+                replace_slot(class, std::mem::offset_of!(PyTypeObject, tp_finalize), function as usize, replacement)?;
+                wrapped.push((function as usize, replacement));
+            } else {
+                (*this).finalize = None;
+            }
+        }
+        // What `super().__init__` calls.
+        let dict = retrace_abi::retrace_type_dict(class);
+        let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
+            if Py_TYPE(value) == &raw mut PyWrapperDescr_Type {
+                let descriptor = value.cast::<WrapperDescr>();
+                if let Some(&(_, replacement)) = wrapped.iter().find(|w| w.0 == (*descriptor).d_wrapped as usize) {
+                    patch::write(&raw mut (*descriptor).d_wrapped, replacement as *mut c_void)?;
+                }
+            }
+        }
+        PyType_Modified(class);
+        Ok(())
+    }
+}
+
+/// Replaces a slot in the type and in every existing subclass that inherited the pointer; later ones inherit ours.
+unsafe fn replace_slot(
+    class: *mut PyTypeObject,
+    offset: usize,
+    original: usize,
+    replacement: usize,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by the contract of `hook_external_type`.
+    unsafe {
+        let slot = class.cast::<u8>().add(offset).cast::<*mut c_void>();
+        if *slot as usize != original {
+            return Ok(());
+        }
+        patch::write(slot, replacement as *mut c_void)?;
+        let subclasses = Owned(PyObject_CallMethod(
+            (&raw mut PyType_Type).cast(),
+            c"__subclasses__".as_ptr(),
+            c"O".as_ptr(),
+            class.cast::<PyObject>(),
+        ));
+        if subclasses.is_null() {
+            PyErr_Clear();
+            return Ok(());
+        }
+        for i in 0..PyList_GET_SIZE(subclasses.0) {
+            replace_slot(PyList_GET_ITEM(subclasses.0, i).cast(), offset, original, replacement)?;
+        }
+        Ok(())
+    }
+}
+
+unsafe fn hook_attributes(
+    external: *const ExternalType,
+    class: *mut PyTypeObject,
+    type_name: &str,
+    table: &'static TypeTable,
+    record_by_default: bool,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by the contract of `hook_external_type`; items are taken as a list because hooking may not change the
+    // dictionary while it is walked.
+    unsafe {
+        let external = external.as_ref();
+        let items = Owned(PyDict_Items(retrace_abi::retrace_type_dict(class)));
+        if items.is_null() {
+            PyErr_Clear();
+            return Err(patch::Refused::Address);
+        }
+        for i in 0..PyList_GET_SIZE(items.0) {
+            let item = PyList_GET_ITEM(items.0, i);
+            let name = crate::python::text(PyTuple_GET_ITEM(item, 0));
+            let descriptor = PyTuple_GET_ITEM(item, 1);
+            let entry = match table.method(&name, retrace_abi::MINOR) {
+                Some(entry) => entry,
+                None if record_by_default && !NEVER.contains(&name.as_str()) => &RECORD,
+                None => continue,
+            };
+            if entry.treatment != Treatment::Record {
+                continue;
+            }
+            let full_name = format!("{type_name}.{name}");
+            let kind = Py_TYPE(descriptor);
+            if kind == &raw mut PyMethodDescr_Type {
+                hook::hook_method(descriptor, full_name, HookKind::Method, entry, external)?;
+            } else if kind == &raw mut PyClassMethodDescr_Type {
+                hook::hook_method(descriptor, full_name, HookKind::ClassMethod, entry, None)?;
+            } else if kind == &raw mut PyGetSetDescr_Type {
+                hook::hook_getset(descriptor, &full_name, entry, external)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Attributes of an external type that have nothing to do with its C state.
+const NEVER: [&str; 7] =
+    ["__dict__", "__weakref__", "__class_getitem__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"];

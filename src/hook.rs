@@ -1,0 +1,305 @@
+//! Hooks: what replaces a callable's pointer, and how they are put in place.
+//!
+//! Nothing that the program can see is replaced. A function's `m_ml` (a method's `d_method`) is pointed at our copy of
+//! its `PyMethodDef`, which differs in `ml_meth` alone; a getter's `d_getset` at our copy of its `PyGetSetDef`.
+
+use crate::external::ExternalType;
+use crate::patch;
+use crate::trampoline;
+use pyo3_ffi::*;
+use retrace_abi::boundary::Entry;
+use retrace_abi::{CFunction, DescrCommon, GetSetDescr, MethodDescr};
+use retrace_replay::event::HookKind;
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Convention {
+    Noargs,
+    One,
+    Fastcall,
+    FastcallKeywords,
+    Method,
+    Varargs,
+    VarargsKeywords,
+}
+
+impl Convention {
+    fn of(flags: c_int) -> Option<Convention> {
+        let kind = METH_VARARGS | METH_FASTCALL | METH_NOARGS | METH_O | METH_KEYWORDS | METH_METHOD;
+        Some(match flags & kind {
+            METH_NOARGS => Convention::Noargs,
+            METH_O => Convention::One,
+            METH_FASTCALL => Convention::Fastcall,
+            f if f == METH_FASTCALL | METH_KEYWORDS => Convention::FastcallKeywords,
+            f if f == METH_METHOD | METH_FASTCALL | METH_KEYWORDS => Convention::Method,
+            METH_VARARGS => Convention::Varargs,
+            f if f == METH_VARARGS | METH_KEYWORDS => Convention::VarargsKeywords,
+            _ => return None,
+        })
+    }
+}
+
+/// What a hook calls to reach the outside world.
+#[derive(Clone, Copy)]
+pub enum Original {
+    Method {
+        def: *mut PyMethodDef,
+        convention: Convention,
+    },
+    Getter {
+        function: getter,
+        closure: *mut c_void,
+    },
+    Setter {
+        function: setter,
+        closure: *mut c_void,
+    },
+    New(newfunc),
+    Init(initproc),
+    Next(iternextfunc),
+    Repr(reprfunc),
+    Call(ternaryfunc),
+    Hash(hashfunc),
+    Compare(richcmpfunc),
+    /// An event that no call of ours makes: a finalizer's.
+    Nothing,
+}
+
+/// Never freed: CPython may call through it as long as the process lives.
+pub struct Hook {
+    def: PyMethodDef,
+    pub original: Original,
+    pub index: u16,
+    pub kind: HookKind,
+    /// `module.name` or `module.type.name`, as the trace names it.
+    pub name: String,
+    pub entry: &'static Entry,
+    /// The type whose instances are receivers, where that type is external.
+    pub external: Option<&'static ExternalType>,
+    /// Nothing beyond its result needs logging: the short way through `cross` will do.
+    pub plain: bool,
+}
+
+/// Every hook by index. Grows with the GIL held.
+static mut HOOKS: Vec<&'static Hook> = Vec::new();
+/// Indices from here on have not been announced in the trace.
+static mut ANNOUNCED: usize = 0;
+
+/// All hooks, by index.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn all() -> &'static [&'static Hook] {
+    // SAFETY: the GIL orders accesses; elements are never removed.
+    unsafe { (*(&raw const HOOKS)).as_slice() }
+}
+
+/// The hooks made since the last call: `(first index, hooks)`.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn take_unannounced() -> (usize, &'static [&'static Hook]) {
+    // SAFETY: as in `all`.
+    unsafe {
+        let first = ANNOUNCED;
+        ANNOUNCED = all().len();
+        (first, &all()[first..])
+    }
+}
+
+/// Makes a hook and gives it the next index.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn make(
+    name: String,
+    kind: HookKind,
+    original: Original,
+    entry: &'static Entry,
+    external: Option<&'static ExternalType>,
+) -> &'static mut Hook {
+    // SAFETY: as in `all`; the reference is unique until the hook is published.
+    unsafe {
+        let hooks = &mut *(&raw mut HOOKS);
+        let plain = external.is_none() && is_plain(entry);
+        let def = PyMethodDef::zeroed();
+        let hook = Box::into_raw(Box::new(Hook {
+            def,
+            original,
+            index: hooks.len() as u16,
+            kind,
+            name,
+            entry,
+            external,
+            plain,
+        }));
+        hooks.push(&*hook);
+        &mut *hook
+    }
+}
+
+fn is_plain(entry: &Entry) -> bool {
+    use retrace_abi::boundary::{Convert, Echo, Fds};
+    !(entry.out || entry.last || entry.fork || entry.seed || entry.keeps)
+        && entry.echo == Echo::None
+        && entry.fds == Fds::None
+        && entry.convert == Convert::None
+}
+
+impl Hook {
+    /// Our copy of `def`, calling the trampoline. `None` when the pool of its convention is used up, or when CPython
+    /// grew a convention we don't know: the callable then stays as it is, and the caller says so.
+    unsafe fn copy_definition(&mut self, def: *mut PyMethodDef, convention: Convention) -> Option<*mut PyMethodDef> {
+        // SAFETY: `def` is the live definition of a hooked callable.
+        unsafe {
+            self.def = PyMethodDef { ..ptr::read(def) };
+            self.def.ml_meth = trampoline::claim(convention, self)?;
+            retrace_abi::identity::retrace_identity_alias(&mut self.def, def);
+        }
+        Some(&raw mut self.def)
+    }
+}
+
+/// Hooks a builtin function object in place.
+///
+/// # Safety
+/// `function` is a builtin function or method object; the GIL is held.
+pub unsafe fn hook_function(
+    function: *mut PyObject,
+    name: String,
+    entry: &'static Entry,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    unsafe {
+        let function = function.cast::<CFunction>();
+        let def = (*function).m_ml;
+        if is_ours(def) {
+            return Ok(());
+        }
+        let convention = Convention::of((*def).ml_flags).ok_or(patch::Refused::Convention)?;
+        let hook = make(name, HookKind::Function, Original::Method { def, convention }, entry, None);
+        let copy = hook.copy_definition(def, convention).ok_or(patch::Refused::PoolEmpty)?;
+        patch::write(&raw mut (*function).m_ml, copy)
+    }
+}
+
+/// Hooks a method or class method descriptor in place.
+///
+/// # Safety
+/// `descriptor` is a method descriptor (or class method descriptor, told by `kind`); the GIL is held.
+pub unsafe fn hook_method(
+    descriptor: *mut PyObject,
+    name: String,
+    kind: HookKind,
+    entry: &'static Entry,
+    external: Option<&'static ExternalType>,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    unsafe {
+        let descriptor = descriptor.cast::<MethodDescr>();
+        let def = (*descriptor).d_method;
+        if is_ours(def) {
+            return Ok(());
+        }
+        let convention = Convention::of((*def).ml_flags).ok_or(patch::Refused::Convention)?;
+        let hook = make(name, kind, Original::Method { def, convention }, entry, external);
+        let copy = hook.copy_definition(def, convention).ok_or(patch::Refused::PoolEmpty)?;
+        patch::write(&raw mut (*descriptor).d_method, copy)
+    }
+}
+
+/// Hooks a getter and setter in place.
+///
+/// # Safety
+/// `descriptor` is a getset descriptor; the GIL is held.
+pub unsafe fn hook_getset(
+    descriptor: *mut PyObject,
+    name: &str,
+    entry: &'static Entry,
+    external: Option<&'static ExternalType>,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    unsafe {
+        let descriptor = descriptor.cast::<GetSetDescr>();
+        let def = (*descriptor).d_getset;
+        let pair: &'static mut [*const Hook; 2] = Box::leak(Box::new([ptr::null(); 2]));
+        let copy: &'static mut PyGetSetDef = Box::leak(Box::new(ptr::read(def)));
+        copy.closure = pair.as_mut_ptr().cast();
+        if let Some(function) = (*def).get {
+            let original = Original::Getter { function, closure: (*def).closure };
+            pair[0] = make(name.to_owned(), HookKind::Getter, original, entry, external);
+            copy.get = Some(trampoline::getter);
+        }
+        if let Some(function) = (*def).set {
+            let original = Original::Setter { function, closure: (*def).closure };
+            pair[1] = make(name.to_owned(), HookKind::Setter, original, entry, external);
+            copy.set = Some(trampoline::setter);
+        }
+        patch::write(&raw mut (*descriptor).d_getset, copy)
+    }
+}
+
+/// Whether a definition is one of our copies.
+unsafe fn is_ours(def: *mut PyMethodDef) -> bool {
+    // SAFETY: the GIL is held by every caller.
+    unsafe { all() }.iter().any(|hook| std::ptr::eq(&raw const hook.def, def))
+}
+
+/// Builtin function objects that were bound before we came (`recv = sock.recv`) hold the old definition: points all
+/// that `gc.get_objects()` finds at ours.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn repoint_bound_functions() {
+    // SAFETY: by contract; the list and its items are live while we walk it.
+    unsafe {
+        let definitions: std::collections::HashMap<usize, *mut PyMethodDef> = all()
+            .iter()
+            .filter_map(|hook| match hook.original {
+                Original::Method { def, .. } if !hook.def.ml_name.is_null() => {
+                    Some((def as usize, (&raw const hook.def).cast_mut()))
+                }
+                _ => None,
+            })
+            .collect();
+        let gc = crate::python::loaded_module("gc");
+        if gc.is_null() {
+            return;
+        }
+        let objects = crate::python::Owned(PyObject_CallMethod(gc, c"get_objects".as_ptr(), ptr::null()));
+        if objects.is_null() {
+            PyErr_Clear();
+            return;
+        }
+        for i in 0..PyList_GET_SIZE(objects.0) {
+            let object = PyList_GET_ITEM(objects.0, i);
+            if PyCFunction_Check(object) == 0 {
+                continue;
+            }
+            let function = object.cast::<CFunction>();
+            if let Some(&ours) = definitions.get(&((*function).m_ml as usize)) {
+                // Not remembered for undo: the object may be gone by then, and the copy works as the original does.
+                (*function).m_ml = ours;
+            }
+        }
+    }
+}
+
+/// The name of a descriptor, borrowed from it.
+///
+/// # Safety
+/// `descriptor` is a descriptor object.
+pub unsafe fn descriptor_name(descriptor: *mut PyObject) -> String {
+    // SAFETY: by contract.
+    unsafe { crate::python::text((*descriptor.cast::<DescrCommon>()).d_name) }
+}
+
+/// The C name in a definition.
+///
+/// # Safety
+/// `function` is a builtin function object.
+pub unsafe fn function_name(function: *mut PyObject) -> String {
+    // SAFETY: `ml_name` of a live definition is a C string.
+    unsafe { CStr::from_ptr((*(*function.cast::<CFunction>()).m_ml).ml_name).to_string_lossy().into_owned() }
+}

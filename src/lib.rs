@@ -1,0 +1,30 @@
+//! Retrace's library: loaded into the interpreter that is recorded, and into the one that replays. See
+//! `docs/architecture.md`.
+
+mod binding;
+mod buffers;
+mod call;
+mod callback;
+mod capi;
+mod console;
+mod cross;
+mod decode;
+mod divergence;
+mod doctor;
+mod encode;
+mod entry;
+mod external;
+mod hook;
+mod modules;
+mod patch;
+mod pickle;
+mod platform;
+mod python;
+mod record;
+mod replay;
+mod seed;
+mod session;
+mod special;
+mod start;
+mod thread;
+mod trampoline;

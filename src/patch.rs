@@ -1,0 +1,74 @@
+//! The one way in which a pointer of CPython's is overwritten: checked, written, remembered for undo.
+
+use std::ffi::c_void;
+
+/// Why a callable could not be hooked. It stays as it was, which makes the recording incomplete: the caller stops it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// A calling convention that this version of Retrace does not know.
+    Convention,
+    /// All trampolines of its convention are in use.
+    PoolEmpty,
+    /// The pointer to write is null or misaligned.
+    Address,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Refused::Convention => "its calling convention is unknown",
+            Refused::PoolEmpty => "there is no trampoline left for its calling convention",
+            Refused::Address => "its pointer is not where it should be",
+        })
+    }
+}
+
+struct Patch {
+    place: *mut *mut c_void,
+    before: *mut c_void,
+    after: *mut c_void,
+}
+
+static mut PATCHES: Vec<Patch> = Vec::new();
+
+/// Writes `value` into `*place`.
+///
+/// # Safety
+/// The GIL is held; `place` is a pointer-sized field of an object or type that outlives the process's recording.
+pub unsafe fn write<T>(place: *mut *mut T, value: *mut T) -> Result<(), Refused> {
+    if place.is_null() || !place.is_aligned() || value.is_null() {
+        return Err(Refused::Address);
+    }
+    // SAFETY: by contract; the GIL orders accesses to PATCHES.
+    unsafe {
+        let patch = Patch { place: place.cast(), before: (*place).cast(), after: value.cast() };
+        *place = value;
+        (*(&raw mut PATCHES)).push(patch);
+    }
+    Ok(())
+}
+
+/// The same for a slot, whose type is a function pointer.
+///
+/// # Safety
+/// As [`write`]; `F` is an `Option` of a function pointer.
+pub unsafe fn write_slot<F: Copy>(place: *mut F, value: F) -> Result<(), Refused> {
+    assert_eq!(size_of::<F>(), size_of::<*mut c_void>());
+    // SAFETY: an optional function pointer has a pointer's representation.
+    unsafe { write(place.cast::<*mut c_void>(), std::mem::transmute_copy(&value)) }
+}
+
+/// Puts every pointer back that still holds what we wrote, the last one first.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn undo_all() {
+    // SAFETY: by the contract of `write`.
+    unsafe {
+        while let Some(patch) = (*(&raw mut PATCHES)).pop() {
+            if *patch.place == patch.after {
+                *patch.place = patch.before;
+            }
+        }
+    }
+}

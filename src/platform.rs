@@ -1,0 +1,10 @@
+//! What differs between platforms, one file each.
+
+#[cfg(target_os = "linux")]
+#[path = "platform_linux.rs"]
+mod imp;
+#[cfg(target_os = "macos")]
+#[path = "platform_macos.rs"]
+mod imp;
+
+pub use imp::{anonymous_file, errno};

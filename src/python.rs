@@ -1,0 +1,163 @@
+//! Small helpers over pyo3-ffi: owned references, the error indicator, attribute access.
+#![allow(deprecated, reason = "3.11 has no PyErr_GetRaisedException, and 3.12 keeps these")]
+
+use pyo3_ffi::*;
+use std::ffi::CStr;
+use std::ptr;
+
+/// A new reference that is given back when dropped. Null is allowed: then it owns nothing.
+pub struct Owned(pub *mut PyObject);
+
+impl Owned {
+    /// Takes a borrowed reference and owns another one.
+    ///
+    /// # Safety
+    /// `object` is live or null; the GIL is held.
+    pub unsafe fn borrowed(object: *mut PyObject) -> Owned {
+        // SAFETY: by contract.
+        unsafe { Py_XINCREF(object) };
+        Owned(object)
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Gives up ownership.
+    pub fn into_raw(self) -> *mut PyObject {
+        let object = self.0;
+        std::mem::forget(self);
+        object
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: we own the reference, and all of this crate's code that owns references runs with the GIL held.
+        unsafe { Py_XDECREF(self.0) };
+    }
+}
+
+/// The error indicator, taken away and put back on drop: what runs in between starts without an exception, and what
+/// it raises is discarded.
+pub struct SavedError {
+    pub kind: *mut PyObject,
+    pub value: *mut PyObject,
+    traceback: *mut PyObject,
+}
+
+impl SavedError {
+    /// # Safety
+    /// The GIL is held.
+    pub unsafe fn take() -> SavedError {
+        let mut saved = SavedError { kind: ptr::null_mut(), value: ptr::null_mut(), traceback: ptr::null_mut() };
+        // SAFETY: the three are ours to fill.
+        unsafe { PyErr_Fetch(&mut saved.kind, &mut saved.value, &mut saved.traceback) };
+        saved
+    }
+
+    /// Makes `value` an instance of the exception's class, as an `except` clause would.
+    ///
+    /// # Safety
+    /// The GIL is held.
+    pub unsafe fn normalize(&mut self) {
+        if self.kind.is_null() {
+            return;
+        }
+        // SAFETY: the three came from PyErr_Fetch.
+        unsafe {
+            PyErr_NormalizeException(&mut self.kind, &mut self.value, &mut self.traceback);
+            if !self.traceback.is_null() && !self.value.is_null() {
+                PyException_SetTraceback(self.value, self.traceback);
+            }
+        }
+    }
+}
+
+impl Drop for SavedError {
+    fn drop(&mut self) {
+        // SAFETY: the GIL is held (see Owned); PyErr_Restore takes the references back.
+        unsafe { PyErr_Restore(self.kind, self.value, self.traceback) };
+    }
+}
+
+/// `object.name`, or null without an exception.
+///
+/// # Safety
+/// `object` is live; the GIL is held.
+pub unsafe fn attribute(object: *mut PyObject, name: &CStr) -> Owned {
+    // SAFETY: by contract.
+    unsafe {
+        let value = PyObject_GetAttrString(object, name.as_ptr());
+        if value.is_null() {
+            PyErr_Clear();
+        }
+        Owned(value)
+    }
+}
+
+/// A Python string.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn string(text: &str) -> Owned {
+    // SAFETY: the pointer and length are those of `text`.
+    Owned(unsafe { PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as Py_ssize_t) })
+}
+
+/// The text of a Python string, lossily; empty for anything else.
+///
+/// # Safety
+/// `object` is live or null; the GIL is held.
+pub unsafe fn text(object: *mut PyObject) -> String {
+    // SAFETY: checked to be a string; the raw data is read without caching anything in the object.
+    unsafe {
+        if object.is_null() || PyUnicode_Check(object) == 0 {
+            return String::new();
+        }
+        let (mut length, mut kind) = (0, 0);
+        let data = retrace_abi::retrace_str_data(object, &mut length, &mut kind);
+        if data.is_null() {
+            return String::new();
+        }
+        let length = length as usize;
+        match kind {
+            0 => String::from_utf8_lossy(std::slice::from_raw_parts(data, length)).into_owned(),
+            1 => std::slice::from_raw_parts(data, length).iter().map(|&b| char::from(b)).collect(),
+            2 => String::from_utf16_lossy(std::slice::from_raw_parts(data.cast(), length)),
+            _ => std::slice::from_raw_parts(data.cast::<u32>(), length)
+                .iter()
+                .map(|&c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect(),
+        }
+    }
+}
+
+/// The module `name` from `sys.modules`, borrowed; null where it is not imported. Imports nothing.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn loaded_module(name: &str) -> *mut PyObject {
+    // SAFETY: by contract; PyImport_GetModuleDict is borrowed.
+    unsafe {
+        let modules = PyImport_GetModuleDict();
+        let key = string(name);
+        if modules.is_null() || key.is_null() {
+            return ptr::null_mut();
+        }
+        let module = PyDict_GetItemWithError(modules, key.0);
+        if module.is_null() {
+            PyErr_Clear();
+        }
+        module
+    }
+}
+
+/// The name of an object's type, for messages.
+///
+/// # Safety
+/// `object` is live; the GIL is held.
+pub unsafe fn type_name(object: *mut PyObject) -> String {
+    // SAFETY: `tp_name` of a live type is a C string.
+    unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name).to_string_lossy().into_owned() }
+}

@@ -1,0 +1,478 @@
+//! Recording: the original is called, and what came of it is appended to the log.
+
+use crate::call::Call;
+use crate::encode::{Context, Encoder, bytes_of};
+use crate::external::{ExternalType, Snapshot};
+use crate::hook::Hook;
+use crate::python::SavedError;
+use crate::session::{self, writer};
+use crate::thread::Thread;
+use crate::{buffers, callback, external, hook, seed};
+use pyo3_ffi::*;
+use retrace_replay::event::{ARGUMENTS_BIT, code, flag, form};
+use retrace_replay::value::{put_varint, tag};
+use std::ptr;
+
+/// Payloads from this size on go to the log without passing through the event's buffer.
+const LARGE: usize = 512;
+
+/// The caller's position in its innermost Python frame.
+///
+/// # Safety
+/// The GIL is held.
+#[inline(always)]
+pub unsafe fn caller_offset() -> u16 {
+    // SAFETY: by contract.
+    unsafe {
+        let frame = retrace_abi::innermost_frame(retrace_abi::thread_state());
+        if frame.is_null() { retrace_replay::event::NO_FRAME } else { retrace_abi::instruction_offset(frame) }
+    }
+}
+
+/// Marks the thread external and lets frames that are entered from now on be seen as callbacks.
+#[inline(always)]
+pub unsafe fn enter_external(thread: &mut Thread) {
+    thread.external = true;
+    // SAFETY: the GIL is held by every caller.
+    unsafe { retrace_abi::retrace_arm() };
+}
+
+#[inline(always)]
+pub unsafe fn leave_external(thread: &mut Thread) {
+    thread.external = false;
+    // SAFETY: as above.
+    unsafe { retrace_abi::retrace_disarm() };
+}
+
+/// What comes before any call: a collection that is due, and the news that another thread is running.
+#[inline(always)]
+unsafe fn before_call(thread: &Thread) {
+    // SAFETY: the GIL is held; the thread is not external.
+    unsafe {
+        if session::collection_may_be_due() {
+            collect_if_due();
+        }
+        session::note_thread(thread.serial);
+    }
+}
+
+#[cold]
+unsafe fn collect_if_due() {
+    // SAFETY: as above.
+    unsafe {
+        let generation = retrace_abi::collector::retrace_collector_due_now();
+        if generation < 0 {
+            return;
+        }
+        // Logged before it runs: what its finalizers do comes after it in the log.
+        session::append_collect(generation as u8);
+        let found = retrace_abi::collector::retrace_collect(generation);
+        session::append_collected(generation as u8, found.max(0) as u64);
+    }
+}
+
+/// The short way: a function without arguments whose result is all there is to log.
+///
+/// # Safety
+/// Recording; the GIL is held; the thread is not external; `hook` is plain and `function` its original.
+#[inline(always)]
+pub unsafe fn plain_noargs(
+    hook: &'static Hook,
+    thread: &mut Thread,
+    function: PyCFunction,
+    receiver: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: by contract; the event is written only after its room was granted.
+    unsafe {
+        before_call(thread);
+        thread.call = ptr::null();
+        enter_external(thread);
+        let result = function(receiver, ptr::null_mut());
+        leave_external(thread);
+        session::note_thread(thread.serial);
+        if !result.is_null() {
+            let at = caller_offset();
+            let event = writer().cursor(16);
+            if !event.is_null() {
+                if PyFloat_CheckExact(result) != 0 {
+                    let head = hook.index | form::FLOAT << form::SHIFT;
+                    ptr::write_unaligned(event.cast(), head.to_le());
+                    ptr::write_unaligned(event.add(2).cast(), at.to_le());
+                    ptr::write_unaligned(event.add(4).cast(), PyFloat_AS_DOUBLE(result).to_bits().to_le());
+                    writer().commit(event.add(12));
+                    return result;
+                }
+                let mut small = 0;
+                if PyLong_CheckExact(result) != 0 && retrace_abi::retrace_long_as_i64(result, &mut small) != 0 {
+                    let head = hook.index | form::VALUE << form::SHIFT;
+                    ptr::write_unaligned(event.cast(), head.to_le());
+                    ptr::write_unaligned(event.add(2).cast(), at.to_le());
+                    let end = write_int(event.add(4), small);
+                    writer().commit(end);
+                    return result;
+                }
+            }
+        }
+        let call = Call {
+            hook,
+            receiver,
+            args: &[],
+            keyword_names: ptr::null_mut(),
+            class: ptr::null_mut(),
+            tuple: ptr::null_mut(),
+            dict: ptr::null_mut(),
+        };
+        let mut event = Event::begin(&call, thread);
+        event.outcome(&call, result, None);
+        event.append(thread, result);
+        callback::release_results(thread, 0);
+        result
+    }
+}
+
+/// [`put_int`] into raw memory with room for nine bytes; the end of what was written.
+#[inline(always)]
+unsafe fn write_int(place: *mut u8, value: i64) -> *mut u8 {
+    // SAFETY: by contract.
+    unsafe {
+        if (0..128).contains(&value) {
+            *place = tag::SMALL_INT | value as u8;
+            place.add(1)
+        } else if let Ok(v) = i32::try_from(value) {
+            *place = tag::INT4;
+            ptr::write_unaligned(place.add(1).cast(), v.to_le());
+            place.add(5)
+        } else {
+            *place = tag::INT8;
+            ptr::write_unaligned(place.add(1).cast(), value.to_le());
+            place.add(9)
+        }
+    }
+}
+
+/// Any call: a new reference, or null as the original left it.
+///
+/// # Safety
+/// Recording; the GIL is held; the thread is not external.
+pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        before_call(thread);
+        crate::special::before(call);
+        let converted = match call.convert() {
+            Ok(converted) => converted,
+            Err(()) => return ptr::null_mut(),
+        };
+        let call = &match &converted {
+            Some(converted) => converted.apply(call),
+            None => *call,
+        };
+        if call.hook.entry.seed && !seed::draws_entropy(call) {
+            return call.invoke();
+        }
+        if call.hook.entry.terminal && !crate::special::reads_terminal() {
+            return call.invoke();
+        }
+        let mirrored = call.mirrored();
+        let before = mirrored.map(|external| external.snapshot(call.receiver));
+        let mut event = Event::begin(call, thread);
+        event.arguments(call);
+        if call.hook.entry.last {
+            event.announce();
+            if call.hook.name == "posix._exit" && call.args.first().is_some_and(|&a| PyLong_CheckExact(a) != 0) {
+                session::end_recording(PyLong_AsLong(call.args[0]) as i32);
+                return call.invoke();
+            }
+        }
+        if call.hook.entry.keeps {
+            crate::binding::bind_arguments(call);
+        }
+        let serial = thread.serial;
+        if call.hook.entry.fork {
+            session::before_fork();
+        }
+        let kept = thread.results.len();
+        let outer = std::mem::replace(&mut thread.call, std::ptr::from_ref(call).cast());
+        enter_external(thread);
+        let result = call.invoke();
+        let thread = crate::thread::current();
+        thread.call = outer;
+        leave_external(thread);
+        if call.hook.entry.fork {
+            session::after_fork(result);
+        }
+        session::note_thread(serial);
+        event.outcome(call, result, mirrored.zip(before.as_ref()));
+        event.append(thread, result);
+        callback::release_results(crate::thread::current(), kept);
+        result
+    }
+}
+
+/// An event under assembly.
+struct Event {
+    buffer: Vec<u8>,
+    /// A large payload that is appended behind the buffer without being copied into it.
+    payload: *mut PyObject,
+    opaque: u32,
+}
+
+impl Event {
+    unsafe fn begin(call: &Call, thread: &mut Thread) -> Event {
+        let mut buffer = thread.take_buffer();
+        buffer.extend_from_slice(&call.hook.index.to_le_bytes());
+        // SAFETY: the GIL is held.
+        buffer.extend_from_slice(&unsafe { caller_offset() }.to_le_bytes());
+        Event { buffer, payload: ptr::null_mut(), opaque: 0 }
+    }
+
+    fn set_head(&mut self, bits: u16) {
+        let head = u16::from_le_bytes([self.buffer[0], self.buffer[1]]) | bits;
+        self.buffer[..2].copy_from_slice(&head.to_le_bytes());
+    }
+
+    unsafe fn arguments(&mut self, call: &Call) {
+        if call.args.is_empty() {
+            return;
+        }
+        self.set_head(ARGUMENTS_BIT);
+        // SAFETY: the call's references are live.
+        unsafe { put_arguments(&mut self.buffer, call) };
+    }
+
+    /// Commits a copy of the event before a call that may not return: form `end`, so that replay knows.
+    unsafe fn announce(&mut self) {
+        let mut copy = self.buffer.clone();
+        let head = u16::from_le_bytes([copy[0], copy[1]]) | form::END << form::SHIFT;
+        copy[..2].copy_from_slice(&head.to_le_bytes());
+        // SAFETY: the GIL is held.
+        unsafe { session::append(&[&copy]) };
+    }
+
+    /// The result, or the exception that is set, and the receiver's mirrored state where it changed.
+    unsafe fn outcome(
+        &mut self,
+        call: &Call,
+        result: *mut PyObject,
+        mirrored: Option<(&'static ExternalType, &Snapshot)>,
+    ) {
+        // SAFETY: the GIL is held; the result is live or null; encoding may run Python code, which is part of the
+        // outer call: the thread is marked external, without the evaluator.
+        unsafe {
+            let thread = crate::thread::current();
+            thread.external = true;
+            let mut error = SavedError::take();
+            error.normalize();
+            let simple =
+                mirrored.is_none() && !call.hook.entry.out && !call.hook.entry.seed && !call.hook.entry.namespace;
+            if simple && self.simple_outcome(call, result, &error) {
+                drop(error);
+                crate::thread::current().external = false;
+                return;
+            }
+            self.general_outcome(call, result, &error, mirrored);
+            drop(error);
+            crate::thread::current().external = false;
+        }
+    }
+
+    unsafe fn context<'a>(call: &'a Call<'a>) -> Context<'a> {
+        Context {
+            receiver: if call.hook.external.is_some() { call.receiver } else { ptr::null_mut() },
+            external: call.mirrored(),
+            args: call.args,
+            class: if call.hook.kind == retrace_replay::event::HookKind::New { call.receiver } else { ptr::null_mut() },
+        }
+    }
+
+    unsafe fn simple_outcome(&mut self, call: &Call, result: *mut PyObject, error: &SavedError) -> bool {
+        // SAFETY: as in `outcome`.
+        unsafe {
+            if result.is_null() {
+                if error.value.is_null() {
+                    self.set_head(form::END << form::SHIFT);
+                    return true;
+                }
+                self.set_head(form::RAISED << form::SHIFT);
+                self.encode(Self::context(call), error.value);
+            } else if result == Py_None() {
+                self.set_head(form::NONE << form::SHIFT);
+            } else if PyFloat_CheckExact(result) != 0 {
+                self.set_head(form::FLOAT << form::SHIFT);
+                self.buffer.extend_from_slice(&PyFloat_AS_DOUBLE(result).to_le_bytes());
+            } else {
+                self.set_head(form::VALUE << form::SHIFT);
+                if PyBytes_CheckExact(result) != 0 && bytes_of(result).len() >= LARGE {
+                    self.buffer.push(tag::BYTES);
+                    put_varint(&mut self.buffer, bytes_of(result).len() as u64);
+                    self.payload = result;
+                } else {
+                    self.encode(Self::context(call), result);
+                }
+            }
+            true
+        }
+    }
+
+    unsafe fn encode(&mut self, context: Context, object: *mut PyObject) {
+        let mut encoder = Encoder::new(&mut self.buffer, context);
+        // SAFETY: as in `outcome`.
+        unsafe { encoder.value(object) };
+        self.opaque += encoder.opaque;
+    }
+
+    unsafe fn general_outcome(
+        &mut self,
+        call: &Call,
+        result: *mut PyObject,
+        error: &SavedError,
+        mirrored: Option<(&'static ExternalType, &Snapshot)>,
+    ) {
+        // SAFETY: as in `outcome`.
+        unsafe {
+            self.set_head(form::GENERAL << form::SHIFT);
+            let flags_at = self.buffer.len();
+            self.buffer.push(0);
+            let mut flags = 0;
+            let context = Self::context(call);
+            if !result.is_null() {
+                flags |= flag::RESULT;
+                self.encode(context, result);
+            } else if !error.value.is_null() {
+                flags |= flag::RAISED;
+                self.encode(context, error.value);
+            }
+            if let Some((external, before)) = mirrored {
+                if external.members_changed(call.receiver, before) {
+                    flags |= flag::SCALARS | flag::MEMBERS;
+                    let mut scalars = Vec::new();
+                    external.read_scalars(call.receiver, &mut scalars);
+                    put_varint(&mut self.buffer, scalars.len() as u64);
+                    self.buffer.extend_from_slice(&scalars);
+                    put_varint(&mut self.buffer, external.objects.len() as u64);
+                    for i in 0..external.objects.len() {
+                        let context = Context { external: None, ..context };
+                        self.encode(context, *external.member(call.receiver, i));
+                    }
+                }
+                let changes = external.dict_changes(call.receiver, before);
+                if !changes.is_empty() {
+                    flags |= flag::DICT;
+                    self.buffer.push(tag::DICT);
+                    put_varint(&mut self.buffer, changes.len() as u64);
+                    for (key, value) in changes {
+                        self.encode(Context::NONE, key);
+                        self.encode(context, value);
+                    }
+                }
+            }
+            if call.hook.entry.out && !result.is_null() {
+                flags |= flag::BUFFERS;
+                buffers::record(&mut self.buffer, call, result);
+            }
+            if call.hook.entry.seed && !result.is_null() {
+                let state = seed::state_of(call.receiver);
+                if !state.is_null() {
+                    flags |= flag::EXTRA;
+                    self.encode(Context::NONE, state.0);
+                }
+            } else if call.hook.entry.namespace {
+                let names = crate::special::namespace(call);
+                if !names.is_null() {
+                    flags |= flag::EXTRA;
+                    self.encode(Context::NONE, names.0);
+                }
+            }
+            self.buffer[flags_at] = flags;
+        }
+    }
+
+    unsafe fn append(mut self, thread: &mut Thread, result: *mut PyObject) {
+        // SAFETY: the GIL is held; `payload`, where set, is `result`, which our caller owns.
+        unsafe {
+            if self.payload.is_null() {
+                session::append(&[&self.buffer]);
+            } else {
+                session::append(&[&self.buffer, bytes_of(result)]);
+            }
+        }
+        if self.opaque > 0 {
+            // SAFETY: the GIL is held.
+            unsafe { session::count_opaque(self.opaque) };
+        }
+        thread.give_buffer(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// The arguments section: a count and the values.
+///
+/// # Safety
+/// The GIL is held; the call's references are live.
+pub unsafe fn put_arguments(out: &mut Vec<u8>, call: &Call) {
+    // SAFETY: by contract; summaries of objects run no Python code but buffer exports.
+    unsafe {
+        let thread = crate::thread::current();
+        let before = std::mem::replace(&mut thread.external, true);
+        let n = call.args.len().min(255);
+        out.push(n as u8);
+        let positional = call.positional();
+        let full = session::full_arguments();
+        for (i, &arg) in call.args[..n].iter().enumerate() {
+            if i >= positional {
+                out.push(tag::KEYWORD);
+                let name = PyTuple_GET_ITEM(call.keyword_names, (i - positional) as Py_ssize_t);
+                crate::encode::put_str(out, &crate::python::text(name));
+            }
+            if call.hook.entry.out && PyObject_CheckBuffer(arg) != 0 && PyBytes_Check(arg) == 0 {
+                // What is in it before the call does not matter to the call.
+                Encoder::new(out, Context::NONE).output_buffer(arg);
+            } else {
+                Encoder::new(out, Context::NONE).argument(arg, full);
+            }
+        }
+        crate::thread::current().external = before;
+    }
+}
+
+/// An unclosed external object is being finalized: the warning comes next, as internal code.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn finalizer_open(object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        session::note_thread(crate::thread::current().serial);
+        let mut event = Vec::with_capacity(12);
+        event.extend_from_slice(&code::WARNING.to_le_bytes());
+        put_varint(&mut event, external::handle_of(object).unwrap_or(0).into());
+        session::append(&[&event]);
+    }
+}
+
+/// Tells the trace about hooks that were made since the last time.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn announce_hooks() {
+    // SAFETY: by contract.
+    unsafe {
+        let (first, hooks) = hook::take_unannounced();
+        if hooks.is_empty() {
+            return;
+        }
+        session::append(&[&hooks_event(first, hooks)]);
+    }
+}
+
+/// The event that names hooks.
+pub fn hooks_event(first: usize, hooks: &[&'static Hook]) -> Vec<u8> {
+    let mut event = Vec::with_capacity(hooks.len() * 32);
+    event.extend_from_slice(&code::HOOKS.to_le_bytes());
+    put_varint(&mut event, first as u64);
+    put_varint(&mut event, hooks.len() as u64);
+    for hook in hooks {
+        crate::encode::put_str(&mut event, &hook.name);
+        event.push(hook.kind as u8);
+    }
+    event
+}

@@ -1,0 +1,456 @@
+//! Replaying: nothing is called; the log says what came of every call, and the hook returns that.
+
+use crate::call::Call;
+use crate::decode::{Context, Decoder, Failure};
+use crate::divergence;
+use crate::hook::{self, Hook};
+use crate::python::Owned;
+use crate::thread::{self, Thread};
+use crate::{buffers, callback, console, seed, special};
+use pyo3_ffi::*;
+use retrace_replay::byte_source::ByteSource;
+use retrace_replay::event::{ARGUMENTS_BIT, Event, HookKind, code, flag, form};
+use retrace_replay::event_stream::EventStream;
+use retrace_replay::value::{Strings, Value};
+use std::collections::HashMap;
+use std::ptr;
+
+static mut SOURCE: Option<EventStream> = None;
+/// The recording's hook index to ours.
+static mut OURS: Vec<Option<u16>> = Vec::new();
+/// The recording's names, for reports.
+static mut RECORDED_NAMES: Vec<String> = Vec::new();
+static mut STRICT: bool = false;
+
+/// The log.
+///
+/// # Safety
+/// Replaying; the GIL is held; the reference is not kept across Python code.
+pub unsafe fn source() -> &'static mut EventStream {
+    // SAFETY: the mode is Replaying only while there is a source.
+    unsafe { (*(&raw mut SOURCE)).as_mut().unwrap_unchecked() }
+}
+
+/// # Safety
+/// The GIL is held.
+pub unsafe fn begin(events: EventStream, strict: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        SOURCE = Some(events);
+        STRICT = strict;
+    }
+}
+
+/// The recording's name of hook `index`.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn recorded_name(index: u16) -> String {
+    // SAFETY: by contract.
+    unsafe {
+        let names = &*(&raw const RECORDED_NAMES);
+        names.get(usize::from(index)).cloned().unwrap_or_else(|| format!("hook {index}"))
+    }
+}
+
+/// Reads the hooks events at the cursor: which of our hooks the recording's indices stand for.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn read_hooks() -> Result<(), Failure> {
+    // SAFETY: by contract.
+    unsafe {
+        let names: HashMap<(&str, HookKind), u16> =
+            hook::all().iter().map(|hook| ((hook.name.as_str(), hook.kind), hook.index)).collect();
+        let source = source();
+        source.read_u16()?;
+        let first = source.read_varint()? as usize;
+        let ours = &mut *(&raw mut OURS);
+        let recorded = &mut *(&raw mut RECORDED_NAMES);
+        if first != ours.len() {
+            return Err(Failure::Missing(format!("hooks from {first} follow {} hooks", ours.len())));
+        }
+        for _ in 0..source.read_varint()? {
+            let Value::Str(name) = source.read_value()? else {
+                return Err(Failure::Missing("a hook has no name".into()));
+            };
+            let name = name.to_string_lossy();
+            let kind = HookKind::try_from(source.read_u8()?)?;
+            ours.push(names.get(&(name.as_str(), kind)).copied());
+            recorded.push(name);
+        }
+        source.finish_event();
+        Ok(())
+    }
+}
+
+/// Events that stand before a call without being part of it.
+unsafe fn before_call(thread: &Thread) -> Result<(), Failure> {
+    // SAFETY: replaying, the GIL held, the thread not external.
+    unsafe {
+        while !source().at_end() {
+            match source().peek_u16()? {
+                code::HOOKS => read_hooks()?,
+                code::COLLECT => collect()?,
+                code::SWITCH => {
+                    source().read_u16()?;
+                    let serial = source().read_varint()?;
+                    source().finish_event();
+                    if serial != thread.serial {
+                        return Err(Failure::Missing(format!(
+                            "thread {serial} runs here, this is thread {}: recordings of programs with threads can't be \
+                             replayed yet",
+                            thread.serial
+                        )));
+                    }
+                }
+                code::MODULE => {
+                    source().next_event().map_err(|error| Failure::Missing(error.to_string()))?;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+unsafe fn collect() -> Result<(), Failure> {
+    // SAFETY: as in `before_call`.
+    unsafe {
+        let (generation, _) = read_collect()?;
+        if generation & crate::session::COLLECTED != 0 {
+            return Err(Failure::Missing("a collection ends that did not begin".into()));
+        }
+        let found = retrace_abi::collector::retrace_collect(i32::from(generation)).max(0) as u64;
+        if source().at_end() || source().peek_u16()? != code::COLLECT {
+            return Err(Failure::Missing("the finalizers of a collection did not do what they did".into()));
+        }
+        let (end, recorded) = read_collect()?;
+        if end != generation | crate::session::COLLECTED || found != recorded {
+            return Err(Failure::Missing(format!(
+                "a collection of generation {generation} found {found} unreachable objects, {recorded} in the recording"
+            )));
+        }
+        Ok(())
+    }
+}
+
+unsafe fn read_collect() -> Result<(u8, u64), Failure> {
+    // SAFETY: as in `before_call`.
+    unsafe {
+        let source = source();
+        source.read_u16()?;
+        let generation = source.read_u8()?;
+        let found = source.read_varint()?;
+        source.finish_event();
+        Ok((generation, found))
+    }
+}
+
+/// Whether the next event is a call of `hook`.
+unsafe fn next_is(hook: &Hook) -> bool {
+    // SAFETY: as in `before_call`.
+    unsafe {
+        let Ok(head) = source().peek_u16() else { return false };
+        let index = usize::from(head & code::MASK);
+        (&*(&raw const OURS)).get(index).copied().flatten() == Some(hook.index)
+    }
+}
+
+/// Any call: what the recording says it returned or raised.
+///
+/// # Safety
+/// Replaying; the GIL is held; the thread is not external.
+pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        if let Err(failure) = before_call(thread) {
+            divergence::stop(Some(call), &failure);
+        }
+        special::before(call);
+        if call.hook.entry.seed && !seed::draws_entropy(call) {
+            return call.invoke();
+        }
+        let converted = match call.convert() {
+            Ok(converted) => converted,
+            Err(()) => return ptr::null_mut(),
+        };
+        let call = &match &converted {
+            Some(converted) => converted.apply(call),
+            None => *call,
+        };
+        if call.hook.entry.terminal && !next_is(call.hook) {
+            return call.invoke();
+        }
+        if call.hook.entry.keeps {
+            crate::binding::bind_arguments(call);
+        }
+        let kept = thread.results.len();
+        match consume(call) {
+            Ok(result) => {
+                callback::release_results(thread::current(), kept);
+                result
+            }
+            Err(failure) => divergence::stop(Some(call), &failure),
+        }
+    }
+}
+
+/// Callbacks, then the call's own event.
+unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
+    // SAFETY: as in `call`.
+    unsafe {
+        let mut announced = false;
+        loop {
+            before_call(thread::current())?;
+            if source().at_end() {
+                if announced {
+                    divergence::end_of_recording(call);
+                }
+                divergence::log_ended(call);
+            }
+            let head = source().peek_u16()?;
+            if head == code::CALLBACK {
+                source().read_u16()?;
+                source().finish_event();
+                callback::replay(call)?;
+                continue;
+            }
+            if !next_is(call.hook) {
+                divergence::other_call(call);
+            }
+            source().read_u16()?;
+            let at = source().read_u16()?;
+            let here = crate::record::caller_offset();
+            if at != here {
+                divergence::other_caller(call, at, here);
+            }
+            if head & ARGUMENTS_BIT != 0 || !call.args.is_empty() {
+                compare_arguments(call, head & ARGUMENTS_BIT != 0)?;
+            }
+            let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
+            if call.hook.entry.last && form == form::END && !announced {
+                // The announcement of a call that might not return.
+                source().finish_event();
+                announced = true;
+                if call.hook.entry.fork || !source().at_end() && source().peek_u16()? == code::END {
+                    divergence::end_of_recording(call);
+                }
+                continue;
+            }
+            let before = console::descriptor_before(call);
+            let thread = thread::current();
+            thread.external = true;
+            let outcome = outcome(call, form);
+            thread::current().external = false;
+            let outcome = outcome?;
+            source().finish_event();
+            if call.hook.entry.live {
+                run_live(call);
+            }
+            return Ok(match outcome {
+                Outcome::Returned(result) => {
+                    console::after(call, result.0, before);
+                    result.into_raw()
+                }
+                Outcome::Raised(exception) => {
+                    PyErr_SetObject(Py_TYPE(exception.0).cast(), exception.0);
+                    ptr::null_mut()
+                }
+                Outcome::Ended => ptr::null_mut(),
+            });
+        }
+    }
+}
+
+/// Runs the original for its effect on C state that internal code reads; what it returns is the log's to say.
+unsafe fn run_live(call: &Call) {
+    // SAFETY: as in `call`.
+    unsafe {
+        let thread = thread::current();
+        thread.external = true;
+        let result = call.invoke();
+        if result.is_null() {
+            PyErr_Clear();
+        }
+        drop(Owned(result));
+        thread::current().external = false;
+    }
+}
+
+/// Encodes the arguments as the recorder would and compares the bytes.
+unsafe fn compare_arguments(call: &Call, recorded: bool) -> Result<(), Failure> {
+    // SAFETY: as in `call`.
+    unsafe {
+        if !recorded {
+            return Err(Failure::Missing("the call had no arguments in the recording".into()));
+        }
+        let thread = thread::current();
+        let mut ours = thread.take_buffer();
+        if call.args.is_empty() {
+            ours.push(0);
+        } else {
+            crate::record::put_arguments(&mut ours, call);
+        }
+        let mut ahead = source().clone();
+        let mut theirs = vec![0; ours.len()];
+        if ahead.remaining() >= ours.len() as u64 && ahead.read_exact(&mut theirs).is_ok() && theirs == ours {
+            *source() = ahead;
+            thread::current().give_buffer(ours);
+            return Ok(());
+        }
+        let n = source().read_u8()?;
+        let mut values = Vec::new();
+        for _ in 0..n {
+            values.push(source().read_value()?);
+        }
+        let mut slice = retrace_replay::byte_source::SliceSource::new(&ours);
+        let mut strings = Strings::default();
+        let count = slice.read_u8().unwrap_or(0);
+        let met: Vec<Value> = (0..count).map_while(|_| Value::decode(&mut slice, &mut strings).ok()).collect();
+        divergence::other_arguments(call, &values, &met, STRICT);
+        Ok(())
+    }
+}
+
+enum Outcome {
+    Returned(Owned),
+    Raised(Owned),
+    Ended,
+}
+
+unsafe fn outcome(call: &Call, form: u16) -> Result<Outcome, Failure> {
+    // SAFETY: as in `call`; the thread is marked external.
+    unsafe {
+        let mirrored = call.mirrored();
+        let context = Context {
+            receiver: match call.hook.kind {
+                HookKind::New => call.receiver,
+                _ if call.hook.external.is_some() => call.receiver,
+                _ => ptr::null_mut(),
+            },
+            external: mirrored,
+            args: call.args,
+        };
+        let mut decoder = Decoder { source: source(), context };
+        Ok(match form {
+            form::NONE => Outcome::Returned(Owned::borrowed(Py_None())),
+            form::FLOAT => Outcome::Returned(Owned(PyFloat_FromDouble(decoder.source.read_f64()?))),
+            form::VALUE => Outcome::Returned(decoder.value()?),
+            form::RAISED => Outcome::Raised(decoder.value()?),
+            form::END => Outcome::Ended,
+            _ => return general(call, decoder),
+        })
+    }
+}
+
+unsafe fn general(call: &Call, mut decoder: Decoder) -> Result<Outcome, Failure> {
+    // SAFETY: as in `outcome`.
+    unsafe {
+        let flags = decoder.source.read_u8()?;
+        let outcome = if flags & flag::RESULT != 0 {
+            Outcome::Returned(decoder.value()?)
+        } else if flags & flag::RAISED != 0 {
+            Outcome::Raised(decoder.value()?)
+        } else {
+            Outcome::Ended
+        };
+        if let Some(external) = call.mirrored() {
+            if flags & flag::SCALARS != 0 {
+                let n = decoder.source.read_varint()?;
+                let scalars = decoder.source.read_vec(n)?;
+                if !external.write_scalars(call.receiver, &scalars) {
+                    return Err(Failure::Missing(format!("{} has other members here", external.name)));
+                }
+            }
+            if flags & flag::MEMBERS != 0 {
+                decoder.members(external, call.receiver)?;
+            }
+            if flags & flag::DICT != 0 {
+                let changes = decoder.value()?;
+                apply_dict(external.dict_slot(call.receiver), changes.0)?;
+            }
+        }
+        if flags & flag::BUFFERS != 0 {
+            buffers::replay(decoder.source, call)?;
+        }
+        if flags & flag::EXTRA != 0 {
+            let extra = decoder.value()?;
+            if call.hook.entry.seed && !seed::restore(call.receiver, extra.0) {
+                return Err(Failure::Missing("a generator's recorded state does not fit".into()));
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// Applies changed entries to an instance's `__dict__`. A null value would mean a key that went: the decoder can't put
+/// it into a dict, so the recorder writes `Null` only for those, and they arrive as missing.
+unsafe fn apply_dict(slot: *mut *mut PyObject, changes: *mut PyObject) -> Result<(), Failure> {
+    // SAFETY: as in `outcome`.
+    unsafe {
+        if slot.is_null() || changes.is_null() {
+            return Ok(());
+        }
+        if (*slot).is_null() {
+            *slot = PyDict_New();
+        }
+        let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while PyDict_Next(changes, &mut position, &mut key, &mut value) != 0 {
+            let mut name = key;
+            Py_INCREF(name);
+            if PyUnicode_CheckExact(name) != 0 {
+                PyUnicode_InternInPlace(&mut name);
+            }
+            let name = Owned(name);
+            if PyDict_SetItem(*slot, name.0, value) < 0 {
+                return Err(Failure::Raised);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// After a callback ran: the log must say that it ended, and in the same way.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failure> {
+    // SAFETY: by contract.
+    unsafe {
+        before_call(thread::current())?;
+        let source = source();
+        if source.at_end() || source.peek_u16()? != code::CALLBACK_END {
+            return Err(Failure::Missing(format!("callback {serial} ended earlier than in the recording")));
+        }
+        source.read_u16()?;
+        let recorded = (source.read_varint()?, source.read_u8()? != 0);
+        source.finish_event();
+        if recorded != (serial, raised) {
+            let word = |raised| if raised { "raised" } else { "returned" };
+            return Err(Failure::Missing(format!(
+                "callback {serial} {}, it {} in the recording",
+                word(raised),
+                word(recorded.1)
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the recording says, here, that a finalized object was still open.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn finalizer_was_open() -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        if let Err(failure) = before_call(thread::current()) {
+            divergence::stop(None, &failure);
+        }
+        if source().at_end() || source().peek_u16().ok() != Some(code::WARNING) {
+            return false;
+        }
+        matches!(source().next_event(), Ok(Some((_, Event::Warning { .. }))))
+    }
+}

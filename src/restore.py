@@ -1,0 +1,103 @@
+# Makes the replaying interpreter look as the recorded one did at its start. Run by src/start.rs before anything is
+# replayed, in a namespace of its own; `start` is the recording's start dict. What it imports is taken out again.
+import sys
+import posix
+import _frozen_importlib_external as external
+
+
+def restore(start):
+    restore_modules(start)
+    restore_environment(start)
+    for name, value in start["sys"].items():
+        setattr(sys, name, value)
+    for name, attributes in start["module_state"].items():
+        module = sys.modules.get(name)
+        if module is not None:
+            for attribute, value in attributes.items():
+                setattr(module, attribute, value)
+    restore_main_thread(start)
+    restore_importers(start)
+    for name, settings in start["streams"].items():
+        restore_stream(name, settings)
+
+
+def restore_modules(start):
+    """The same modules as at the recorded start: missing ones are imported, others are taken out."""
+    recorded = start["modules"]
+    for name in recorded:
+        if name not in sys.modules:
+            try:
+                __import__(name)
+            except BaseException:
+                # Left by a site customisation that this machine has not: its own imports will say more.
+                pass
+    known = set(recorded)
+    for name in list(sys.modules):
+        if name not in known:
+            del sys.modules[name]
+    ordered = [(name, sys.modules[name]) for name in recorded if name in sys.modules]
+    sys.modules.clear()
+    sys.modules.update(ordered)
+
+
+def restore_environment(start):
+    environ = start["environ"]
+    for key in list(posix.environ):
+        posix.unsetenv(key)
+    for key, value in environ.items():
+        posix.putenv(key, value)
+    posix.environ.clear()
+    posix.environ.update(environ)
+    os = sys.modules.get("os")
+    if os is not None:
+        os.environ._data.clear()
+        os.environ._data.update(environ)
+
+
+def restore_main_thread(start):
+    """`get_ident()` answers as recorded, so the main thread's object must say the same."""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    main = threading._main_thread
+    threading._active.pop(main._ident, None)
+    main._ident, main._native_id = start["main_thread"]
+    threading._active[main._ident] = main
+
+
+def restore_importers(start):
+    cache = sys.path_importer_cache
+    cache.clear()
+    loaders = external._get_supported_file_loaders()
+    for path, finder_path in start["importers"].items():
+        if finder_path is None:
+            cache[path] = None
+        else:
+            finder = external.FileFinder(path, *loaders)
+            finder.path = finder_path
+            cache[path] = finder
+
+
+def restore_stream(name, settings):
+    if settings is None:
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
+        return
+    stream = getattr(sys, name)
+    if stream is None:
+        return
+    buffer = getattr(stream, "buffer", None)
+    size = settings["buffer_size"]
+    if size and buffer is not None and hasattr(buffer, "raw"):
+        raw = buffer.raw
+        raw._blksize = size
+        buffer.__init__(raw, size)
+    stream.reconfigure(
+        encoding=settings["encoding"],
+        errors=settings["errors"],
+        line_buffering=settings["line_buffering"],
+        **({} if name == "stdin" else {"write_through": settings["write_through"]}),
+    )
+
+
+restore(start)
