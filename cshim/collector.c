@@ -14,13 +14,33 @@ static int program_threshold;        /* what the program believes generation 0's
 /* The gc module's own function table. It is patched rather than function objects, so that it does not matter whether
  * the program has imported gc: importing it for our sake would show in sys.modules. */
 static PyMethodDef *collect_def, *get_threshold_def, *set_threshold_def;
-static PyMethodDef get_threshold_original, set_threshold_original;
+static PyMethodDef collect_original, get_threshold_original, set_threshold_original;
+
+/* How many thresholds' worth of objects may pile up between two hooked calls. Each collection at a hooked call is
+ * replayed exactly; one that CPython makes by itself is not, so these should be few; test_gc and its like count on a
+ * collection within some ten thousand allocations. */
+#define BACKSTOP 8
+
+static retrace_collector_observer observer;
+static int explicit_collection;      /* depth of collections that somebody asked for */
+static PyObject *program_callbacks;  /* the list that the program knows as gc.callbacks: owned */
+static PyObject *our_callbacks;      /* what the collector has instead while we observe it: owned, untracked */
+
+/* The threshold that CPython itself goes by. */
+static int
+native_threshold(void)
+{
+    if (observer == NULL || program_threshold > INT_MAX / BACKSTOP) {
+        return INT_MAX;
+    }
+    return program_threshold * BACKSTOP;
+}
 
 static void
 show_program_threshold(int threshold)
 {
     program_threshold = threshold;
-    gc->generations[0].threshold = INT_MAX;
+    gc->generations[0].threshold = native_threshold();
     retrace_collector.limit = threshold != 0 ? threshold : INT_MAX; /* 0 turns automatic collection off */
 }
 
@@ -36,10 +56,84 @@ set_threshold(PyObject *module, PyObject *args)
 {
     PyObject *result = set_threshold_original.ml_meth(module, args);
     /* It writes argument by argument: where a later one is bad, the earlier ones are in force. */
-    if (result != NULL || gc->generations[0].threshold != INT_MAX) {
+    if (result != NULL || gc->generations[0].threshold != native_threshold()) {
         show_program_threshold(gc->generations[0].threshold);
     }
     return result;
+}
+
+static PyObject *
+collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    explicit_collection++;
+    PyObject *result =
+        ((_PyCFunctionFastWithKeywords)(void (*)(void))collect_original.ml_meth)(module, args, nargs, names);
+    explicit_collection--;
+    return result;
+}
+
+/* The one entry of the collector's list of callbacks: tells the observer, then does for the program's own callbacks
+ * what Modules/gcmodule.c, invoke_gc_callback, does. */
+static PyObject *
+observe(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t nargs)
+{
+    int stops = nargs == 2 && PyUnicode_CompareWithASCIIString(args[0], "stop") == 0;
+    if (nargs == 2 && explicit_collection == 0 && observer != NULL) {
+        PyObject *generation = PyDict_GetItemString(args[1], "generation");
+        PyObject *found = PyDict_GetItemString(args[1], "collected");
+        PyObject *kept = PyDict_GetItemString(args[1], "uncollectable");
+        if (!stops) {
+            observer(0, (int)PyLong_AsLong(generation), 0);
+        }
+        else {
+            observer(1, (int)PyLong_AsLong(generation), PyLong_AsSsize_t(found) + PyLong_AsSsize_t(kept));
+        }
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(program_callbacks); i++) {
+        PyObject *callback = Py_NewRef(PyList_GET_ITEM(program_callbacks, i));
+        PyObject *result = PyObject_Vectorcall(callback, args, nargs, NULL);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(callback);
+        }
+        Py_XDECREF(result);
+        Py_DECREF(callback);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef observe_def = {"observe", (PyCFunction)(void (*)(void))observe, METH_FASTCALL, NULL};
+
+/* Puts our list of callbacks in the place of the program's. Returns 0, or -1 with nothing changed. */
+static int
+observe_collections(void)
+{
+    PyObject *function = PyCFunction_New(&observe_def, NULL);
+    PyObject *list = PyList_New(0);
+    if (gc->callbacks == NULL) {
+        gc->callbacks = PyList_New(0);
+    }
+    if (function == NULL || list == NULL || gc->callbacks == NULL || PyList_Append(list, function) < 0) {
+        PyErr_Clear();
+        Py_XDECREF(function);
+        Py_XDECREF(list);
+        return -1;
+    }
+    /* Not for gc.get_objects() to find. */
+    PyObject_GC_UnTrack(list);
+    PyObject_GC_UnTrack(function);
+    Py_DECREF(function);
+    program_callbacks = Py_NewRef(gc->callbacks);
+    our_callbacks = list;
+    Py_SETREF(gc->callbacks, Py_NewRef(list));
+    return 0;
+}
+
+void
+retrace_collector_gc_module(PyObject *module)
+{
+    if (program_callbacks != NULL && PyObject_SetAttrString(module, "callbacks", program_callbacks) < 0) {
+        PyErr_Clear();
+    }
 }
 
 /* The function table of the builtin module gc: borrowed, static; NULL if this interpreter keeps it elsewhere. */
@@ -78,7 +172,7 @@ replace_method(PyMethodDef *def, PyMethodDef *original, PyCFunction ours)
 }
 
 int
-retrace_collector_install(void)
+retrace_collector_install(retrace_collector_observer its_observer)
 {
     if (gc != NULL) {
         return 0;
@@ -93,15 +187,18 @@ retrace_collector_install(void)
         return -1;
     }
     gc = state;
+    if (its_observer != NULL && observe_collections() < 0) {
+        gc = NULL;
+        return -1;
+    }
+    observer = its_observer;
+    replace_method(collect_def, &collect_original, (PyCFunction)(void (*)(void))collect);
     replace_method(get_threshold_def, &get_threshold_original, get_threshold);
     replace_method(set_threshold_def, &set_threshold_original, set_threshold);
     retrace_collector.count = &gc->generations[0].count;
     show_program_threshold(gc->generations[0].threshold);
     retrace_forget_scheduled_collection();
     return 0;
-    /* Missing on purpose: a bound for programs that make garbage and never cross the boundary (13 MB became 196 MB).
-     * It belongs to the asynchronous points: a helper thread polls `count` and asks for one, and what it finds is
-     * logged with a fingerprint like a preemption. Nothing here may collect on its own. */
 }
 
 void
@@ -110,6 +207,11 @@ retrace_collector_uninstall(void)
     if (gc == NULL) {
         return;
     }
+    if (our_callbacks != NULL && gc->callbacks == our_callbacks) {
+        Py_SETREF(gc->callbacks, Py_NewRef(program_callbacks));
+    }
+    observer = NULL;
+    collect_def->ml_meth = collect_original.ml_meth;
     get_threshold_def->ml_meth = get_threshold_original.ml_meth;
     set_threshold_def->ml_meth = set_threshold_original.ml_meth;
     gc->generations[0].threshold = program_threshold;
@@ -150,7 +252,6 @@ retrace_collect(int generation)
     /* gc.collect(generation): what an automatic collection does too, gc_collect_with_callback. A number this small is
      * not allocated. */
     PyObject *argument = PyLong_FromLong(generation);
-    _PyCFunctionFastWithKeywords collect = (_PyCFunctionFastWithKeywords)(void (*)(void))collect_def->ml_meth;
     PyObject *result = collect(NULL, &argument, 1, NULL);
     Py_DECREF(argument);
     Py_ssize_t found = result != NULL ? PyLong_AsSsize_t(result) : 0;

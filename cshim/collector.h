@@ -20,8 +20,18 @@ typedef struct {
 
 extern retrace_collector_view retrace_collector;
 
-/* Takes over automatic collection. Returns 0, or -1 with nothing changed. Sets no exception. */
-int retrace_collector_install(void);
+/* Told of a collection that CPython began (phase 0) or ended (phase 1, with the number of unreachable objects found)
+ * by itself, between two hooked calls. The GIL is held; an exception may be set and must stay. */
+typedef void (*retrace_collector_observer)(int phase, int generation, Py_ssize_t found);
+
+/* Takes over automatic collection. With an observer (recording), CPython still collects by itself once generation 0
+ * has grown to eight times its threshold: a program that makes garbage without ever crossing the boundary keeps its
+ * memory bounded. Without one (replay) nothing is collected but what retrace_collect() is asked for.
+ * Returns 0, or -1 with nothing changed. Sets no exception. */
+int retrace_collector_install(retrace_collector_observer observer);
+
+/* Call after the module `gc` was created: its `callbacks` shall be the program's list. Sets no exception. */
+void retrace_collector_gc_module(PyObject *module);
 
 /* Gives it back, with the program's own threshold in force again. */
 void retrace_collector_uninstall(void);

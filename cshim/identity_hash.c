@@ -16,6 +16,8 @@ static struct {
     uint64_t *current;                   /* the one that a first hash takes from */
 } counters = {1, RETRACE_UNNAMED_NUMBER, RETRACE_EXTERNAL_NUMBER, &counters.program};
 
+static int (*is_external)(void);
+
 static retrace_identity_stats stats;
 static const char *install_error = "";
 static int installed;
@@ -67,7 +69,8 @@ first_hash(PyObject *object)
         PyErr_NoMemory();
         return -1;
     }
-    slot->number = number != 0 ? number : (*counters.current)++;
+    uint64_t *counter = is_external != NULL && is_external() ? &counters.external : counters.current;
+    slot->number = number != 0 ? number : (*counter)++;
     retrace_free_watch_type(type);
     return (Py_hash_t)slot->number;
 }
@@ -389,6 +392,12 @@ retrace_identity_external(int on)
     int before = counters.current == &counters.external;
     counters.current = on ? &counters.external : &counters.program;
     return before;
+}
+
+void
+retrace_identity_ask_external(int (*ask)(void))
+{
+    is_external = ask;
 }
 
 Py_hash_t

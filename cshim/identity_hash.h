@@ -47,6 +47,9 @@ const char *retrace_identity_error(void);
  * Returns what was set before, to be put back. */
 int retrace_identity_external(int on);
 
+/* As above, but asked at each first hash: does external code run on the thread that holds the GIL? */
+void retrace_identity_ask_external(int (*ask)(void));
+
 /* The number that stands for `object` (borrowed), given now if it had none. Instances of C types with a hash of their
  * own, or none (list, str, float …), share the number of their type. Without memory -1, with MemoryError set. */
 Py_hash_t retrace_identity_of(PyObject *object);

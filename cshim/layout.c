@@ -18,4 +18,10 @@ SAME(LAYOUT_FRAME_PREVIOUS, _PyInterpreterFrame, previous);
 #endif
 SAME(LAYOUT_FRAME_PREV_INSTR, _PyInterpreterFrame, prev_instr);
 SAME(LAYOUT_FRAME_OWNER, _PyInterpreterFrame, owner);
+#ifdef LAYOUT_LONG_TAG
+SAME(LAYOUT_LONG_TAG, PyLongObject, long_value.lv_tag);
+SAME(LAYOUT_LONG_DIGITS, PyLongObject, long_value.ob_digit);
+#else
+SAME(LAYOUT_LONG_DIGITS, PyLongObject, ob_digit);
+#endif
 SAME(LAYOUT_CODE_CODE_ADAPTIVE, PyCodeObject, co_code_adaptive);

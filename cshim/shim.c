@@ -1,6 +1,6 @@
 /* What the hooks need of CPython's internal headers, and nothing else. Why each is in C:
  *   retrace_shim_init          finds addresses inside _PyRuntime, whose layout depends on the platform's pthread types
- *   retrace_arm / _disarm      write PyInterpreterState.eval_frame, likewise
+ *   retrace_evaluator          PyInterpreterState.eval_frame, likewise
  *   retrace_frame_callable     reads frames and generators through the internal structures
  *   retrace_dict_version       reads PyDictObject
  *   retrace_dict_slot          managed dictionaries lie before the object, differently in each version
@@ -43,15 +43,7 @@ int retrace_shim_init(void)
 
 /* ---- the frame evaluator, armed only while external code runs (PEP 523) ---- */
 
-static PyObject *(*frame_hook)(PyThreadState *, struct _PyInterpreterFrame *, int);
-
-void retrace_set_frame_hook(PyObject *(*hook)(PyThreadState *, struct _PyInterpreterFrame *, int))
-{
-    frame_hook = hook;
-}
-
-void retrace_arm(void) { interpreter->eval_frame = frame_hook; }
-void retrace_disarm(void) { interpreter->eval_frame = NULL; }
+_PyFrameEvalFunction *retrace_evaluator(void) { return &interpreter->eval_frame; }
 
 PyObject *retrace_eval_default(PyThreadState *tstate, struct _PyInterpreterFrame *frame, int throwing)
 {

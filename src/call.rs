@@ -108,6 +108,11 @@ impl Call<'_> {
         if matches!(convert, Convert::None | Convert::Fileno) {
             return Ok(None);
         }
+        if convert == Convert::Idna {
+            // SAFETY: by contract.
+            unsafe { self.look_up_idna() };
+            return Ok(None);
+        }
         let mut converted: Option<Vec<Owned>> = None;
         for (i, &arg) in self.args.iter().enumerate() {
             // SAFETY: by contract.
@@ -154,6 +159,28 @@ impl Call<'_> {
     }
 }
 
+impl Call<'_> {
+    /// A host name is encoded in C by the `idna` codec, whose first use imports it: looked up here, as internal code,
+    /// because the interpreter's cache of codecs must fill in both directions.
+    unsafe fn look_up_idna(&self) {
+        // SAFETY: by the contract of `convert`.
+        unsafe {
+            let Some(&first) = self.args.first() else { return };
+            let host = if self.hook.kind == HookKind::Function {
+                first
+            } else if PyTuple_Check(first) != 0 && PyTuple_GET_SIZE(first) > 0 {
+                PyTuple_GET_ITEM(first, 0)
+            } else {
+                return;
+            };
+            let encodes_ascii = self.hook.entry.name == "getaddrinfo";
+            if PyUnicode_Check(host) != 0 && (encodes_ascii || !crate::python::text(host).is_ascii()) {
+                PyCodec_KnownEncoding(c"idna".as_ptr());
+            }
+        }
+    }
+}
+
 /// A call's arguments after conversion.
 pub struct Converted {
     args: Vec<*mut PyObject>,
@@ -194,7 +221,7 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
             || arg == Py_None()
             || PyLong_CheckExact(arg) != 0
             || PyBytes_CheckExact(arg) != 0
-            || (PyUnicode_CheckExact(arg) != 0 && convert != Convert::Idna)
+            || PyUnicode_CheckExact(arg) != 0
         {
             return Ok(None);
         }
@@ -202,7 +229,7 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
             return converted_sequence(convert, arg, depth);
         }
         match convert {
-            Convert::None | Convert::Fileno => Ok(None),
+            Convert::None | Convert::Fileno | Convert::Idna => Ok(None),
             Convert::Fspath => {
                 if PyUnicode_Check(arg) != 0 || PyBytes_Check(arg) != 0 || !has_method(arg, "__fspath__") {
                     return Ok(None);
@@ -224,14 +251,6 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
                 }
                 let number = PyNumber_Index(arg);
                 if number.is_null() { Err(()) } else { Ok(Some(Owned(number))) }
-            }
-            Convert::Idna => {
-                // ASCII needs no codec (but a codec call all the same, whose work is then trivial).
-                if PyUnicode_CheckExact(arg) == 0 || crate::python::text(arg).is_ascii() {
-                    return Ok(None);
-                }
-                let bytes = PyUnicode_AsEncodedString(arg, c"idna".as_ptr(), ptr::null());
-                if bytes.is_null() { Err(()) } else { Ok(Some(Owned(bytes))) }
             }
         }
     }

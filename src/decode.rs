@@ -206,6 +206,17 @@ impl Decoder<'_> {
                     }
                     made(PySequence_GetItem(of.0, i))
                 }
+                tag::KEEP => {
+                    let object = self.value()?;
+                    if !object.is_null() {
+                        external::keep(self.context.receiver, object.0);
+                    }
+                    Ok(object)
+                }
+                tag::KEPT => {
+                    let i = self.source.read_varint()? as usize;
+                    self.present(external::kept_object(self.context.receiver, i), "what the receiver keeps")
+                }
                 tag::FRAME => made(PyEval_GetFrame().cast()).map(|frame| {
                     Py_INCREF(frame.0);
                     frame

@@ -237,6 +237,24 @@ pub unsafe fn other_arguments(call: &Call, recorded: &[Value], met_values: &[Val
     }
 }
 
+/// A collection that ran finalizers somewhere between two events is replayed at the second: said once.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn collection_moved() {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    // SAFETY: by contract.
+    let (index, quiet) = unsafe { (source().index().0, crate::start::is_quiet()) };
+    SAID.call_once(|| {
+        if !quiet {
+            eprintln!(
+                "retrace: before event {index} finalizers ran in an automatic collection that no call marks; they are \
+                 replayed there, which may be later than they ran"
+            );
+        }
+    });
+}
+
 /// The log has no more events, but the program goes on.
 ///
 /// # Safety
@@ -298,6 +316,12 @@ pub unsafe fn events_left() -> bool {
         let rest = source();
         if rest.at_end() {
             return false;
+        }
+        while rest.peek_u16() == Ok(code::COLLECT) {
+            // At the very end nothing collects any more, and nothing is there to notice.
+            if rest.next_event().is_err() {
+                break;
+            }
         }
         match rest.peek_u16() {
             Ok(code::END | code::STOPPED) => false,

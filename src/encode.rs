@@ -519,6 +519,11 @@ pub unsafe fn global_name(object: *mut PyObject) -> Option<(String, String)> {
 pub unsafe fn resolve_global(module: &str, name: &str) -> Owned {
     // SAFETY: by contract.
     unsafe {
+        if module == "builtins" {
+            // At shutdown the module is emptied while objects still die.
+            let key = string(name);
+            return Owned::borrowed(PyDict_GetItemWithError(crate::start::builtins(), key.0));
+        }
         let mut object = Owned::borrowed(loaded_module(module));
         for part in name.split('.') {
             if object.is_null() {

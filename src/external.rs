@@ -82,6 +82,37 @@ impl ExternalType {
         self.slots[slot].expect("the trampoline of a slot is installed only with its hook")
     }
 
+    /// Whether the mirrored state is a few scalars and no more.
+    pub fn is_quick(&self) -> bool {
+        self.objects.is_empty() && self.dict_offset == 0 && self.scalars.iter().map(|s| s.1).sum::<usize>() <= 16
+    }
+
+    /// The mirrored state of such a type.
+    ///
+    /// # Safety
+    /// `object` is an instance; the GIL is held; the type is quick.
+    #[inline(always)]
+    pub unsafe fn quick_state(&self, object: *mut PyObject) -> [u8; 16] {
+        let mut state = [0; 16];
+        let mut n = 0;
+        for &(offset, length) in &self.scalars {
+            // SAFETY: a member's offset and length; the lengths add up to 16 at most.
+            unsafe {
+                ptr::copy_nonoverlapping(object.cast::<u8>().add(offset), state.as_mut_ptr().add(n), length);
+            }
+            n += length;
+        }
+        state
+    }
+
+    /// A snapshot made of [`ExternalType::quick_state`].
+    pub fn snapshot_of(&self, quick: [u8; 16]) -> Snapshot {
+        let len = self.scalars.iter().map(|s| s.1).sum();
+        let mut snapshot = Snapshot { state: [0; 192], len, dict_version: 0, entries: [(0, 0); 12], entry_count: 0 };
+        snapshot.state[..16].copy_from_slice(&quick);
+        snapshot
+    }
+
     /// # Safety
     /// `object` is an instance; the GIL is held.
     unsafe fn raw_state(&self, object: *mut PyObject, into: &mut [u8; 192]) -> usize {
@@ -286,6 +317,62 @@ unsafe fn forget_handle(object: *mut PyObject) {
         if let Some(number) = handles.by_object.remove(&(object as usize)) {
             handles.by_number.remove(&number);
         }
+        if let Some(objects) = kept().remove(&(object as usize)) {
+            for object in objects {
+                Py_DECREF(object);
+            }
+        }
+    }
+}
+
+/// What C objects keep of what their methods returned, in both directions: strong references until the receiver dies.
+static mut KEPT: Option<HashMap<usize, Vec<*mut PyObject>>> = None;
+
+unsafe fn kept() -> &'static mut HashMap<usize, Vec<*mut PyObject>> {
+    // SAFETY: only with the GIL held, never kept across a call into Python.
+    unsafe { (*(&raw mut KEPT)).get_or_insert_with(HashMap::new) }
+}
+
+/// Whether a result just returned is referenced from elsewhere too, and is of a kind whose identity shows.
+///
+/// # Safety
+/// `object` is live; the GIL is held.
+pub unsafe fn may_be_kept(object: *mut PyObject) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        Py_REFCNT(object) > 1
+            && (PyTuple_Check(object) != 0 && PyTuple_GET_SIZE(object) > 0
+                || PyList_CheckExact(object) != 0
+                || PyDict_CheckExact(object) != 0)
+    }
+}
+
+/// # Safety
+/// The GIL is held.
+pub unsafe fn kept_index(receiver: *mut PyObject, object: *mut PyObject) -> Option<usize> {
+    // SAFETY: by contract.
+    unsafe { kept().get(&(receiver as usize))?.iter().position(|&kept| kept == object) }
+}
+
+/// # Safety
+/// `object` is live; the GIL is held.
+pub unsafe fn keep(receiver: *mut PyObject, object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        Py_INCREF(object);
+        kept().entry(receiver as usize).or_default().push(object);
+    }
+}
+
+/// The `index`-th object that `receiver` keeps, borrowed, or null.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn kept_object(receiver: *mut PyObject, index: usize) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        let kept = kept().get(&(receiver as usize)).and_then(|objects| objects.get(index));
+        kept.copied().unwrap_or(ptr::null_mut())
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Hook {
     pub external: Option<&'static ExternalType>,
     /// Nothing beyond its result needs logging: the short way through `cross` will do.
     pub plain: bool,
+    /// Recording may assemble its events on the stack (`record::quick`).
+    pub quick: bool,
 }
 
 /// Every hook by index. Grows with the GIL held.
@@ -123,6 +125,7 @@ pub unsafe fn make(
     unsafe {
         let hooks = &mut *(&raw mut HOOKS);
         let plain = external.is_none() && is_plain(entry);
+        let quick = is_quick(entry) && external.is_none_or(ExternalType::is_quick) && has_no_special(kind, entry);
         let def = PyMethodDef::zeroed();
         let hook = Box::into_raw(Box::new(Hook {
             def,
@@ -133,10 +136,24 @@ pub unsafe fn make(
             entry,
             external,
             plain,
+            quick,
         }));
         hooks.push(&*hook);
         &mut *hook
     }
+}
+
+/// Nothing to do but to log arguments and result; what happens to descriptors is replay's business.
+fn is_quick(entry: &Entry) -> bool {
+    use retrace_abi::boundary::Convert;
+    let special =
+        entry.out || entry.last || entry.fork || entry.seed || entry.keeps || entry.namespace || entry.terminal;
+    !special && entry.convert == Convert::None
+}
+
+/// Slots that make objects have their own rules.
+fn has_no_special(kind: HookKind, entry: &Entry) -> bool {
+    matches!(kind, HookKind::Function | HookKind::Method | HookKind::Getter) && entry.name != "close"
 }
 
 fn is_plain(entry: &Entry) -> bool {

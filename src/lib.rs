@@ -15,6 +15,7 @@ mod encode;
 mod entry;
 mod external;
 mod hook;
+mod memory_map;
 mod modules;
 mod patch;
 mod pickle;

@@ -107,6 +107,9 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
         }
         retrace_abi::identity::retrace_identity_extension_loaded(module);
         let name = CStr::from_ptr(PyModule_GetName(module)).to_string_lossy().into_owned();
+        if name == "gc" {
+            retrace_abi::collector::retrace_collector_gc_module(module);
+        }
         if boundary().tables(&name).next().is_some()
             && let Err(why) = hook_module(&name, module)
             && session::is_recording()

@@ -21,3 +21,18 @@ pub fn errno() -> i32 {
     // SAFETY: the location is this thread's own.
     unsafe { *libc::__error() }
 }
+
+unsafe extern "C" {
+    static mach_task_self_: u32;
+    fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;
+}
+
+/// Copies from an address of this process that may not be readable. Returns how many bytes were: all or none.
+pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
+    let mut size = 0;
+    // SAFETY: the kernel checks the source range; the destination is ours and as long as said.
+    let status = unsafe {
+        mach_vm_read_overwrite(mach_task_self_, from as u64, into.len() as u64, into.as_mut_ptr() as u64, &mut size)
+    };
+    if status == 0 { size as usize } else { 0 }
+}

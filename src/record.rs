@@ -7,10 +7,13 @@ use crate::hook::Hook;
 use crate::python::SavedError;
 use crate::session::{self, writer};
 use crate::thread::Thread;
-use crate::{buffers, callback, external, hook, seed};
+use crate::{buffers, callback, external, hook, memory_map, seed, special};
 use pyo3_ffi::*;
+use retrace_abi::FrameHook;
 use retrace_replay::event::{ARGUMENTS_BIT, code, flag, form};
+use retrace_replay::trace_writer::MAX_INLINE;
 use retrace_replay::value::{put_varint, tag};
+use std::mem::MaybeUninit;
 use std::ptr;
 
 /// Payloads from this size on go to the log without passing through the event's buffer.
@@ -23,25 +26,67 @@ const LARGE: usize = 512;
 #[inline(always)]
 pub unsafe fn caller_offset() -> u16 {
     // SAFETY: by contract.
+    unsafe { offset_in(retrace_abi::thread_state()) }
+}
+
+#[inline(always)]
+unsafe fn offset_in(tstate: *mut retrace_abi::ThreadState) -> u16 {
+    // SAFETY: the GIL is held by the thread whose state this is.
     unsafe {
-        let frame = retrace_abi::innermost_frame(retrace_abi::thread_state());
+        let frame = retrace_abi::innermost_frame(tstate);
         if frame.is_null() { retrace_replay::event::NO_FRAME } else { retrace_abi::instruction_offset(frame) }
     }
 }
 
+/// Where the interpreter keeps its frame evaluator; a place of our own until a session begins.
+static mut EVALUATOR: *mut Option<FrameHook> = &raw mut NO_EVALUATOR;
+static mut NO_EVALUATOR: Option<FrameHook> = None;
+
+/// Finds the interpreter's frame evaluator.
+///
+/// # Safety
+/// The GIL is held; the shim is initialised.
+pub unsafe fn learn_evaluator() {
+    // SAFETY: by contract.
+    unsafe { EVALUATOR = retrace_abi::retrace_evaluator() };
+}
+
+/// Frames that are entered from now on go through [`callback::entered`].
+///
+/// # Safety
+/// The GIL is held.
+#[inline(always)]
+pub unsafe fn arm() {
+    // SAFETY: by contract.
+    unsafe { *EVALUATOR = Some(callback::entered) };
+}
+
+/// # Safety
+/// The GIL is held.
+#[inline(always)]
+pub unsafe fn disarm() {
+    // SAFETY: by contract.
+    unsafe { *EVALUATOR = None };
+}
+
 /// Marks the thread external and lets frames that are entered from now on be seen as callbacks.
+///
+/// # Safety
+/// The GIL is held; `thread` is the current one.
 #[inline(always)]
 pub unsafe fn enter_external(thread: &mut Thread) {
     thread.external = true;
-    // SAFETY: the GIL is held by every caller.
-    unsafe { retrace_abi::retrace_arm() };
+    // SAFETY: by contract.
+    unsafe { arm() };
 }
 
+/// # Safety
+/// As [`enter_external`].
 #[inline(always)]
 pub unsafe fn leave_external(thread: &mut Thread) {
     thread.external = false;
-    // SAFETY: as above.
-    unsafe { retrace_abi::retrace_disarm() };
+    // SAFETY: by contract.
+    unsafe { disarm() };
 }
 
 /// What comes before any call: a collection that is due, and the news that another thread is running.
@@ -71,6 +116,39 @@ unsafe fn collect_if_due() {
     }
 }
 
+/// CPython collects by itself: nothing crossed the boundary for long. What its finalizers do is internal code, also
+/// where the collection happens inside an external call.
+///
+/// # Safety
+/// Called by the collector with the GIL held.
+pub unsafe extern "C" fn collection_observed(phase: i32, generation: i32, found: Py_ssize_t) {
+    // SAFETY: by contract.
+    unsafe {
+        if !session::is_recording() {
+            return;
+        }
+        let error = SavedError::take();
+        let thread = crate::thread::current();
+        session::note_thread(thread.serial);
+        let generation = generation as u8 | session::UNPLACED;
+        if phase == 0 {
+            OUTSIDE = std::mem::replace(&mut thread.external, false);
+            session::append_collect(generation);
+            callback::watch_for_python();
+        } else {
+            let ran = if callback::python_ran() { session::RAN_PYTHON } else { 0 };
+            session::append_collected(generation | ran, found.max(0) as u64);
+            if OUTSIDE {
+                enter_external(crate::thread::current());
+            }
+        }
+        drop(error);
+    }
+}
+
+/// The collecting thread was inside an external call. Collections do not nest.
+static mut OUTSIDE: bool = false;
+
 /// The short way: a function without arguments whose result is all there is to log.
 ///
 /// # Safety
@@ -91,7 +169,7 @@ pub unsafe fn plain_noargs(
         leave_external(thread);
         session::note_thread(thread.serial);
         if !result.is_null() {
-            let at = caller_offset();
+            let at = offset_in(thread.tstate);
             let event = writer().cursor(16);
             if !event.is_null() {
                 if PyFloat_CheckExact(result) != 0 {
@@ -102,8 +180,9 @@ pub unsafe fn plain_noargs(
                     writer().commit(event.add(12));
                     return result;
                 }
-                let mut small = 0;
-                if PyLong_CheckExact(result) != 0 && retrace_abi::retrace_long_as_i64(result, &mut small) != 0 {
+                if PyLong_CheckExact(result) != 0
+                    && let Some(small) = retrace_abi::small_int(result)
+                {
                     let head = hook.index | form::VALUE << form::SHIFT;
                     ptr::write_unaligned(event.cast(), head.to_le());
                     ptr::write_unaligned(event.add(2).cast(), at.to_le());
@@ -138,6 +217,14 @@ unsafe fn write_int(place: *mut u8, value: i64) -> *mut u8 {
         if (0..128).contains(&value) {
             *place = tag::SMALL_INT | value as u8;
             place.add(1)
+        } else if let Ok(v) = i8::try_from(value) {
+            *place = tag::INT1;
+            *place.add(1) = v as u8;
+            place.add(2)
+        } else if let Ok(v) = i16::try_from(value) {
+            *place = tag::INT2;
+            ptr::write_unaligned(place.add(1).cast(), v.to_le());
+            place.add(3)
         } else if let Ok(v) = i32::try_from(value) {
             *place = tag::INT4;
             ptr::write_unaligned(place.add(1).cast(), v.to_le());
@@ -150,6 +237,140 @@ unsafe fn write_int(place: *mut u8, value: i64) -> *mut u8 {
     }
 }
 
+/// The most an event of the quick way may need before its result.
+const QUICK: usize = 384;
+
+/// The quick way: a call whose arguments are short and whose receiver has nothing but a few scalar members, assembled
+/// on the stack. `None` where an argument is not short: nothing has happened then.
+///
+/// # Safety
+/// Recording; the GIL is held; the thread is not external; `call.hook.quick`.
+#[inline(always)]
+unsafe fn quick(call: &Call, thread: &mut Thread) -> Option<*mut PyObject> {
+    // SAFETY: by contract; every write into `event` is within the room that `put_short` checks for.
+    unsafe {
+        let mut event = [const { MaybeUninit::<u8>::uninit() }; QUICK];
+        let start = event.as_mut_ptr().cast::<u8>();
+        let mut end = start.add(4);
+        let has_arguments = !call.args.is_empty();
+        if has_arguments {
+            if !call.keyword_names.is_null() || call.args.len() > 8 {
+                return None;
+            }
+            *end = call.args.len() as u8;
+            end = end.add(1);
+            for &arg in call.args {
+                if start.add(QUICK).offset_from(end) < SHORT_ROOM {
+                    return None;
+                }
+                end = put_short(end, arg)?;
+            }
+        }
+        before_call(thread);
+        let at = offset_in(thread.tstate);
+        let external = call.mirrored();
+        let before = external.map(|external| external.quick_state(call.receiver));
+        let outer = std::mem::replace(&mut thread.call, ptr::from_ref(call).cast());
+        let kept = thread.results.len();
+        enter_external(thread);
+        let result = call.invoke();
+        leave_external(thread);
+        thread.call = outer;
+        session::note_thread(thread.serial);
+        let arguments = if has_arguments { ARGUMENTS_BIT } else { 0 };
+        let changed = match (external, before) {
+            (Some(external), Some(before)) => external.quick_state(call.receiver) != before,
+            _ => false,
+        };
+        if !changed && !result.is_null() {
+            let mut head = call.hook.index | arguments | form::VALUE << form::SHIFT;
+            let mut payload: &[u8] = &[];
+            let mut prefix = [0u8; 12];
+            let mut n = 0;
+            let simple = if result == Py_None() {
+                head = call.hook.index | arguments | form::NONE << form::SHIFT;
+                true
+            } else if PyBytes_CheckExact(result) != 0 {
+                payload = bytes_of(result);
+                prefix[0] = tag::BYTES;
+                n = 1;
+                let mut length = payload.len();
+                while length >= 0x80 {
+                    prefix[n] = length as u8 | 0x80;
+                    length >>= 7;
+                    n += 1;
+                }
+                prefix[n] = length as u8;
+                n += 1;
+                true
+            } else if PyLong_CheckExact(result) != 0
+                && let Some(small) = retrace_abi::small_int(result)
+            {
+                n = write_int(prefix.as_mut_ptr(), small).offset_from(prefix.as_ptr()) as usize;
+                true
+            } else {
+                false
+            };
+            if simple {
+                let size = end.offset_from(start) as usize;
+                ptr::write_unaligned(start.cast(), head.to_le());
+                ptr::write_unaligned(start.add(2).cast(), at.to_le());
+                let total = size + n + payload.len();
+                let room = if total <= MAX_INLINE { writer().cursor(total) } else { ptr::null_mut() };
+                if room.is_null() {
+                    session::append(&[std::slice::from_raw_parts(start, size), &prefix[..n], payload]);
+                } else {
+                    ptr::copy_nonoverlapping(start, room, size);
+                    ptr::copy_nonoverlapping(prefix.as_ptr(), room.add(size), n);
+                    ptr::copy_nonoverlapping(payload.as_ptr(), room.add(size + n), payload.len());
+                    writer().commit(room.add(total));
+                }
+                callback::release_results(thread, kept);
+                return Some(result);
+            }
+        }
+        ptr::write_unaligned(start.cast(), (call.hook.index | arguments).to_le());
+        ptr::write_unaligned(start.add(2).cast(), at.to_le());
+        let mut buffer = thread.take_buffer();
+        buffer.extend_from_slice(std::slice::from_raw_parts(start, end.offset_from(start) as usize));
+        let mut slow = Event { buffer, payload: ptr::null_mut(), opaque: 0 };
+        let snapshot = external.zip(before).map(|(external, before)| (external, external.snapshot_of(before)));
+        slow.outcome(call, result, snapshot.as_ref().map(|(external, before)| (*external, before)));
+        slow.append(thread, result);
+        callback::release_results(crate::thread::current(), kept);
+        Some(result)
+    }
+}
+
+/// The most bytes that [`put_short`] writes.
+const SHORT_ROOM: isize = 80;
+
+/// Writes a short argument; `None` where it is not one of those that most calls have.
+#[inline(always)]
+unsafe fn put_short(place: *mut u8, arg: *mut PyObject) -> Option<*mut u8> {
+    // SAFETY: by the contract of `quick`: there is room for SHORT_ROOM bytes.
+    unsafe {
+        if PyLong_CheckExact(arg) != 0 {
+            return Some(write_int(place, retrace_abi::small_int(arg)?));
+        }
+        if arg == Py_None() {
+            *place = tag::NONE;
+            return Some(place.add(1));
+        }
+        if PyBytes_CheckExact(arg) != 0 {
+            let bytes = bytes_of(arg);
+            if bytes.len() > 64 {
+                return None;
+            }
+            *place = tag::BYTES;
+            *place.add(1) = bytes.len() as u8;
+            ptr::copy_nonoverlapping(bytes.as_ptr(), place.add(2), bytes.len());
+            return Some(place.add(2 + bytes.len()));
+        }
+        None
+    }
+}
+
 /// Any call: a new reference, or null as the original left it.
 ///
 /// # Safety
@@ -157,8 +378,13 @@ unsafe fn write_int(place: *mut u8, value: i64) -> *mut u8 {
 pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
+        if call.hook.quick
+            && let Some(result) = quick(call, thread)
+        {
+            return result;
+        }
         before_call(thread);
-        crate::special::before(call);
+        special::before(call);
         let converted = match call.convert() {
             Ok(converted) => converted,
             Err(()) => return ptr::null_mut(),
@@ -170,7 +396,7 @@ pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
         if call.hook.entry.seed && !seed::draws_entropy(call) {
             return call.invoke();
         }
-        if call.hook.entry.terminal && !crate::special::reads_terminal() {
+        if call.hook.entry.terminal && !special::reads_terminal() {
             return call.invoke();
         }
         let mirrored = call.mirrored();
@@ -179,7 +405,7 @@ pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
         event.arguments(call);
         if call.hook.entry.last {
             event.announce();
-            if call.hook.name == "posix._exit" && call.args.first().is_some_and(|&a| PyLong_CheckExact(a) != 0) {
+            if call.hook.name == "posix._exit" && special::exits(call) {
                 session::end_recording(PyLong_AsLong(call.args[0]) as i32);
                 return call.invoke();
             }
@@ -263,8 +489,11 @@ impl Event {
             thread.external = true;
             let mut error = SavedError::take();
             error.normalize();
-            let simple =
-                mirrored.is_none() && !call.hook.entry.out && !call.hook.entry.seed && !call.hook.entry.namespace;
+            let simple = mirrored.is_none()
+                && !memory_map::makes_map(call)
+                && !call.hook.entry.out
+                && !call.hook.entry.seed
+                && !call.hook.entry.namespace;
             if simple && self.simple_outcome(call, result, &error) {
                 drop(error);
                 crate::thread::current().external = false;
@@ -314,6 +543,27 @@ impl Event {
         }
     }
 
+    /// A result that C keeps a reference to is the same object when it is returned again.
+    unsafe fn encode_result(&mut self, context: Context, object: *mut PyObject) {
+        // SAFETY: as in `outcome`.
+        unsafe {
+            if context.external.is_some() && external::may_be_kept(object) {
+                match external::kept_index(context.receiver, object) {
+                    Some(i) => {
+                        self.buffer.push(tag::KEPT);
+                        put_varint(&mut self.buffer, i as u64);
+                        return;
+                    }
+                    None => {
+                        external::keep(context.receiver, object);
+                        self.buffer.push(tag::KEEP);
+                    }
+                }
+            }
+            self.encode(context, object);
+        }
+    }
+
     unsafe fn encode(&mut self, context: Context, object: *mut PyObject) {
         let mut encoder = Encoder::new(&mut self.buffer, context);
         // SAFETY: as in `outcome`.
@@ -335,9 +585,13 @@ impl Event {
             self.buffer.push(0);
             let mut flags = 0;
             let context = Self::context(call);
-            if !result.is_null() {
+            if !result.is_null() && memory_map::makes_map(call) {
+                flags |= flag::EXTRA;
+                let described = memory_map::describe(result);
+                self.encode(Context::NONE, described.0);
+            } else if !result.is_null() {
                 flags |= flag::RESULT;
-                self.encode(context, result);
+                self.encode_result(context, result);
             } else if !error.value.is_null() {
                 flags |= flag::RAISED;
                 self.encode(context, error.value);
@@ -377,7 +631,7 @@ impl Event {
                     self.encode(Context::NONE, state.0);
                 }
             } else if call.hook.entry.namespace {
-                let names = crate::special::namespace(call);
+                let names = special::namespace(call);
                 if !names.is_null() {
                     flags |= flag::EXTRA;
                     self.encode(Context::NONE, names.0);

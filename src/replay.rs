@@ -121,11 +121,17 @@ unsafe fn collect() -> Result<(), Failure> {
         if generation & crate::session::COLLECTED != 0 {
             return Err(Failure::Missing("a collection ends that did not begin".into()));
         }
-        let found = retrace_abi::collector::retrace_collect(i32::from(generation)).max(0) as u64;
+        let found = retrace_abi::collector::retrace_collect(i32::from(generation & 3)).max(0) as u64;
         if source().at_end() || source().peek_u16()? != code::COLLECT {
             return Err(Failure::Missing("the finalizers of a collection did not do what they did".into()));
         }
         let (end, recorded) = read_collect()?;
+        if generation & crate::session::UNPLACED != 0 {
+            if end & crate::session::RAN_PYTHON != 0 {
+                divergence::collection_moved();
+            }
+            return Ok(());
+        }
         if end != generation | crate::session::COLLECTED || found != recorded {
             return Err(Failure::Missing(format!(
                 "a collection of generation {generation} found {found} unreachable objects, {recorded} in the recording"
@@ -348,6 +354,10 @@ unsafe fn general(call: &Call, mut decoder: Decoder) -> Result<Outcome, Failure>
     // SAFETY: as in `outcome`.
     unsafe {
         let flags = decoder.source.read_u8()?;
+        if flags & flag::EXTRA != 0 && crate::memory_map::makes_map(call) {
+            let described = decoder.value()?;
+            return Ok(Outcome::Returned(crate::memory_map::make(call, described.0)?));
+        }
         let outcome = if flags & flag::RESULT != 0 {
             Outcome::Returned(decoder.value()?)
         } else if flags & flag::RAISED != 0 {

@@ -187,6 +187,10 @@ pub unsafe fn append_collected(generation: u8, found: u64) {
 
 /// Set in the generation of the event that ends a collection.
 pub const COLLECTED: u8 = 0x80;
+/// Set in both events of a collection that CPython made by itself, between two calls: its place is not exact.
+pub const UNPLACED: u8 = 0x40;
+/// Set in the event that ends such a collection, if Python code ran in it.
+pub const RAN_PYTHON: u8 = 0x20;
 
 fn collect_event(generation: u8, found: u64) -> Vec<u8> {
     let mut event = code::COLLECT.to_le_bytes().to_vec();

@@ -32,6 +32,19 @@ pub unsafe fn before(call: &Call) {
     }
 }
 
+/// Whether a call of `os._exit` has the arguments that it wants, so that it will not return.
+///
+/// # Safety
+/// The GIL is held; the call's references are live.
+pub unsafe fn exits(call: &Call) -> bool {
+    // SAFETY: by contract; the keyword names are a tuple.
+    unsafe {
+        call.args.len() == 1
+            && PyLong_CheckExact(call.args[0]) != 0
+            && (call.positional() == 1 || crate::python::text(PyTuple_GET_ITEM(call.keyword_names, 0)) == "status")
+    }
+}
+
 /// Whether `input()` would read the terminal in C rather than through `sys.stdin`.
 pub fn reads_terminal() -> bool {
     // SAFETY: asks the kernel about two descriptors.

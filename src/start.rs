@@ -166,7 +166,6 @@ pub unsafe fn program_starts(run: Run, args: *mut PyObject) -> c_int {
             libc::_exit(2);
         }
         retrace_abi::retrace_remove_audit_hook(crate::entry::audit as *mut c_void);
-        retrace_abi::retrace_set_frame_hook(crate::callback::entered);
         match plan {
             Plan::Record { path, max_bytes, full_arguments } => {
                 let saved = SavedError::take();
@@ -182,16 +181,34 @@ pub unsafe fn program_starts(run: Run, args: *mut PyObject) -> c_int {
     }
 }
 
+/// A copy of the builtins as they were at the start, borrowed; never freed.
+static mut BUILTINS: *mut PyObject = ptr::null_mut();
+
+/// # Safety
+/// The GIL is held; a session has begun.
+pub unsafe fn builtins() -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        if BUILTINS.is_null() {
+            BUILTINS = PyDict_Copy(PyEval_GetBuiltins());
+        }
+        BUILTINS
+    }
+}
+
 /// What both directions do to the interpreter before the first event.
-unsafe fn take_over() -> Result<(), String> {
+unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Result<(), String> {
     // SAFETY: by the callers' contract.
     unsafe {
         if retrace_abi::identity::retrace_identity_install() < 0 {
             let why = CStr::from_ptr(retrace_abi::identity::retrace_identity_error()).to_string_lossy();
             return Err(why.into_owned());
         }
+        retrace_abi::identity::retrace_identity_ask_external(crate::thread::is_external);
+        crate::record::learn_evaluator();
+        builtins();
         modules::hook_loaded()?;
-        if retrace_abi::collector::retrace_collector_install() < 0 {
+        if retrace_abi::collector::retrace_collector_install(observer) < 0 {
             return Err("the garbage collector can't be taken over".into());
         }
         session::watch_collector(
@@ -226,7 +243,7 @@ unsafe fn begin_recording(
         };
         let mut writer = writer.map_err(|error| error.to_string())?;
         invalidate_finders();
-        if let Err(why) = take_over() {
+        if let Err(why) = take_over(Some(record::collection_observed)) {
             writer.stop(&why);
             writer.close();
             return Err(why);
@@ -667,7 +684,7 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         replay::begin(events, strict);
         remember_local_path();
         restore(start.0);
-        if let Err(why) = take_over() {
+        if let Err(why) = take_over(None) {
             refuse(&why);
         }
         crate::hook::take_unannounced();

@@ -5,7 +5,7 @@ use retrace_abi::{ThreadState, thread_state, thread_state_id};
 /// One Python thread. Reached through a one-entry cache keyed by the thread state, because the GIL changes hands far
 /// less often than hooks run, and a thread-local of a library that was loaded late costs a call.
 pub struct Thread {
-    tstate: *mut ThreadState,
+    pub tstate: *mut ThreadState,
     id: u64,
     /// The thread is inside an external call: what it calls there is part of that call.
     pub external: bool,
@@ -54,6 +54,15 @@ pub unsafe fn current() -> &'static mut Thread {
         }
         find(tstate)
     }
+}
+
+/// Whether external code runs on this thread.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe extern "C" fn is_external() -> i32 {
+    // SAFETY: by contract.
+    i32::from(unsafe { current() }.external)
 }
 
 #[cold]

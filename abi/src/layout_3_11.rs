@@ -10,6 +10,7 @@ pub const FRAME_CODE: usize = 32;
 pub const FRAME_PREV_INSTR: usize = 56;
 pub const FRAME_OWNER: usize = 69;
 pub const CODE_CODE_ADAPTIVE: usize = 184;
+pub const LONG_DIGITS: usize = 24;
 
 /// The minor version this build is for.
 pub const MINOR: u8 = 11;
@@ -58,5 +59,24 @@ pub unsafe fn instruction_offset(frame: *mut Frame) -> u16 {
         let instruction = *frame.add(FRAME_PREV_INSTR).cast::<*const u8>();
         let offset = instruction.offset_from(code.add(CODE_CODE_ADAPTIVE)) as u16;
         if retrace_is_precall[usize::from(*instruction)] != 0 { offset.wrapping_add(4) } else { offset }
+    }
+}
+
+/// The value of an int of at most one digit (30 bits).
+///
+/// # Safety
+/// `long` is an exact int.
+#[inline(always)]
+pub unsafe fn small_int(long: *mut pyo3_ffi::PyObject) -> Option<i64> {
+    // SAFETY: `PyLongObject` is a variable-size object whose size's sign is the number's, then 30-bit digits.
+    unsafe {
+        let size = (*long.cast::<pyo3_ffi::PyVarObject>()).ob_size;
+        let digit = i64::from(*long.cast::<u8>().add(LONG_DIGITS).cast::<u32>());
+        match size {
+            0 => Some(0),
+            1 => Some(digit),
+            -1 => Some(-digit),
+            _ => None,
+        }
     }
 }

@@ -11,6 +11,8 @@ pub const FRAME_PREVIOUS: usize = 8;
 pub const FRAME_PREV_INSTR: usize = 56;
 pub const FRAME_OWNER: usize = 70;
 pub const CODE_CODE_ADAPTIVE: usize = 192;
+pub const LONG_TAG: usize = 16;
+pub const LONG_DIGITS: usize = 24;
 
 /// The minor version this build is for.
 pub const MINOR: u8 = 12;
@@ -64,5 +66,19 @@ pub unsafe fn instruction_offset(frame: *mut Frame) -> u16 {
         let code = *frame.add(FRAME_CODE).cast::<*const u8>();
         let instruction = *frame.add(FRAME_PREV_INSTR).cast::<*const u8>();
         instruction.offset_from(code.add(CODE_CODE_ADAPTIVE)) as u16
+    }
+}
+
+/// The value of an int of at most one digit (30 bits).
+///
+/// # Safety
+/// `long` is an exact int.
+#[inline(always)]
+pub unsafe fn small_int(long: *mut pyo3_ffi::PyObject) -> Option<i64> {
+    // SAFETY: `_PyLongValue`: a tag (digits << 3 | sign: 0 positive, 1 zero, 2 negative), then 30-bit digits.
+    unsafe {
+        let tag = *long.cast::<u8>().add(LONG_TAG).cast::<usize>();
+        let digit = i64::from(*long.cast::<u8>().add(LONG_DIGITS).cast::<u32>());
+        (tag < 2 << 3).then_some((1 - (tag & 3) as i64) * digit)
     }
 }

@@ -8,7 +8,7 @@ pub mod special;
 #[cfg_attr(py3_12, path = "layout_3_12.rs")]
 mod layout;
 
-pub use layout::{FRAME_OWNER, MINOR, innermost_frame, instruction_offset, thread_state};
+pub use layout::{FRAME_OWNER, MINOR, innermost_frame, instruction_offset, small_int, thread_state};
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
 use std::ffi::{c_char, c_int, c_void};
@@ -113,10 +113,8 @@ unsafe extern "C" {
     /// interpreter is not supported.
     pub fn retrace_shim_init() -> c_int;
     pub fn retrace_shim_error() -> *const c_char;
-    /// The evaluator that is called for frames entered while armed.
-    pub fn retrace_set_frame_hook(hook: FrameHook);
-    pub fn retrace_arm();
-    pub fn retrace_disarm();
+    /// Where the interpreter keeps its frame evaluator; null there means the default one.
+    pub fn retrace_evaluator() -> *mut Option<FrameHook>;
     pub fn retrace_eval_default(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject;
     pub fn retrace_frame_callable(frame: *mut Frame, into: *mut FrameCallable);
     /// A type's own dictionary, borrowed; static types of 3.12 keep it per interpreter.
@@ -149,8 +147,9 @@ pub mod identity {
     unsafe extern "C" {
         pub fn retrace_identity_install() -> c_int;
         pub fn retrace_identity_error() -> *const c_char;
-        /// Whether objects hashed now take numbers from the external counter. Returns what was set before.
-        pub fn retrace_identity_external(on: c_int) -> c_int;
+        /// Asked at each first hash: whether external code runs on this thread, so that the object takes its number
+        /// from a counter of its own.
+        pub fn retrace_identity_ask_external(ask: unsafe extern "C" fn() -> c_int);
         /// After an extension module was created or executed.
         pub fn retrace_identity_extension_loaded(module: *mut PyObject);
         pub fn retrace_identity_alias(hooked: *mut PyMethodDef, original: *mut PyMethodDef);
@@ -161,8 +160,15 @@ pub mod identity {
 /// The garbage collector's schedule: see `cshim/collector.c`.
 pub mod collector {
     use super::*;
+
+    /// Phase (0 began, 1 ended), generation, unreachable objects found.
+    pub type Observer = unsafe extern "C" fn(c_int, c_int, Py_ssize_t);
+
     unsafe extern "C" {
-        pub fn retrace_collector_install() -> c_int;
+        /// With an observer, CPython may still collect by itself and the observer is told; see cshim/collector.h.
+        pub fn retrace_collector_install(observer: Option<Observer>) -> c_int;
+        /// After the module `gc` was created.
+        pub fn retrace_collector_gc_module(module: *mut PyObject);
         pub fn retrace_collector_uninstall();
         /// Where generation 0's count is, and the limit above which a collection may be due.
         pub fn retrace_collector_count() -> *const c_int;

@@ -13,6 +13,8 @@ pub enum External {
     Socket,
     /// `ScandirIterator` in Modules/posixmodule.c.
     ScandirIterator,
+    /// `mmap_object` in Modules/mmapmodule.c.
+    Map,
     Other,
 }
 
@@ -23,6 +25,9 @@ const FILEIO_FD: usize = 16;
 const FILEIO_FINALIZING: usize = 21;
 const SOCKET_FD: usize = 16;
 const SCANDIR_DIRP: usize = 88;
+/// `data`, `size`, `pos`, `offset`, `exports` (int), `fd` (int), `weakreflist`, `access`.
+const MAP_DATA: usize = 16;
+const MAP_ACCESS: usize = 64;
 
 impl External {
     pub fn of(type_name: &str) -> External {
@@ -30,6 +35,7 @@ impl External {
             "_io.FileIO" => External::FileIO,
             "_socket.socket" => External::Socket,
             "posix.ScandirIterator" => External::ScandirIterator,
+            "mmap.mmap" => External::Map,
             _ => External::Other,
         }
     }
@@ -55,7 +61,7 @@ impl External {
             match self {
                 External::Socket => *base.add(SOCKET_FD).cast::<i32>() != -1,
                 External::ScandirIterator => !(*base.add(SCANDIR_DIRP).cast::<*mut u8>()).is_null(),
-                External::FileIO | External::Other => false,
+                External::FileIO | External::Map | External::Other => false,
             }
         }
     }
@@ -78,6 +84,24 @@ impl External {
             External::FileIO => Some(unsafe { *object.cast::<u8>().add(FILEIO_FD).cast() }),
             _ => None,
         }
+    }
+
+    /// Where a map's memory is.
+    ///
+    /// # Safety
+    /// `object` is an open map.
+    pub unsafe fn memory(self, object: *mut PyObject) -> *mut u8 {
+        // SAFETY: `data` is the first field.
+        unsafe { *object.cast::<u8>().add(MAP_DATA).cast() }
+    }
+
+    /// Whether the map may be written: its `access` is not ACCESS_READ.
+    ///
+    /// # Safety
+    /// `object` is a map.
+    pub unsafe fn is_writable_map(self, object: *mut PyObject) -> bool {
+        // SAFETY: `access_mode` of the structure; ACCESS_READ is 1.
+        unsafe { *object.cast::<u8>().add(MAP_ACCESS).cast::<i32>() != 1 }
     }
 
     /// FileIO's `finalizing` flag: its `close()` issues the ResourceWarning when it is set.

@@ -112,6 +112,8 @@ impl fmt::Display for Value {
             Value::Keyword { name, value } => write!(f, "{}={value}", name.to_string_lossy()),
             Value::CallbackResult(serial) => write!(f, "<result of callback {serial}>"),
             Value::Frame => f.write_str("<frame>"),
+            Value::Keep(value) => write!(f, "{value}"),
+            Value::Kept(index) => write!(f, "<kept {index}>"),
             Value::Item { of, index } => write!(f, "{of}[{index}]"),
             Value::Attribute { of, name } => write!(f, "{of}.{}", name.to_string_lossy()),
         }

@@ -87,6 +87,8 @@ impl From<&Value> for Json {
             }
             Value::CallbackResult(serial) => json!({"type": "callback result", "serial": serial}),
             Value::Frame => json!({"type": "frame"}),
+            Value::Keep(value) => Json::from(&**value),
+            Value::Kept(index) => json!({"type": "kept", "index": index}),
             Value::Item { of, index } => {
                 json!({"type": "item", "of": Json::from(&**of), "index": index})
             }

@@ -52,6 +52,8 @@ pub mod tag {
     pub const FRAME: u8 = 0x2b;
     pub const ATTRIBUTE: u8 = 0x2c;
     pub const ITEM: u8 = 0x2d;
+    pub const KEEP: u8 = 0x2e;
+    pub const KEPT: u8 = 0x2f;
     /// `SMALL_INT + n` is the int `n`, from 0 to 127.
     pub const SMALL_INT: u8 = 0x80;
 }
@@ -159,6 +161,10 @@ pub enum Value {
         of: Box<Value>,
         name: Str,
     },
+    /// A value that the receiver keeps a reference to.
+    Keep(Box<Value>),
+    /// The receiver's kept object of that number.
+    Kept(u64),
     Item {
         of: Box<Value>,
         index: u64,
@@ -288,6 +294,11 @@ impl Value {
                 of.encode(out);
                 name.encode(out);
             }
+            Value::Keep(value) => {
+                out.push(tag::KEEP);
+                value.encode(out);
+            }
+            Value::Kept(index) => put_number(out, tag::KEPT, *index),
             Value::Item { of, index } => {
                 out.push(tag::ITEM);
                 of.encode(out);
@@ -372,6 +383,7 @@ fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings, depth: usize) ->
             hash: source.read_u64()?,
         },
         tag::CALLBACK_RESULT => Value::CallbackResult(source.read_varint()?),
+        tag::KEPT => Value::Kept(source.read_varint()?),
         tag::FRAME => Value::Frame,
         _ => return decode_compound(tag, source, strings, depth),
     })
@@ -418,6 +430,7 @@ fn decode_compound<S: ByteSource>(
         tag::ATTRIBUTE => {
             Value::Attribute { of: Box::new(decode(source, strings, depth)?), name: Str::decode(source, strings)? }
         }
+        tag::KEEP => Value::Keep(Box::new(decode(source, strings, depth)?)),
         tag::ITEM => Value::Item { of: Box::new(decode(source, strings, depth)?), index: source.read_varint()? },
         _ => return Err(DecodeError::UnknownTag(tag)),
     })

@@ -76,6 +76,8 @@ fn value() -> impl Strategy<Value = Value> {
                 }
             ),
             (string(), inner.clone()).prop_map(|(name, value)| Value::Keyword { name, value: Box::new(value) }),
+            inner.clone().prop_map(|value| Value::Keep(Box::new(value))),
+            any::<u64>().prop_map(Value::Kept),
             (inner.clone(), any::<u64>()).prop_map(|(of, index)| Value::Item { of: Box::new(of), index }),
             (inner.clone(), string()).prop_map(|(of, name)| Value::Attribute { of: Box::new(of), name }),
         ]

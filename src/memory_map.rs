@@ -1,0 +1,98 @@
+//! `mmap.mmap`: internal code reads and writes a map as memory, without any call. So replay gives it a map of its own,
+//! private and anonymous, with the contents that the recorded one had when it was made; reading and writing it is
+//! internal from then on. What another process writes into a shared map later is not seen.
+
+use crate::call::Call;
+use crate::decode::Failure;
+use crate::external;
+use crate::hook::Original;
+use crate::python::Owned;
+use pyo3_ffi::*;
+use retrace_abi::special::External;
+use retrace_replay::event::HookKind;
+use std::ptr;
+
+/// Whether a call makes a map.
+pub fn makes_map(call: &Call) -> bool {
+    call.hook.kind == HookKind::New && call.hook.external.is_some_and(|external| external.special == External::Map)
+}
+
+/// What the log says of a new map: a tuple of its handle, its size, and its contents (None where they are all zero).
+///
+/// # Safety
+/// Recording; the GIL is held; `map` is the new map.
+pub unsafe fn describe(map: *mut PyObject) -> Owned {
+    // SAFETY: by contract; the view's memory is the map's.
+    unsafe {
+        let handle = external::new_handle(map);
+        let mut view: Py_buffer = std::mem::zeroed();
+        if PyObject_GetBuffer(map, &mut view, PyBUF_SIMPLE) < 0 {
+            PyErr_Clear();
+            return Owned(ptr::null_mut());
+        }
+        // Through the kernel, because parts of a map may not be readable: no access rights, or no file behind them.
+        let mut contents = vec![0; view.len as usize];
+        let read = crate::platform::read_memory(view.buf.cast(), &mut contents);
+        contents.truncate(read);
+        let bytes = if contents.iter().all(|&byte| byte == 0) {
+            Owned::borrowed(Py_None())
+        } else {
+            Owned(PyBytes_FromStringAndSize(contents.as_ptr().cast(), contents.len() as Py_ssize_t))
+        };
+        let number = Owned(PyLong_FromLong(handle.into()));
+        let size = Owned(PyLong_FromSsize_t(view.len));
+        PyBuffer_Release(&mut view);
+        Owned(PyTuple_Pack(3, number.0, size.0, bytes.0))
+    }
+}
+
+/// A map with the recorded size and contents: a new reference.
+///
+/// # Safety
+/// Replaying; the GIL is held, and the thread is marked external; `described` is what [`describe`] made.
+pub unsafe fn make(call: &Call, described: *mut PyObject) -> Result<Owned, Failure> {
+    // SAFETY: by contract; the memory written lies within the map that was just made.
+    unsafe {
+        let Original::New(function) = call.hook.original else {
+            return Err(Failure::Missing("a map's constructor is another function here".into()));
+        };
+        if PyTuple_Check(described) == 0 || PyTuple_GET_SIZE(described) != 3 {
+            return Err(Failure::Missing("a map's description is damaged".into()));
+        }
+        let (number, size, contents) =
+            (PyTuple_GET_ITEM(described, 0), PyTuple_GET_ITEM(described, 1), PyTuple_GET_ITEM(described, 2));
+        let args = Owned(PyTuple_New(2));
+        PyTuple_SET_ITEM(args.0, 0, PyLong_FromLong(-1));
+        Py_INCREF(size);
+        PyTuple_SET_ITEM(args.0, 1, size);
+        let keywords = Owned(if call.dict.is_null() { PyDict_New() } else { PyDict_Copy(call.dict) });
+        for (i, name) in [c"fileno", c"length", c"flags", c"prot", c"access", c"offset"].into_iter().enumerate() {
+            let given = call.args.get(i).filter(|_| i < call.positional());
+            match (name.to_bytes(), given) {
+                (b"fileno" | b"length" | b"offset", _) => {
+                    if PyDict_DelItemString(keywords.0, name.as_ptr()) < 0 {
+                        PyErr_Clear();
+                    }
+                }
+                (_, Some(&value)) => drop(PyDict_SetItemString(keywords.0, name.as_ptr(), value)),
+                (_, None) => {}
+            }
+        }
+        let map = Owned(function(call.receiver.cast(), args.0, keywords.0));
+        if map.is_null() {
+            return Err(Failure::Raised);
+        }
+        if PyBytes_Check(contents) != 0 {
+            let bytes = crate::encode::bytes_of(contents);
+            let memory = External::Map.memory(map.0);
+            // A read-only map is made writable for a moment.
+            let read_only = libc::mprotect(memory.cast(), bytes.len(), libc::PROT_READ | libc::PROT_WRITE) == 0;
+            ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len());
+            if read_only && !External::Map.is_writable_map(map.0) {
+                libc::mprotect(memory.cast(), bytes.len(), libc::PROT_READ);
+            }
+        }
+        external::bind_handle(map.0, PyLong_AsLong(number) as u32);
+        Ok(map)
+    }
+}

@@ -1,0 +1,130 @@
+"""The shim's identity hashes and collector control, alone: built into a small extension, no Rust, no trace.
+
+Interpreters: RETRACE_TEST_PYTHONS (separated by colons), else pyenv's 3.11 and 3.12 and Debian's. There is one build
+per minor version, made with the headers of the first interpreter of it, and used with all.
+"""
+import glob
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SHIM = HERE.parents[1] / "cshim"
+SOURCES = ["number_table", "free_watch", "heap_walk", "rehash", "identity_hash", "collector"]
+HANG = 600  # against a hang only
+
+# What of CPython's own tests looks at hashes, sets, deallocation, classes or the collector.
+CPYTHON_TESTS = """test_abc test_asyncio.test_futures test_asyncio.test_tasks test_builtin test_class test_collections
+test_complex test_context test_contextlib test_copy test_coroutines test_dataclasses test_decimal test_defaultdict
+test_deque test_descr test_dict test_dictviews test_enum test_exceptions test_fileio test_finalization test_float
+test_functools test_gc test_generators test_genericalias test_hash test_io test_json test_metaclass test_module
+test_ordered_dict test_pickle test_set test_subclassinit test_super test_threading_local test_traceback test_types
+test_typing test_weakref test_weakset test_xml_etree test_xml_etree_c""".split()
+
+
+def find_pythons():
+    named = os.environ.get("RETRACE_TEST_PYTHONS")
+    if named:
+        return named.split(":")
+    pyenv = [p for minor in ("3.11", "3.12") for p in sorted(glob.glob(os.path.expanduser(
+        f"~/.pyenv/versions/{minor}.*/bin/python")))]
+    return pyenv + [p for p in ("/usr/bin/python3.11",) if os.path.exists(p)]
+
+
+@cache
+def minor_and_include(python):
+    script = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_path('include'))"
+    return subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.fixture(scope="session")
+def builds(tmp_path_factory):
+    """minor version -> folder with identity_probe.so"""
+    folders = {}
+
+    def build(python):
+        minor, include = minor_and_include(python)
+        if minor not in folders:
+            folders[minor] = tmp_path_factory.mktemp(f"identity-probe-{minor}")
+            subprocess.run(
+                ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
+                 "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", f"-I{include}", f"-I{include}/internal", f"-I{SHIM}",
+                 "-o", folders[minor] / "identity_probe.so", HERE / "identity_probe.c",
+                 *(SHIM / f"{s}.c" for s in SOURCES)], check=True)
+        return folders[minor]
+
+    return build
+
+
+@pytest.fixture(params=find_pythons(), ids=lambda p: "-".join(Path(p).parts[-3:]), scope="session")
+def run(request, builds):
+    """run("program.py", …): its standard output; the test fails with its standard error if it does."""
+    python = request.param
+
+    def run(program, *arguments, expect_success=True):
+        environment = os.environ | {"PYTHONPATH": str(builds(python)), "PYTHONHASHSEED": "0"}
+        done = subprocess.run([python, "-X", "faulthandler", HERE / program, *map(str, arguments)], env=environment,
+                              capture_output=True, text=True, timeout=HANG)
+        assert not expect_success or done.returncode == 0, done.stderr[-5000:]
+        return done.stdout
+
+    run.python = python
+    return run
+
+
+def test_sets_iterate_alike_in_every_process(run):
+    first = run("iteration_order.py", 0)
+    for variant in range(1, 6):
+        assert run("iteration_order.py", variant).splitlines() == first.splitlines()
+
+
+def test_numbers_of_what_existed_before_follow_from_names(run):
+    first = json.loads(run("same_numbers.py", 0))
+    assert len(first) > 3000
+    for variant in range(1, 6):
+        other = json.loads(run("same_numbers.py", variant))
+        assert {name for name in first if other.get(name) != first[name]} == set()
+
+
+def test_what_was_hashed_before_is_found_after(run):
+    assert run("membership.py") == "ok\n"
+
+
+def test_freed_objects_leave_no_trace_and_watching_does_not_show(run):
+    assert run("lifetime.py") == "ok\n"
+
+
+def test_other_interpreters_are_left_alone(run):
+    assert run("subinterpreters.py") == "ok\n"
+
+
+def test_collector_runs_where_it_is_told_to(run):
+    assert run("collector.py") == "ok\n"
+
+
+@pytest.mark.parametrize("name", CPYTHON_TESTS)
+def test_cpython_tests_come_out_as_without(run, name):
+    probe = subprocess.run([run.python, "-c", f"import test.support, test.{name}"], capture_output=True)
+    if probe.returncode != 0:
+        pytest.skip("this interpreter comes without its tests")
+    plain, installed = (run("run_cpython_tests.py", mode, f"test.{name}", expect_success=False).splitlines()[-1]
+                        for mode in ("plain", "installed"))
+    assert json.loads(installed) == json.loads(plain)
+
+
+def test_costs(run, record_property):
+    """Prints what the hashes cost (pytest -s). Fails only where something is off by far: machines differ."""
+    plain, installed = (json.loads(run("costs.py", mode)) for mode in ("plain", "installed"))
+    print()
+    for name, nanoseconds in plain.items():
+        if name != "objects":
+            print(f"{name:22}{nanoseconds:8.1f} -> {installed[name]:.1f} ns")
+            record_property(name, (nanoseconds, installed[name]))
+            assert installed[name] < nanoseconds * 2 + 20, name
+    print(f"install: {installed['install_ms']:.2f} ms for {installed['objects']} objects")
+    record_property("install_ms", installed["install_ms"])
+    assert installed["install_ms"] < 100
