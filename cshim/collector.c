@@ -20,6 +20,7 @@ static PyMethodDef collect_original, get_threshold_original, set_threshold_origi
  * replayed exactly; one that CPython makes by itself is not, so these should be few; test_gc and its like count on a
  * collection within some ten thousand allocations. */
 #define BACKSTOP 8
+#define BACKSTOP_FLOOR 5600 /* of the default threshold, so that a small one does not make many */
 
 static retrace_collector_observer observer;
 static int explicit_collection;      /* depth of collections that somebody asked for */
@@ -33,7 +34,7 @@ native_threshold(void)
     if (observer == NULL || program_threshold > INT_MAX / BACKSTOP) {
         return INT_MAX;
     }
-    return program_threshold * BACKSTOP;
+    return program_threshold == 0 || program_threshold * BACKSTOP > BACKSTOP_FLOOR ? program_threshold * BACKSTOP : BACKSTOP_FLOOR;
 }
 
 static void
@@ -78,7 +79,8 @@ static PyObject *
 observe(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t nargs)
 {
     int stops = nargs == 2 && PyUnicode_CompareWithASCIIString(args[0], "stop") == 0;
-    if (nargs == 2 && explicit_collection == 0 && observer != NULL) {
+    /* Py_FinalizeEx collects in both directions alike: nobody asked, but nobody need be told. */
+    if (nargs == 2 && explicit_collection == 0 && observer != NULL && !_Py_IsFinalizing()) {
         PyObject *generation = PyDict_GetItemString(args[1], "generation");
         PyObject *found = PyDict_GetItemString(args[1], "collected");
         PyObject *kept = PyDict_GetItemString(args[1], "uncollectable");

@@ -2,6 +2,7 @@
 //! arguments. Only calls whose boundary entry says `keeps` are counted, alike in both directions.
 
 use crate::call::Call;
+use crate::gil::GilCell;
 use pyo3_ffi::*;
 use std::collections::HashMap;
 use std::ptr;
@@ -15,11 +16,11 @@ struct Bindings {
     calls: u64,
 }
 
-static mut BINDINGS: Option<Bindings> = None;
+static BINDINGS: GilCell<Option<Bindings>> = GilCell::new(None);
 
 unsafe fn bindings() -> &'static mut Bindings {
     // SAFETY: only with the GIL held, never kept across a call into Python.
-    unsafe { (*(&raw mut BINDINGS)).get_or_insert_with(Bindings::default) }
+    unsafe { BINDINGS.get().get_or_insert_with(Bindings::default) }
 }
 
 /// Names the internal objects among a call's arguments.

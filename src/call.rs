@@ -68,7 +68,6 @@ impl Call<'_> {
                 Original::Compare(function) => {
                     function(self.receiver, self.args[0], PyLong_AsLong(self.args[1]) as i32)
                 }
-                Original::Nothing => ptr::null_mut(),
             }
         }
     }

@@ -19,16 +19,6 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 static mut SERIAL: u64 = 0;
-static mut UNNAMED: u64 = 0;
-
-/// Callbacks whose callable or arguments could not be named.
-///
-/// # Safety
-/// The GIL is held.
-pub unsafe fn unnamed() -> u64 {
-    // SAFETY: by contract.
-    unsafe { UNNAMED }
-}
 
 /// The serial of the callback that returned or raised this very object, during the current external call.
 ///
@@ -36,7 +26,7 @@ pub unsafe fn unnamed() -> u64 {
 /// The GIL is held.
 pub unsafe fn result_serial(object: *mut PyObject) -> Option<u64> {
     // SAFETY: by contract.
-    let results = unsafe { &thread::current().results };
+    let results = unsafe { thread::current().results.get() };
     results.iter().rev().find(|(_, result)| *result == object).map(|(serial, _)| *serial)
 }
 
@@ -46,7 +36,7 @@ pub unsafe fn result_serial(object: *mut PyObject) -> Option<u64> {
 /// The GIL is held.
 pub unsafe fn result_of(serial: u64) -> *mut PyObject {
     // SAFETY: by contract.
-    let results = unsafe { &thread::current().results };
+    let results = unsafe { thread::current().results.get() };
     results.iter().rev().find(|(s, _)| *s == serial).map_or(ptr::null_mut(), |(_, result)| *result)
 }
 
@@ -62,7 +52,7 @@ unsafe fn keep_result(serial: u64, result: *mut PyObject) {
             Owned::borrowed(result)
         };
         if !object.is_null() && object.0 != Py_None() {
-            thread::current().results.push((serial, object.into_raw()));
+            thread::current().results.get().push((serial, object.into_raw()));
         }
     }
 }
@@ -72,16 +62,18 @@ unsafe fn keep_result(serial: u64, result: *mut PyObject) {
 /// # Safety
 /// In a session; the GIL is held; the thread is not marked external, and its call is not inside another.
 #[inline(always)]
-pub unsafe fn release_results(thread: &mut thread::Thread, kept: usize) {
-    if thread.results.len() > kept {
+pub unsafe fn release_results(thread: &thread::Thread, kept: usize) {
+    // SAFETY: by contract.
+    if unsafe { thread.results.get() }.len() > kept {
         // SAFETY: by contract.
         unsafe { release(thread, kept) };
     }
 }
 
 #[cold]
-unsafe fn release(thread: &mut thread::Thread, kept: usize) {
-    let results = thread.results.split_off(kept);
+unsafe fn release(thread: &thread::Thread, kept: usize) {
+    // SAFETY: by contract.
+    let results = unsafe { thread.results.get() }.split_off(kept);
     // SAFETY: the references were ours; an exception of the call stays set.
     unsafe {
         let saved = SavedError::take();
@@ -136,10 +128,10 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
             return retrace_abi::retrace_eval_default(tstate, frame, throwing);
         }
         let thread = thread::current();
-        if !thread.external || session::mode() != Mode::Recording {
+        if !thread.external.get() || session::mode() != Mode::Recording {
             return retrace_abi::retrace_eval_default(tstate, frame, throwing);
         }
-        let call = thread.call;
+        let call = thread.call.get();
         crate::record::disarm();
         let serial = SERIAL;
         SERIAL += 1;
@@ -156,7 +148,7 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
         put_varint(&mut event, serial);
         event.push(u8::from(result.is_null()));
         session::append(&[&event]);
-        thread.call = call;
+        thread.call.set(call);
         enter_external(thread);
         result
     }
@@ -204,7 +196,7 @@ unsafe fn log_entry(serial: u64, frame: *mut Frame, call: Option<&Call>) {
         }
         opaque += encoder.opaque;
         if opaque > 0 {
-            UNNAMED += 1;
+            session::count_opaque(opaque);
         }
         session::note_thread(thread::current().serial);
         session::append(&[&event]);
@@ -315,9 +307,9 @@ pub unsafe fn replay(call: &Call) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
         let thread = thread::current();
-        thread.external = true;
+        thread.external.set(true);
         let read = read_callback(call);
-        thread::current().external = false;
+        thread::current().external.set(false);
         let (serial, callable, args, keywords) = read?;
         let result = if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
             let mut sent = ptr::null_mut();

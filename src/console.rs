@@ -6,28 +6,31 @@
 //! own that takes a number from `fileno()` (the traceback printer seeks in it) finds what it can do nothing with.
 
 use crate::call::Call;
+use crate::gil::GilCell;
 use pyo3_ffi::*;
 use retrace_abi::boundary::{Echo, Fds};
 use std::collections::{HashMap, HashSet};
+use std::ptr;
 
 /// Recorded descriptor to the replay's own.
-static mut DESCRIPTORS: Option<HashMap<i64, i32>> = None;
+static DESCRIPTORS: GilCell<Option<HashMap<i64, i32>>> = GilCell::new(None);
 
 unsafe fn descriptors() -> &'static mut HashMap<i64, i32> {
     // SAFETY: only with the GIL held.
-    unsafe { (*(&raw mut DESCRIPTORS)).get_or_insert_with(|| HashMap::from([(1, 1), (2, 2)])) }
+    unsafe { DESCRIPTORS.get().get_or_insert_with(|| HashMap::from([(1, 1), (2, 2)])) }
 }
 
 /// Numbers that stand for recorded descriptors.
-static mut RESERVED: Option<HashSet<i64>> = None;
+static RESERVED: GilCell<Option<HashSet<i64>>> = GilCell::new(None);
 
 unsafe fn reserved() -> &'static mut HashSet<i64> {
     // SAFETY: only with the GIL held.
-    unsafe { (*(&raw mut RESERVED)).get_or_insert_with(HashSet::new) }
+    unsafe { RESERVED.get().get_or_insert_with(HashSet::new) }
 }
 
-/// A recorded descriptor is open from now on: it is not one of the console's, and its number is taken.
-unsafe fn opened(fd: Option<i64>) {
+/// A recorded descriptor is open from now on: it is not one of the console's, and its number is taken. By `/dev/null`,
+/// or, where a recorded source was opened, by that source: the traceback printer reads the encoding from it in C.
+unsafe fn opened(fd: Option<i64>, path: *mut PyObject) {
     let Some(fd) = fd else { return };
     // SAFETY: by the contract of `after`; a number that is in use here already is left alone.
     unsafe {
@@ -36,7 +39,8 @@ unsafe fn opened(fd: Option<i64>) {
         if number <= 2 || libc::fcntl(number, libc::F_GETFD) != -1 {
             return;
         }
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        let source = if path.is_null() { None } else { crate::start::source_file(&crate::python::text(path)) };
+        let null = source.unwrap_or_else(|| libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC));
         if null < 0 {
             return;
         }
@@ -65,9 +69,9 @@ unsafe fn names_stream(path: *mut PyObject) -> Option<i32> {
     // SAFETY: by the contract of `after`.
     let path = unsafe { crate::python::text(path) };
     match path.as_str() {
-        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(1),
-        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(2),
-        _ => None,
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        other => other.strip_prefix("/dev/fd/").or_else(|| other.strip_prefix("/proc/self/fd/"))?.parse().ok(),
     }
 }
 
@@ -121,14 +125,14 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
         match call.hook.entry.fds {
             Fds::None | Fds::DetachReceiver => {}
             Fds::Open => {
-                opened(number(result));
+                opened(number(result), ptr::null_mut());
                 show_if_stream(call, number(result));
             }
-            Fds::OpenFirst => opened(item(result, 0)),
-            Fds::OpenSecond => opened(item(result, 1)),
+            Fds::OpenFirst => opened(item(result, 0), ptr::null_mut()),
+            Fds::OpenSecond => opened(item(result, 1), ptr::null_mut()),
             Fds::OpenBoth => {
-                opened(item(result, 0));
-                opened(item(result, 1));
+                opened(item(result, 0), ptr::null_mut());
+                opened(item(result, 1), ptr::null_mut());
             }
             Fds::Dup => duplicate(arg(0), number(result)),
             Fds::Dup2 => duplicate(arg(0), arg(1)),
@@ -150,7 +154,7 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
                 // A FileIO made from a number keeps that descriptor as it is.
                 if arg(0).is_none() {
                     let fd = receiver_descriptor(call);
-                    opened(fd);
+                    opened(fd, call.args.first().copied().unwrap_or(ptr::null_mut()));
                     show_if_stream(call, fd);
                 }
             }
@@ -174,10 +178,10 @@ unsafe fn show_if_stream(call: &Call, fd: Option<i64>) {
     // SAFETY: by the contract of `after`.
     unsafe {
         let stream = call.args.first().and_then(|&path| names_stream(path));
-        if let (Some(stream), Some(fd)) = (stream, fd) {
-            if let Some(own) = descriptors().get(&i64::from(stream)).copied() {
-                descriptors().insert(fd, own);
-            }
+        if let (Some(stream), Some(fd)) = (stream, fd)
+            && let Some(own) = descriptors().get(&i64::from(stream)).copied()
+        {
+            descriptors().insert(fd, own);
         }
     }
 }
@@ -188,10 +192,10 @@ unsafe fn duplicate(from: Option<i64>, to: Option<i64>) {
     unsafe {
         match from.and_then(|from| descriptors().get(&from).copied()) {
             Some(own) => {
-                opened(Some(to));
+                opened(Some(to), ptr::null_mut());
                 descriptors().insert(to, own);
             }
-            None => opened(Some(to)),
+            None => opened(Some(to), ptr::null_mut()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub unsafe fn noargs(hook: &'static Hook, receiver: *mut PyObject) -> *mut PyObj
     unsafe {
         let thread = thread::current();
         if session::mode() == Mode::Recording
-            && !thread.external
+            && !thread.external.get()
             && hook.plain
             && !modules::is_watch(hook)
             && let Original::Method { def, .. } = hook.original
@@ -127,7 +127,7 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
         let thread = thread::current();
         match session::mode() {
             Mode::Off => call.invoke(),
-            _ if thread.external => call.invoke(),
+            _ if thread.external.get() => call.invoke(),
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
         }

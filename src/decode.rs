@@ -217,10 +217,7 @@ impl Decoder<'_> {
                     let i = self.source.read_varint()? as usize;
                     self.present(external::kept_object(self.context.receiver, i), "what the receiver keeps")
                 }
-                tag::FRAME => made(PyEval_GetFrame().cast()).map(|frame| {
-                    Py_INCREF(frame.0);
-                    frame
-                }),
+                tag::FRAME => self.present(PyEval_GetFrame().cast(), "a Python frame"),
                 tag::ATTRIBUTE => {
                     let of = self.value()?;
                     let name = self.value()?;

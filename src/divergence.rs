@@ -7,6 +7,7 @@ use crate::python::{Owned, text};
 use crate::replay::{recorded_name, source};
 use crate::session::{self, Mode};
 use pyo3_ffi::*;
+use retrace_replay::byte_source::DecodeError;
 use retrace_replay::event::code;
 use retrace_replay::{Event, Trace, Value};
 use std::fmt;
@@ -149,7 +150,7 @@ unsafe fn met(call: &Call) -> String {
     // SAFETY: the call's references are live.
     unsafe {
         let thread = crate::thread::current();
-        thread.external = true;
+        thread.external.set(true);
         let mut bytes = Vec::new();
         if !call.args.is_empty() {
             crate::record::put_arguments(&mut bytes, call);
@@ -170,6 +171,10 @@ unsafe fn met(call: &Call) -> String {
 pub unsafe fn stop(call: Option<&Call>, failure: &Failure) -> ! {
     // SAFETY: by contract.
     unsafe {
+        if matches!(failure, Failure::Trace(DecodeError::UnexpectedEnd)) {
+            // The last item was not whole when its process was killed.
+            cut(call);
+        }
         session::set_mode(Mode::Off);
         let mut why = failure.to_string();
         if matches!(failure, Failure::Raised) {
@@ -261,10 +266,32 @@ pub unsafe fn collection_moved() {
 /// As [`stop`].
 pub unsafe fn log_ended(call: &Call) -> ! {
     // SAFETY: by contract.
+    unsafe { cut(Some(call)) }
+}
+
+/// The recorder said why it stopped before the program did.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn recording_stopped() -> ! {
+    // SAFETY: by contract.
+    unsafe {
+        let index = source().index().0;
+        let reason = match source().next_event() {
+            Ok(Some((_, Event::Stopped(reason)))) => reason.to_string_lossy(),
+            _ => "the reason is not readable".to_owned(),
+        };
+        eprintln!("retrace: the recording ends here, at event {index}: {reason}");
+        libc::_exit(crate::start::status_at_cut())
+    }
+}
+
+unsafe fn cut(call: Option<&Call>) -> ! {
+    // SAFETY: by the callers' contract.
     unsafe {
         flush_console();
         session::set_mode(Mode::Off);
-        let met = met(call);
+        let met = call.map_or_else(|| "another event".to_owned(), |call| met(call));
         eprintln!(
             "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {met})",
             source().index().0

@@ -2,6 +2,7 @@
 //! slots and logs the state that other code reads as memory (*mirrored state*); replaying makes *stand-ins*, real
 //! instances of the real type whose C state is never initialised, and writes the mirrored state into them.
 
+use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
 use crate::patch;
 use crate::python::{Owned, SavedError};
@@ -22,7 +23,6 @@ pub const REPR: usize = 3;
 pub const CALL: usize = 4;
 pub const HASH: usize = 5;
 pub const COMPARE: usize = 6;
-pub const FINALIZER: usize = 7;
 
 pub struct ExternalType {
     pub class: *mut PyTypeObject,
@@ -33,20 +33,20 @@ pub struct ExternalType {
     pub objects: Vec<usize>,
     /// `tp_dictoffset` where positive, else 0.
     pub dict_offset: usize,
-    slots: [Option<&'static Hook>; 8],
+    slots: [Option<&'static Hook>; 7],
     dealloc: destructor,
     finalize: Option<destructor>,
     pub special: special::External,
 }
 
 // Written with the GIL held before a trampoline that reads it becomes reachable.
-static mut TYPES: Vec<&'static ExternalType> = Vec::new();
-static mut BY_CLASS: Option<HashMap<usize, &'static ExternalType>> = None;
+static TYPES: GilCell<Vec<&'static ExternalType>> = GilCell::new(Vec::new());
+static BY_CLASS: GilCell<Option<HashMap<usize, &'static ExternalType>>> = GilCell::new(None);
 
 #[inline(always)]
 pub fn by_place(place: usize) -> &'static ExternalType {
     // SAFETY: a type's trampolines are installed after its entry was pushed; entries are never removed.
-    unsafe { (&*(&raw const TYPES))[place] }
+    unsafe { TYPES.get()[place] }
 }
 
 /// The external type that `class` is or derives from.
@@ -56,7 +56,7 @@ pub fn by_place(place: usize) -> &'static ExternalType {
 pub unsafe fn of_class(class: *mut PyTypeObject) -> Option<&'static ExternalType> {
     // SAFETY: by contract.
     unsafe {
-        let known = (*(&raw const BY_CLASS)).as_ref()?;
+        let known = BY_CLASS.get().as_ref()?;
         let mut class = class;
         while !class.is_null() {
             if let Some(external) = known.get(&(class as usize)) {
@@ -255,7 +255,7 @@ impl ExternalType {
 
 // ---- handles: the numbers by which the trace names external objects ----
 
-static mut HANDLES: Option<Handles> = None;
+static HANDLES: GilCell<Option<Handles>> = GilCell::new(None);
 
 #[derive(Default)]
 struct Handles {
@@ -266,7 +266,7 @@ struct Handles {
 
 unsafe fn handles() -> &'static mut Handles {
     // SAFETY: only with the GIL held, and never kept across a call.
-    unsafe { (*(&raw mut HANDLES)).get_or_insert_with(Handles::default) }
+    unsafe { HANDLES.get().get_or_insert_with(Handles::default) }
 }
 
 /// The object's handle, if it has one.
@@ -326,11 +326,11 @@ unsafe fn forget_handle(object: *mut PyObject) {
 }
 
 /// What C objects keep of what their methods returned, in both directions: strong references until the receiver dies.
-static mut KEPT: Option<HashMap<usize, Vec<*mut PyObject>>> = None;
+static KEPT: GilCell<Option<HashMap<usize, Vec<*mut PyObject>>>> = GilCell::new(None);
 
 unsafe fn kept() -> &'static mut HashMap<usize, Vec<*mut PyObject>> {
     // SAFETY: only with the GIL held, never kept across a call into Python.
-    unsafe { (*(&raw mut KEPT)).get_or_insert_with(HashMap::new) }
+    unsafe { KEPT.get().get_or_insert_with(HashMap::new) }
 }
 
 /// Whether a result just returned is referenced from elsewhere too, and is of a kind whose identity shows.
@@ -377,11 +377,11 @@ pub unsafe fn kept_object(receiver: *mut PyObject, index: usize) -> *mut PyObjec
 }
 
 /// Objects that the replay made and that C code never initialised.
-static mut STAND_INS: Option<std::collections::HashSet<usize>> = None;
+static STAND_INS: GilCell<Option<std::collections::HashSet<usize>>> = GilCell::new(None);
 
 unsafe fn stand_ins() -> &'static mut std::collections::HashSet<usize> {
     // SAFETY: only with the GIL held.
-    unsafe { (*(&raw mut STAND_INS)).get_or_insert_with(Default::default) }
+    unsafe { STAND_INS.get().get_or_insert_with(Default::default) }
 }
 
 /// # Safety
@@ -431,9 +431,9 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
             }
             forget_handle(object);
             let thread = crate::thread::current();
-            let before = std::mem::replace(&mut thread.external, true);
+            let before = thread.external.replace(true);
             (external.dealloc)(object);
-            crate::thread::current().external = before;
+            crate::thread::current().external.set(before);
             return;
         }
         if external.finalize.is_some() && PyObject_CallFinalizerFromDealloc(object) < 0 {
@@ -483,7 +483,7 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
     unsafe {
         let Some(original) = external.finalize else { return };
         let thread = crate::thread::current();
-        if !crate::session::is_active() || thread.external {
+        if !crate::session::is_active() || thread.external.get() {
             if !is_stand_in(object) {
                 original(object);
             }
@@ -510,7 +510,7 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
         }
         if !is_stand_in(object) {
             let thread = crate::thread::current();
-            let before = std::mem::replace(&mut thread.external, true);
+            let before = thread.external.replace(true);
             let saved = SavedError::take();
             if open {
                 // Closed by its own method first, so that the original does not warn a second time.
@@ -521,7 +521,7 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             }
             original(object);
             drop(saved);
-            crate::thread::current().external = before;
+            crate::thread::current().external.set(before);
         }
     }
 }
@@ -541,7 +541,7 @@ fn entry_for(table: &'static TypeTable, name: &str) -> &'static Entry {
 /// The GIL is held.
 pub unsafe fn class_by_name(name: &str) -> Option<*mut PyTypeObject> {
     // SAFETY: by contract.
-    unsafe { (*(&raw const TYPES)).iter().find(|external| external.name == name).map(|external| external.class) }
+    unsafe { TYPES.get().iter().find(|external| external.name == name).map(|external| external.class) }
 }
 
 /// Makes `class` external: hooks its methods, getters and slots in place.
@@ -551,11 +551,11 @@ pub unsafe fn class_by_name(name: &str) -> Option<*mut PyTypeObject> {
 pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeTable) -> Result<(), patch::Refused> {
     // SAFETY: by contract.
     unsafe {
-        let known = (*(&raw mut BY_CLASS)).get_or_insert_with(HashMap::new);
+        let known = BY_CLASS.get().get_or_insert_with(HashMap::new);
         if known.contains_key(&(class as usize)) {
             return Ok(());
         }
-        let types = &mut *(&raw mut TYPES);
+        let types = TYPES.get();
         if types.len() == trampoline::TYPES {
             return Err(patch::Refused::PoolEmpty);
         }
@@ -572,7 +572,7 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             scalars: Vec::new(),
             objects: Vec::new(),
             dict_offset: usize::try_from((*class).tp_dictoffset).unwrap_or(0),
-            slots: [None; 8],
+            slots: [None; 7],
             dealloc,
             finalize,
             special,
@@ -602,6 +602,7 @@ pub unsafe fn hook_internal_type(class: *mut PyTypeObject, table: &'static TypeT
     }
 }
 
+#[allow(non_upper_case_globals, reason = "CPython's names")]
 unsafe fn collect_members(external: &mut ExternalType) {
     // SAFETY: by the contract of `hook_external_type`.
     unsafe {
@@ -632,6 +633,8 @@ unsafe fn collect_members(external: &mut ExternalType) {
     }
 }
 
+/// `_Py_T_OBJECT` (Include/descrobject.h).
+#[allow(non_upper_case_globals, reason = "CPython's name")]
 const Py_T_OBJECT: i32 = 6;
 
 unsafe fn hook_slots(

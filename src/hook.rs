@@ -4,11 +4,12 @@
 //! its `PyMethodDef`, which differs in `ml_meth` alone; a getter's `d_getset` at our copy of its `PyGetSetDef`.
 
 use crate::external::ExternalType;
+use crate::gil::GilCell;
 use crate::patch;
 use crate::trampoline;
 use pyo3_ffi::*;
 use retrace_abi::boundary::Entry;
-use retrace_abi::{CFunction, DescrCommon, GetSetDescr, MethodDescr};
+use retrace_abi::{CFunction, GetSetDescr, MethodDescr};
 use retrace_replay::event::HookKind;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -43,18 +44,9 @@ impl Convention {
 /// What a hook calls to reach the outside world.
 #[derive(Clone, Copy)]
 pub enum Original {
-    Method {
-        def: *mut PyMethodDef,
-        convention: Convention,
-    },
-    Getter {
-        function: getter,
-        closure: *mut c_void,
-    },
-    Setter {
-        function: setter,
-        closure: *mut c_void,
-    },
+    Method { def: *mut PyMethodDef, convention: Convention },
+    Getter { function: getter, closure: *mut c_void },
+    Setter { function: setter, closure: *mut c_void },
     New(newfunc),
     Init(initproc),
     Next(iternextfunc),
@@ -62,8 +54,6 @@ pub enum Original {
     Call(ternaryfunc),
     Hash(hashfunc),
     Compare(richcmpfunc),
-    /// An event that no call of ours makes: a finalizer's.
-    Nothing,
 }
 
 /// Never freed: CPython may call through it as long as the process lives.
@@ -84,7 +74,7 @@ pub struct Hook {
 }
 
 /// Every hook by index. Grows with the GIL held.
-static mut HOOKS: Vec<&'static Hook> = Vec::new();
+static HOOKS: GilCell<Vec<&'static Hook>> = GilCell::new(Vec::new());
 /// Indices from here on have not been announced in the trace.
 static mut ANNOUNCED: usize = 0;
 
@@ -94,7 +84,7 @@ static mut ANNOUNCED: usize = 0;
 /// The GIL is held.
 pub unsafe fn all() -> &'static [&'static Hook] {
     // SAFETY: the GIL orders accesses; elements are never removed.
-    unsafe { (*(&raw const HOOKS)).as_slice() }
+    unsafe { HOOKS.get().as_slice() }
 }
 
 /// The hooks made since the last call: `(first index, hooks)`.
@@ -114,6 +104,7 @@ pub unsafe fn take_unannounced() -> (usize, &'static [&'static Hook]) {
 ///
 /// # Safety
 /// The GIL is held.
+#[expect(clippy::mut_from_ref, reason = "the hook is new; the entry is another object")]
 pub unsafe fn make(
     name: String,
     kind: HookKind,
@@ -123,7 +114,7 @@ pub unsafe fn make(
 ) -> &'static mut Hook {
     // SAFETY: as in `all`; the reference is unique until the hook is published.
     unsafe {
-        let hooks = &mut *(&raw mut HOOKS);
+        let hooks = HOOKS.get();
         let plain = external.is_none() && is_plain(entry);
         let quick = is_quick(entry) && external.is_none_or(ExternalType::is_quick) && has_no_special(kind, entry);
         let def = PyMethodDef::zeroed();
@@ -301,15 +292,6 @@ pub unsafe fn repoint_bound_functions() {
             }
         }
     }
-}
-
-/// The name of a descriptor, borrowed from it.
-///
-/// # Safety
-/// `descriptor` is a descriptor object.
-pub unsafe fn descriptor_name(descriptor: *mut PyObject) -> String {
-    // SAFETY: by contract.
-    unsafe { crate::python::text((*descriptor.cast::<DescrCommon>()).d_name) }
 }
 
 /// The C name in a definition.

@@ -14,6 +14,7 @@ mod doctor;
 mod encode;
 mod entry;
 mod external;
+mod gil;
 mod hook;
 mod memory_map;
 mod modules;

@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::external;
+use crate::gil::GilCell;
 use crate::hook;
 use crate::patch::Refused;
 use crate::python::{Owned, loaded_module, text};
@@ -53,17 +54,17 @@ pub unsafe fn hook_loaded() -> Result<(), String> {
 }
 
 static WATCHED: Entry = Entry::new("", Treatment::Pass);
-static mut WATCHING: bool = false;
+static WATCHING: GilCell<bool> = GilCell::new(false);
 
 /// `_imp.create_dynamic` and its like stay live; they are hooked to learn of new modules.
 unsafe fn watch_creation() -> Result<(), String> {
     // SAFETY: by the contract of `hook_loaded`.
     unsafe {
-        if std::mem::replace(&mut *(&raw mut WATCHING), true) {
+        if std::mem::replace(WATCHING.get(), true) {
             return Ok(());
         }
         let imp = loaded_module("_imp");
-        for name in [c"create_dynamic", c"exec_dynamic", c"create_builtin", c"exec_builtin"] {
+        for name in [c"create_dynamic", c"exec_dynamic", c"create_builtin", c"exec_builtin", c"_fix_co_filename"] {
             let function = if imp.is_null() { Owned(ptr::null_mut()) } else { crate::python::attribute(imp, name) };
             if function.is_null() || PyCFunction_Check(function.0) == 0 {
                 continue;
@@ -71,7 +72,61 @@ unsafe fn watch_creation() -> Result<(), String> {
             let full_name = format!("_imp.{}", name.to_string_lossy());
             hook::hook_function(function.0, full_name.clone(), &WATCHED).map_err(|why| refused(&full_name, why))?;
         }
+        let builtins = loaded_module("builtins");
+        if !builtins.is_null() {
+            let compile = crate::python::attribute(builtins, c"compile");
+            if !compile.is_null() && PyCFunction_Check(compile.0) != 0 {
+                let name = "builtins.compile".to_owned();
+                hook::hook_function(compile.0, name.clone(), &WATCHED).map_err(|why| refused(&name, why))?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// Functions through which every imported source's path passes: the loader names the file when it has unmarshalled
+/// bytecode (`_imp._fix_co_filename`) or compiles (`compile`).
+fn is_source_notice(call: &Call) -> bool {
+    matches!(call.hook.name.as_str(), "_imp._fix_co_filename" | "builtins.compile")
+}
+
+/// Has the helper thread store an imported source.
+unsafe fn note_source(call: &Call) {
+    // SAFETY: by the contract of `created`.
+    unsafe {
+        let Some(&path) = call.args.get(1) else { return };
+        let compiles = call.hook.name == "builtins.compile";
+        // The import system compiles the bytes it read; whoever compiles text has made it up.
+        if session::is_recording() && (!compiles || PyBytes_Check(call.args[0]) != 0) && PyUnicode_Check(path) != 0 {
+            let path = text(path);
+            if path.ends_with(".py") {
+                session::writer().add_source(path.as_bytes());
+            }
+        }
+    }
+}
+
+/// An extension module's file, as recorded traces name it.
+pub struct ExtensionFile {
+    pub name: String,
+    pub file: String,
+    pub size: u64,
+    pub hash: u64,
+}
+
+/// The file that `_imp.create_dynamic` is about to load.
+unsafe fn extension_file(call: &Call) -> Option<ExtensionFile> {
+    // SAFETY: by the contract of `created`.
+    unsafe {
+        if call.hook.name != "_imp.create_dynamic" {
+            return None;
+        }
+        let spec = *call.args.first()?;
+        let name = text(crate::python::attribute(spec, c"name").0);
+        let origin = text(crate::python::attribute(spec, c"origin").0);
+        let contents = std::fs::read(&origin).ok()?;
+        let file = std::path::Path::new(&origin).file_name()?.to_string_lossy().into_owned();
+        Some(ExtensionFile { name, file, size: contents.len() as u64, hash: retrace_replay::content_hash(&contents) })
     }
 }
 
@@ -92,10 +147,21 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
         let thread = crate::thread::current();
-        if session::mode() == Mode::Off || thread.external {
+        if session::mode() == Mode::Off || thread.external.get() {
             return call.invoke();
         }
         let local = if session::is_replaying() { crate::start::local_extension(call) } else { None };
+        if is_source_notice(call) {
+            note_source(call);
+            return call.invoke();
+        }
+        if let Some(file) = extension_file(call) {
+            if session::is_recording() {
+                crate::record::extension_module(&file);
+            } else {
+                crate::replay::extension_module(&file);
+            }
+        }
         let result = call.invoke();
         drop(local);
         if result.is_null() {
@@ -120,6 +186,28 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
             crate::record::announce_hooks();
         }
         result
+    }
+}
+
+/// Whether the import system is writing bytecode: the temporary file's name holds an `id()`, which is an address
+/// (importlib._bootstrap_external._write_atomic), so the argument differs without meaning anything.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn writes_bytecode() -> bool {
+    // SAFETY: by contract; PyEval_GetFrame is borrowed, the code is a new reference.
+    unsafe {
+        let frame = PyEval_GetFrame();
+        if frame.is_null() {
+            return false;
+        }
+        let code = Owned(PyFrame_GetCode(frame).cast());
+        let external = loaded_module("_frozen_importlib_external");
+        if external.is_null() {
+            return false;
+        }
+        let function = crate::python::attribute(external, c"_write_atomic");
+        !function.is_null() && crate::python::attribute(function.0, c"__code__").0 == code.0
     }
 }
 

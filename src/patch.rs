@@ -1,5 +1,6 @@
 //! The one way in which a pointer of CPython's is overwritten: checked, written, remembered for undo.
 
+use crate::gil::GilCell;
 use std::ffi::c_void;
 
 /// Why a callable could not be hooked. It stays as it was, which makes the recording incomplete: the caller stops it.
@@ -29,7 +30,7 @@ struct Patch {
     after: *mut c_void,
 }
 
-static mut PATCHES: Vec<Patch> = Vec::new();
+static PATCHES: GilCell<Vec<Patch>> = GilCell::new(Vec::new());
 
 /// Writes `value` into `*place`.
 ///
@@ -43,19 +44,9 @@ pub unsafe fn write<T>(place: *mut *mut T, value: *mut T) -> Result<(), Refused>
     unsafe {
         let patch = Patch { place: place.cast(), before: (*place).cast(), after: value.cast() };
         *place = value;
-        (*(&raw mut PATCHES)).push(patch);
+        PATCHES.get().push(patch);
     }
     Ok(())
-}
-
-/// The same for a slot, whose type is a function pointer.
-///
-/// # Safety
-/// As [`write`]; `F` is an `Option` of a function pointer.
-pub unsafe fn write_slot<F: Copy>(place: *mut F, value: F) -> Result<(), Refused> {
-    assert_eq!(size_of::<F>(), size_of::<*mut c_void>());
-    // SAFETY: an optional function pointer has a pointer's representation.
-    unsafe { write(place.cast::<*mut c_void>(), std::mem::transmute_copy(&value)) }
 }
 
 /// Puts every pointer back that still holds what we wrote, the last one first.
@@ -65,7 +56,7 @@ pub unsafe fn write_slot<F: Copy>(place: *mut F, value: F) -> Result<(), Refused
 pub unsafe fn undo_all() {
     // SAFETY: by the contract of `write`.
     unsafe {
-        while let Some(patch) = (*(&raw mut PATCHES)).pop() {
+        while let Some(patch) = PATCHES.get().pop() {
             if *patch.place == patch.after {
                 *patch.place = patch.before;
             }

@@ -74,8 +74,8 @@ pub unsafe fn disarm() {
 /// # Safety
 /// The GIL is held; `thread` is the current one.
 #[inline(always)]
-pub unsafe fn enter_external(thread: &mut Thread) {
-    thread.external = true;
+pub unsafe fn enter_external(thread: &Thread) {
+    thread.external.set(true);
     // SAFETY: by contract.
     unsafe { arm() };
 }
@@ -83,8 +83,8 @@ pub unsafe fn enter_external(thread: &mut Thread) {
 /// # Safety
 /// As [`enter_external`].
 #[inline(always)]
-pub unsafe fn leave_external(thread: &mut Thread) {
-    thread.external = false;
+pub unsafe fn leave_external(thread: &Thread) {
+    thread.external.set(false);
     // SAFETY: by contract.
     unsafe { disarm() };
 }
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn collection_observed(phase: i32, generation: i32, found:
         session::note_thread(thread.serial);
         let generation = generation as u8 | session::UNPLACED;
         if phase == 0 {
-            OUTSIDE = std::mem::replace(&mut thread.external, false);
+            OUTSIDE = thread.external.replace(false);
             session::append_collect(generation);
             callback::watch_for_python();
         } else {
@@ -156,18 +156,22 @@ static mut OUTSIDE: bool = false;
 #[inline(always)]
 pub unsafe fn plain_noargs(
     hook: &'static Hook,
-    thread: &mut Thread,
+    thread: &Thread,
     function: PyCFunction,
     receiver: *mut PyObject,
 ) -> *mut PyObject {
     // SAFETY: by contract; the event is written only after its room was granted.
     unsafe {
         before_call(thread);
-        thread.call = ptr::null();
+        let kept = thread.results.get().len();
+        thread.call.set(ptr::null());
         enter_external(thread);
         let result = function(receiver, ptr::null_mut());
         leave_external(thread);
         session::note_thread(thread.serial);
+        if !session::is_recording() {
+            return result;
+        }
         if !result.is_null() {
             let at = offset_in(thread.tstate);
             let event = writer().cursor(16);
@@ -204,7 +208,7 @@ pub unsafe fn plain_noargs(
         let mut event = Event::begin(&call, thread);
         event.outcome(&call, result, None);
         event.append(thread, result);
-        callback::release_results(thread, 0);
+        callback::release_results(thread, kept);
         result
     }
 }
@@ -246,7 +250,7 @@ const QUICK: usize = 384;
 /// # Safety
 /// Recording; the GIL is held; the thread is not external; `call.hook.quick`.
 #[inline(always)]
-unsafe fn quick(call: &Call, thread: &mut Thread) -> Option<*mut PyObject> {
+unsafe fn quick(call: &Call, thread: &Thread) -> Option<*mut PyObject> {
     // SAFETY: by contract; every write into `event` is within the room that `put_short` checks for.
     unsafe {
         let mut event = [const { MaybeUninit::<u8>::uninit() }; QUICK];
@@ -270,13 +274,16 @@ unsafe fn quick(call: &Call, thread: &mut Thread) -> Option<*mut PyObject> {
         let at = offset_in(thread.tstate);
         let external = call.mirrored();
         let before = external.map(|external| external.quick_state(call.receiver));
-        let outer = std::mem::replace(&mut thread.call, ptr::from_ref(call).cast());
-        let kept = thread.results.len();
+        let outer = thread.call.replace(ptr::from_ref(call).cast());
+        let kept = thread.results.get().len();
         enter_external(thread);
         let result = call.invoke();
         leave_external(thread);
-        thread.call = outer;
+        thread.call.set(outer);
         session::note_thread(thread.serial);
+        if !session::is_recording() {
+            return Some(result);
+        }
         let arguments = if has_arguments { ARGUMENTS_BIT } else { 0 };
         let changed = match (external, before) {
             (Some(external), Some(before)) => external.quick_state(call.receiver) != before,
@@ -375,7 +382,7 @@ unsafe fn put_short(place: *mut u8, arg: *mut PyObject) -> Option<*mut u8> {
 ///
 /// # Safety
 /// Recording; the GIL is held; the thread is not external.
-pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
+pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
         if call.hook.quick
@@ -417,17 +424,20 @@ pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
         if call.hook.entry.fork {
             session::before_fork();
         }
-        let kept = thread.results.len();
-        let outer = std::mem::replace(&mut thread.call, std::ptr::from_ref(call).cast());
+        let kept = thread.results.get().len();
+        let outer = thread.call.replace(std::ptr::from_ref(call).cast());
         enter_external(thread);
         let result = call.invoke();
         let thread = crate::thread::current();
-        thread.call = outer;
+        thread.call.set(outer);
         leave_external(thread);
         if call.hook.entry.fork {
             session::after_fork(result);
         }
         session::note_thread(serial);
+        if !session::is_recording() {
+            return result;
+        }
         event.outcome(call, result, mirrored.zip(before.as_ref()));
         event.append(thread, result);
         callback::release_results(crate::thread::current(), kept);
@@ -444,7 +454,7 @@ struct Event {
 }
 
 impl Event {
-    unsafe fn begin(call: &Call, thread: &mut Thread) -> Event {
+    unsafe fn begin(call: &Call, thread: &Thread) -> Event {
         let mut buffer = thread.take_buffer();
         buffer.extend_from_slice(&call.hook.index.to_le_bytes());
         // SAFETY: the GIL is held.
@@ -486,7 +496,7 @@ impl Event {
         // outer call: the thread is marked external, without the evaluator.
         unsafe {
             let thread = crate::thread::current();
-            thread.external = true;
+            thread.external.set(true);
             let mut error = SavedError::take();
             error.normalize();
             let simple = mirrored.is_none()
@@ -496,12 +506,12 @@ impl Event {
                 && !call.hook.entry.namespace;
             if simple && self.simple_outcome(call, result, &error) {
                 drop(error);
-                crate::thread::current().external = false;
+                crate::thread::current().external.set(false);
                 return;
             }
             self.general_outcome(call, result, &error, mirrored);
             drop(error);
-            crate::thread::current().external = false;
+            crate::thread::current().external.set(false);
         }
     }
 
@@ -641,7 +651,7 @@ impl Event {
         }
     }
 
-    unsafe fn append(mut self, thread: &mut Thread, result: *mut PyObject) {
+    unsafe fn append(mut self, thread: &Thread, result: *mut PyObject) {
         // SAFETY: the GIL is held; `payload`, where set, is `result`, which our caller owns.
         unsafe {
             if self.payload.is_null() {
@@ -666,7 +676,7 @@ pub unsafe fn put_arguments(out: &mut Vec<u8>, call: &Call) {
     // SAFETY: by contract; summaries of objects run no Python code but buffer exports.
     unsafe {
         let thread = crate::thread::current();
-        let before = std::mem::replace(&mut thread.external, true);
+        let before = thread.external.replace(true);
         let n = call.args.len().min(255);
         out.push(n as u8);
         let positional = call.positional();
@@ -684,7 +694,7 @@ pub unsafe fn put_arguments(out: &mut Vec<u8>, call: &Call) {
                 Encoder::new(out, Context::NONE).argument(arg, full);
             }
         }
-        crate::thread::current().external = before;
+        crate::thread::current().external.set(before);
     }
 }
 
@@ -729,4 +739,21 @@ pub fn hooks_event(first: usize, hooks: &[&'static Hook]) -> Vec<u8> {
         event.push(hook.kind as u8);
     }
     event
+}
+
+/// Names the extension module that is loaded next, so that replay refuses another version of it.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
+    let mut event = code::MODULE.to_le_bytes().to_vec();
+    crate::encode::put_str(&mut event, &file.name);
+    crate::encode::put_str(&mut event, &file.file);
+    event.extend_from_slice(&file.size.to_le_bytes());
+    event.extend_from_slice(&file.hash.to_le_bytes());
+    // SAFETY: by contract.
+    unsafe {
+        session::note_thread(crate::thread::current().serial);
+        session::append(&[&event]);
+    }
 }

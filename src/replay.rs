@@ -3,6 +3,7 @@
 use crate::call::Call;
 use crate::decode::{Context, Decoder, Failure};
 use crate::divergence;
+use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::python::Owned;
 use crate::thread::{self, Thread};
@@ -15,11 +16,11 @@ use retrace_replay::value::{Strings, Value};
 use std::collections::HashMap;
 use std::ptr;
 
-static mut SOURCE: Option<EventStream> = None;
+static SOURCE: GilCell<Option<EventStream>> = GilCell::new(None);
 /// The recording's hook index to ours.
-static mut OURS: Vec<Option<u16>> = Vec::new();
+static OURS: GilCell<Vec<Option<u16>>> = GilCell::new(Vec::new());
 /// The recording's names, for reports.
-static mut RECORDED_NAMES: Vec<String> = Vec::new();
+static RECORDED_NAMES: GilCell<Vec<String>> = GilCell::new(Vec::new());
 static mut STRICT: bool = false;
 
 /// The log.
@@ -28,7 +29,7 @@ static mut STRICT: bool = false;
 /// Replaying; the GIL is held; the reference is not kept across Python code.
 pub unsafe fn source() -> &'static mut EventStream {
     // SAFETY: the mode is Replaying only while there is a source.
-    unsafe { (*(&raw mut SOURCE)).as_mut().unwrap_unchecked() }
+    unsafe { SOURCE.get().as_mut().unwrap_unchecked() }
 }
 
 /// # Safety
@@ -36,7 +37,7 @@ pub unsafe fn source() -> &'static mut EventStream {
 pub unsafe fn begin(events: EventStream, strict: bool) {
     // SAFETY: by contract.
     unsafe {
-        SOURCE = Some(events);
+        *SOURCE.get() = Some(events);
         STRICT = strict;
     }
 }
@@ -48,7 +49,7 @@ pub unsafe fn begin(events: EventStream, strict: bool) {
 pub unsafe fn recorded_name(index: u16) -> String {
     // SAFETY: by contract.
     unsafe {
-        let names = &*(&raw const RECORDED_NAMES);
+        let names = &*RECORDED_NAMES.get();
         names.get(usize::from(index)).cloned().unwrap_or_else(|| format!("hook {index}"))
     }
 }
@@ -65,8 +66,8 @@ pub unsafe fn read_hooks() -> Result<(), Failure> {
         let source = source();
         source.read_u16()?;
         let first = source.read_varint()? as usize;
-        let ours = &mut *(&raw mut OURS);
-        let recorded = &mut *(&raw mut RECORDED_NAMES);
+        let ours = OURS.get();
+        let recorded = RECORDED_NAMES.get();
         if first != ours.len() {
             return Err(Failure::Missing(format!("hooks from {first} follow {} hooks", ours.len())));
         }
@@ -104,9 +105,7 @@ unsafe fn before_call(thread: &Thread) -> Result<(), Failure> {
                         )));
                     }
                 }
-                code::MODULE => {
-                    source().next_event().map_err(|error| Failure::Missing(error.to_string()))?;
-                }
+                code::STOPPED => divergence::recording_stopped(),
                 _ => break,
             }
         }
@@ -159,7 +158,7 @@ unsafe fn next_is(hook: &Hook) -> bool {
     unsafe {
         let Ok(head) = source().peek_u16() else { return false };
         let index = usize::from(head & code::MASK);
-        (&*(&raw const OURS)).get(index).copied().flatten() == Some(hook.index)
+        OURS.get().get(index).copied().flatten() == Some(hook.index)
     }
 }
 
@@ -167,7 +166,7 @@ unsafe fn next_is(hook: &Hook) -> bool {
 ///
 /// # Safety
 /// Replaying; the GIL is held; the thread is not external.
-pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
+pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
         if let Err(failure) = before_call(thread) {
@@ -191,7 +190,7 @@ pub unsafe fn call(call: &Call, thread: &mut Thread) -> *mut PyObject {
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
-        let kept = thread.results.len();
+        let kept = thread.results.get().len();
         match consume(call) {
             Ok(result) => {
                 callback::release_results(thread::current(), kept);
@@ -246,9 +245,9 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             }
             let before = console::descriptor_before(call);
             let thread = thread::current();
-            thread.external = true;
+            thread.external.set(true);
             let outcome = outcome(call, form);
-            thread::current().external = false;
+            thread::current().external.set(false);
             let outcome = outcome?;
             source().finish_event();
             if call.hook.entry.live {
@@ -274,13 +273,13 @@ unsafe fn run_live(call: &Call) {
     // SAFETY: as in `call`.
     unsafe {
         let thread = thread::current();
-        thread.external = true;
+        thread.external.set(true);
         let result = call.invoke();
         if result.is_null() {
             PyErr_Clear();
         }
         drop(Owned(result));
-        thread::current().external = false;
+        thread::current().external.set(false);
     }
 }
 
@@ -305,6 +304,7 @@ unsafe fn compare_arguments(call: &Call, recorded: bool) -> Result<(), Failure> 
             thread::current().give_buffer(ours);
             return Ok(());
         }
+        let names_an_address = crate::modules::writes_bytecode();
         let n = source().read_u8()?;
         let mut values = Vec::new();
         for _ in 0..n {
@@ -314,7 +314,9 @@ unsafe fn compare_arguments(call: &Call, recorded: bool) -> Result<(), Failure> 
         let mut strings = Strings::default();
         let count = slice.read_u8().unwrap_or(0);
         let met: Vec<Value> = (0..count).map_while(|_| Value::decode(&mut slice, &mut strings).ok()).collect();
-        divergence::other_arguments(call, &values, &met, STRICT);
+        if !names_an_address {
+            divergence::other_arguments(call, &values, &met, STRICT);
+        }
         Ok(())
     }
 }
@@ -462,5 +464,37 @@ pub unsafe fn finalizer_was_open() -> bool {
             return false;
         }
         matches!(source().next_event(), Ok(Some((_, Event::Warning { .. }))))
+    }
+}
+
+/// An extension module is about to be loaded: it must be the recorded one.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
+    // SAFETY: by contract.
+    unsafe {
+        while !source().at_end() && matches!(source().peek_u16(), Ok(code::HOOKS | code::COLLECT | code::SWITCH)) {
+            if let Err(failure) = before_call(thread::current()) {
+                divergence::stop(None, &failure);
+            }
+        }
+        if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
+            let why = format!("the extension module {} is loaded here, which the recording did not do", file.name);
+            divergence::stop(None, &Failure::Missing(why));
+        }
+        match source().next_event() {
+            Ok(Some((_, Event::Module { name, size, hash, .. }))) => {
+                if name.to_string_lossy() == file.name && (size, hash) != (file.size, file.hash) {
+                    eprintln!(
+                        "retrace: the extension module {} ({}) is another version than the recorded one: install the \
+                         version that was recorded, or replay with the recorded environment (--python)",
+                        file.name, file.file
+                    );
+                    libc::_exit(2);
+                }
+            }
+            _ => divergence::stop(None, &Failure::Missing("an extension module's event is damaged".into())),
+        }
     }
 }

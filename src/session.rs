@@ -1,6 +1,6 @@
 //! The session of this process: off, recording or replaying. All state here is guarded by the GIL.
 
-use crate::encode::put_str;
+use crate::gil::GilCell;
 use pyo3_ffi::*;
 use retrace_replay::event::code;
 use retrace_replay::trace_writer::TraceWriter;
@@ -16,7 +16,7 @@ pub enum Mode {
 }
 
 static mut MODE: Mode = Mode::Off;
-static mut WRITER: Option<TraceWriter> = None;
+static WRITER: GilCell<Option<TraceWriter>> = GilCell::new(None);
 static mut LAST_THREAD: u64 = 0;
 static mut FULL_ARGUMENTS: bool = false;
 static mut OPAQUE: u64 = 0;
@@ -71,7 +71,7 @@ pub unsafe fn is_replaying() -> bool {
 #[inline(always)]
 pub unsafe fn writer() -> &'static mut TraceWriter {
     // SAFETY: the mode is Recording only while there is a writer.
-    unsafe { (*(&raw mut WRITER)).as_mut().unwrap_unchecked() }
+    unsafe { WRITER.get().as_mut().unwrap_unchecked() }
 }
 
 /// Begins recording into `writer`.
@@ -81,7 +81,7 @@ pub unsafe fn writer() -> &'static mut TraceWriter {
 pub unsafe fn begin_recording(writer: TraceWriter, full_arguments: bool) {
     // SAFETY: by contract.
     unsafe {
-        WRITER = Some(writer);
+        *WRITER.get() = Some(writer);
         FULL_ARGUMENTS = full_arguments;
         LAST_THREAD = crate::thread::current().serial;
         MODE = Mode::Recording;
@@ -139,18 +139,28 @@ unsafe fn note_switch(serial: u64) {
 pub unsafe fn append(parts: &[&[u8]]) {
     // SAFETY: by contract.
     unsafe {
+        if MODE != Mode::Recording {
+            return;
+        }
         POSITION += 1;
         writer().append(parts);
+        if let Some(reason) = writer().stopped() {
+            ended_early(&reason);
+        }
     }
 }
 
-/// A number that grows with every appended event.
-///
-/// # Safety
-/// The GIL is held.
-pub unsafe fn position() -> u64 {
-    // SAFETY: by contract.
-    unsafe { POSITION }
+/// The log takes no more: the disk is full, or the trace has reached its size limit.
+#[cold]
+unsafe fn ended_early(reason: &str) {
+    // SAFETY: as in `append`.
+    unsafe {
+        eprintln!("retrace: recording ended: {reason}");
+        if let Some(mut writer) = WRITER.get().take() {
+            leave();
+            writer.close();
+        }
+    }
 }
 
 /// # Safety
@@ -206,7 +216,11 @@ fn collect_event(generation: u8, found: u64) -> Vec<u8> {
 /// Recording; the GIL is held.
 pub unsafe fn before_fork() {
     // SAFETY: by contract.
-    unsafe { writer().before_fork() };
+    unsafe {
+        if is_recording() {
+            writer().before_fork();
+        }
+    }
 }
 
 /// After a fork, in both processes. `result` is the original's: the child's is 0 (or a tuple that begins with it).
@@ -216,6 +230,9 @@ pub unsafe fn before_fork() {
 pub unsafe fn after_fork(result: *mut PyObject) {
     // SAFETY: by contract.
     unsafe {
+        if !is_recording() {
+            return;
+        }
         if result.is_null() {
             return writer().after_fork_parent();
         }
@@ -242,29 +259,27 @@ pub unsafe fn after_fork(result: *mut PyObject) {
 pub unsafe fn stop(reason: &str) {
     // SAFETY: by contract.
     unsafe {
-        let mut event = code::STOPPED.to_le_bytes().to_vec();
-        put_str(&mut event, reason);
-        append(&[&event]);
-        eprintln!("retrace: recording ended: {reason}");
-        if let Some(writer) = (*(&raw mut WRITER)).take() {
-            MODE = Mode::Off;
-            retrace_abi::collector::retrace_collector_uninstall();
-            drop_writer(writer);
-        }
+        writer().stop(reason);
+        ended_early(reason);
+    }
+}
+
+/// No session any more: CPython gets its pointers and its collector back.
+unsafe fn leave() {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        MODE = Mode::Off;
+        retrace_abi::collector::retrace_collector_uninstall();
+        crate::patch::undo_all();
     }
 }
 
 unsafe fn abandon() {
     // SAFETY: by the callers' contract.
     unsafe {
-        MODE = Mode::Off;
-        retrace_abi::collector::retrace_collector_uninstall();
-        std::mem::forget((*(&raw mut WRITER)).take());
+        leave();
+        std::mem::forget(WRITER.get().take());
     }
-}
-
-fn drop_writer(mut writer: TraceWriter) {
-    writer.close();
 }
 
 /// The process ends: logs that, and closes the trace.
@@ -278,14 +293,10 @@ pub unsafe fn end_recording(status: i32) {
             return;
         }
         MODE = Mode::Off;
-        if let Some(mut writer) = (*(&raw mut WRITER)).take() {
+        if let Some(mut writer) = WRITER.get().take() {
             let mut event = code::END.to_le_bytes().to_vec();
             event.extend_from_slice(&status.to_le_bytes());
             writer.append(&[&event]);
-            if OPAQUE > 0 && std::env::var_os("RETRACE_VERBOSE").is_some() {
-                let n = OPAQUE;
-                eprintln!("retrace: {n} values could not be stored");
-            }
             writer.close();
         }
     }

@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::capi::{PySys_AddAuditHook, PyThread_get_thread_ident, PyThread_get_thread_native_id};
 use crate::decode::{Context, Decoder};
 use crate::encode::{self, Encoder, put_bytes, put_int, put_str};
+use crate::gil::GilCell;
 use crate::modules;
 use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
 use crate::session::{self, Mode};
@@ -45,11 +46,11 @@ enum Plan {
     Doctor,
 }
 
-static mut PLAN: Option<Plan> = None;
-static mut REPLAYED: Option<(Trace, u32)> = None;
+static PLAN: GilCell<Option<Plan>> = GilCell::new(None);
+static REPLAYED: GilCell<Option<(Trace, u32)>> = GilCell::new(None);
 static mut QUIET: bool = false;
 /// Where this machine has extension modules; `sys.path` of the replaying interpreter before it was restored.
-static mut LOCAL_PATH: Vec<String> = Vec::new();
+static LOCAL_PATH: GilCell<Vec<String>> = GilCell::new(Vec::new());
 
 /// Exit status of a replay whose recording ends before the program does.
 pub fn status_at_cut() -> i32 {
@@ -69,7 +70,7 @@ pub unsafe fn is_quiet() -> bool {
 /// The GIL is held.
 pub unsafe fn replayed_trace() -> Option<(&'static Trace, u32)> {
     // SAFETY: by contract; never cleared.
-    unsafe { (*(&raw const REPLAYED)).as_ref().map(|(trace, process)| (trace, *process)) }
+    unsafe { REPLAYED.get().as_ref().map(|(trace, process)| (trace, *process)) }
 }
 
 /// Reads what the command line tool left in the environment, and takes it out again: the program may not see it.
@@ -102,7 +103,7 @@ pub unsafe fn prepare_from_environment() -> bool {
         {
             env::remove_var(name);
         }
-        PLAN = Some(plan);
+        *PLAN.get() = Some(plan);
         PySys_AddAuditHook(crate::entry::audit, ptr::null_mut());
     }
     true
@@ -126,13 +127,13 @@ fn recording_plan(path: PathBuf) -> Plan {
 pub unsafe fn prepare_recording(path: PathBuf) {
     // SAFETY: by contract.
     unsafe {
-        if session::is_active() || (*(&raw const PLAN)).is_some() {
+        if session::is_active() || PLAN.get().is_some() {
             return;
         }
-        PLAN = Some(recording_plan(path));
+        *PLAN.get() = Some(recording_plan(path));
         if PySys_AddAuditHook(crate::entry::audit, ptr::null_mut()) < 0 {
             PyErr_Clear();
-            PLAN = None;
+            *PLAN.get() = None;
         }
     }
 }
@@ -140,7 +141,7 @@ pub unsafe fn prepare_recording(path: PathBuf) {
 /// The hash secret of the recording that will be replayed.
 pub fn recorded_hash_secret() -> Option<Vec<u8>> {
     // SAFETY: called while the interpreter is being initialised: one thread.
-    let plan = unsafe { (*(&raw const PLAN)).as_ref() };
+    let plan = unsafe { PLAN.get().as_ref() };
     let Some(Plan::Replay { trace, process, .. }) = plan else { return None };
     match trace.start(*process)?.get("hash_secret")? {
         Value::Bytes(secret) => Some(secret.clone()),
@@ -155,7 +156,7 @@ pub fn recorded_hash_secret() -> Option<Vec<u8>> {
 pub unsafe fn program_starts(run: Run, args: *mut PyObject) -> c_int {
     // SAFETY: by contract.
     unsafe {
-        let Some(plan) = (*(&raw mut PLAN)).take() else { return 0 };
+        let Some(plan) = PLAN.get().take() else { return 0 };
         if retrace_abi::retrace_shim_init() < 0 {
             let why = CStr::from_ptr(retrace_abi::retrace_shim_error()).to_string_lossy();
             if let Plan::Record { .. } = plan {
@@ -669,7 +670,7 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
             Ok(events) => events,
             Err(error) => refuse(&error.to_string()),
         };
-        REPLAYED = Some((trace, process));
+        *REPLAYED.get() = Some((trace, process));
         let head = events.read_u16();
         if head != Ok(code::START) {
             refuse("the recording does not begin with a start event");
@@ -788,6 +789,25 @@ unsafe fn run_source(start: *mut PyObject, name: &str) -> c_int {
     }
 }
 
+/// A recorded source as an open file, by its path; `None` where the trace has no such source.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn source_file(path: &str) -> Option<i32> {
+    use std::io::{Seek, Write};
+    use std::os::fd::IntoRawFd;
+    if !path.ends_with(".py") {
+        return None;
+    }
+    // SAFETY: by contract.
+    let (trace, process) = unsafe { replayed_trace() }?;
+    let source = trace.sources(process).ok()?.flatten().find(|source| source.path.to_string_lossy() == path)?;
+    let mut file = anonymous_file().ok()?;
+    file.write_all(&source.contents().ok()?).ok()?;
+    file.rewind().ok()?;
+    Some(file.into_raw_fd())
+}
+
 unsafe fn remember_local_path() {
     // SAFETY: the GIL is held.
     unsafe {
@@ -795,7 +815,7 @@ unsafe fn remember_local_path() {
         if path.is_null() || PyList_Check(path) == 0 {
             return;
         }
-        LOCAL_PATH = (0..PyList_GET_SIZE(path)).map(|i| text(PyList_GET_ITEM(path, i))).collect();
+        *LOCAL_PATH.get() = (0..PyList_GET_SIZE(path)).map(|i| text(PyList_GET_ITEM(path, i))).collect();
     }
 }
 
@@ -847,7 +867,7 @@ pub unsafe fn local_extension(call: &Call) -> Option<LocalExtension> {
 
 unsafe fn find_locally(recorded: &Path) -> Option<PathBuf> {
     // SAFETY: the GIL is held.
-    let folders = unsafe { &*(&raw const LOCAL_PATH) };
+    let folders = unsafe { &*LOCAL_PATH.get() };
     // The longest tail of the recorded path that exists below one of our folders.
     let parts: Vec<_> = recorded.components().collect();
     for skipped in 1..parts.len() {

@@ -1,42 +1,51 @@
 //! What the hooks keep for each Python thread.
 
+use crate::gil::GilCell;
+use std::cell::Cell;
+
 use retrace_abi::{ThreadState, thread_state, thread_state_id};
 
 /// One Python thread. Reached through a one-entry cache keyed by the thread state, because the GIL changes hands far
 /// less often than hooks run, and a thread-local of a library that was loaded late costs a call.
+///
+/// Only shared references to it exist, and what changes is in cells: the code that a hook calls reaches the same entry
+/// again, and the compiler must not believe otherwise.
 pub struct Thread {
     pub tstate: *mut ThreadState,
     id: u64,
     /// The thread is inside an external call: what it calls there is part of that call.
-    pub external: bool,
+    pub external: Cell<bool>,
     /// The external call that the thread is inside, for naming what its callbacks get; null where it has no arguments.
-    pub call: *const crate::call::Call<'static>,
+    pub call: Cell<*const crate::call::Call<'static>>,
     /// What callbacks of the current external call returned, by serial: strong references, held until that call ends
     /// in both directions, so that what is returned to C can be named when C passes it on.
-    pub results: Vec<(u64, *mut pyo3_ffi::PyObject)>,
+    pub results: GilCell<Vec<(u64, *mut pyo3_ffi::PyObject)>>,
     /// Position in the order in which threads first met a hook; 0 is the thread that started the session.
     pub serial: u64,
     /// Spare buffers for assembling events: an event may be assembled while another one is (callbacks).
-    buffers: Vec<Vec<u8>>,
+    buffers: GilCell<Vec<Vec<u8>>>,
 }
 
 impl Thread {
-    pub fn take_buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(512))
+    pub fn take_buffer(&self) -> Vec<u8> {
+        // SAFETY: a thread's entry is used by that thread, with the GIL.
+        unsafe { self.buffers.get() }.pop().unwrap_or_else(|| Vec::with_capacity(512))
     }
 
     /// Gives a buffer back for reuse. A large one is freed: one big read must not pin its size for ever.
-    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= 64 << 10 && self.buffers.len() < 8 {
+    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+        // SAFETY: as above.
+        let buffers = unsafe { self.buffers.get() };
+        if buffer.capacity() <= 64 << 10 && buffers.len() < 8 {
             buffer.clear();
-            self.buffers.push(buffer);
+            buffers.push(buffer);
         }
     }
 }
 
 // Both are read and written only with the GIL held, which orders the accesses.
 static mut CURRENT: *mut Thread = std::ptr::null_mut();
-static mut THREADS: Vec<*mut Thread> = Vec::new();
+static THREADS: GilCell<Vec<*mut Thread>> = GilCell::new(Vec::new());
 
 /// The current thread's entry.
 ///
@@ -44,13 +53,13 @@ static mut THREADS: Vec<*mut Thread> = Vec::new();
 /// The GIL is held. The reference may not be kept across a release of the GIL, but entries are never freed while
 /// their thread lives, so one that was is still this thread's.
 #[inline(always)]
-pub unsafe fn current() -> &'static mut Thread {
+pub unsafe fn current() -> &'static Thread {
     // SAFETY: the GIL is held, so nobody else reads or writes CURRENT or this thread's entry.
     unsafe {
         let tstate = thread_state();
         let cached = CURRENT;
         if !cached.is_null() && (*cached).tstate == tstate && (*cached).id == thread_state_id(tstate) {
-            return &mut *cached;
+            return &*cached;
         }
         find(tstate)
     }
@@ -62,25 +71,26 @@ pub unsafe fn current() -> &'static mut Thread {
 /// The GIL is held.
 pub unsafe extern "C" fn is_external() -> i32 {
     // SAFETY: by contract.
-    i32::from(unsafe { current() }.external)
+    i32::from(unsafe { current() }.external.get())
 }
 
 #[cold]
 #[inline(never)]
-unsafe fn find(tstate: *mut ThreadState) -> &'static mut Thread {
+unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
     // SAFETY: as in `current`. Thread states are reused by address; their serial numbers are not.
     unsafe {
         if tstate.is_null() {
             // The interpreter is being torn down: what deallocates objects now is nobody's program.
-            return &mut *(&raw mut NOBODY);
+            let nobody = &raw mut NOBODY;
+            return &*nobody;
         }
         let id = thread_state_id(tstate);
-        let threads = &mut *(&raw mut THREADS);
+        let threads = THREADS.get();
         let serial = threads.len() as u64;
         for &thread in threads.iter() {
             if (*thread).tstate == tstate && (*thread).id == id {
                 CURRENT = thread;
-                return &mut *thread;
+                return &*thread;
             }
         }
         // A thread state at a known address with another number: that thread has ended.
@@ -94,16 +104,16 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static mut Thread {
         let thread = Box::into_raw(Box::new(Thread {
             tstate,
             id,
-            external: false,
-            call: std::ptr::null(),
-            results: Vec::new(),
+            external: Cell::new(false),
+            call: Cell::new(std::ptr::null()),
+            results: GilCell::new(Vec::new()),
             serial: NEXT_SERIAL.max(serial),
-            buffers: Vec::new(),
+            buffers: GilCell::new(Vec::new()),
         }));
         NEXT_SERIAL = (*thread).serial + 1;
         threads.push(thread);
         CURRENT = thread;
-        &mut *thread
+        &*thread
     }
 }
 
@@ -111,9 +121,9 @@ static mut NEXT_SERIAL: u64 = 0;
 static mut NOBODY: Thread = Thread {
     tstate: std::ptr::null_mut(),
     id: 0,
-    external: true,
-    call: std::ptr::null(),
-    results: Vec::new(),
+    external: Cell::new(true),
+    call: Cell::new(std::ptr::null()),
+    results: GilCell::new(Vec::new()),
     serial: 0,
-    buffers: Vec::new(),
+    buffers: GilCell::new(Vec::new()),
 };

@@ -1,0 +1,43 @@
+"""Fixtures: one trial per test and interpreter, environments with packages, the wheel."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from harness import ROOT, VENVS, Interpreter, Trial, interpreters, make_venv, shared_venv
+from wheels import wheel_for
+
+
+def pytest_generate_tests(metafunc):
+    if "interpreter" in metafunc.fixturenames:
+        found = interpreters()
+        metafunc.parametrize("interpreter", found, ids=[i.name for i in found], scope="session")
+
+
+@pytest.fixture
+def trial(interpreter: Interpreter, tmp_path, request) -> Trial:
+    """Where the test's program runs, is recorded and is replayed."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.nodeid.split("::", 1)[-1]).strip("-")
+    return Trial(interpreter, tmp_path, name)
+
+
+@pytest.fixture
+def venv(interpreter: Interpreter):
+    """venv("requests", …): the python of an environment that has these packages."""
+    return lambda *requirements: shared_venv(interpreter, requirements)
+
+
+@pytest.fixture(scope="session")
+def wheel(interpreter: Interpreter):
+    """The wheel for this interpreter, built by maturin once per Python version."""
+    return wheel_for(interpreter)
+
+
+@pytest.fixture(scope="session")
+def installed(interpreter: Interpreter, wheel):
+    """An environment with the wheel installed and activated: `python -m retrace install` was run in it."""
+    python = make_venv(interpreter, VENVS / f"activated-{interpreter.name}", (str(wheel),))
+    subprocess.run([python, "-m", "retrace", "install"], check=True, cwd=ROOT / "target", stdout=sys.stderr)
+    return python

@@ -1,0 +1,1 @@
+VALUE = __import__("os").getpid()

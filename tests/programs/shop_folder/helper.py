@@ -1,0 +1,3 @@
+import time
+
+NOW = time.time_ns()

@@ -1,0 +1,125 @@
+"""What was committed survives: the recorded process is killed, the trace is cut, the disk or the limit is full."""
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from harness import DIVERGED
+from trace_file import EXTENT_HEADER, TraceBytes
+
+
+def test_killed_by_itself(trial):
+    """The kill is the last event: the replay has everything and ends the same way."""
+    trial.assert_replays(["counting.py", "500", "kill"], programs=["counting.py"], exit=-signal.SIGKILL)
+
+
+def ends_before_the_program(trial, replayed):
+    """The replay came to the end of a cut recording, said so, and did not call it a divergence."""
+    if replayed.exit == DIVERGED or b"recording ends" not in replayed.stderr or b"Traceback" in replayed.stderr:
+        trial.fail("should have ended where the recording ends, and said so", replayed)
+
+
+def test_killed_from_outside(trial):
+    """SIGKILL at any moment: every line that came out of the program comes out of the replay."""
+    trial.prepare("counting.py")
+    command, extra = trial.record_command(["counting.py"], "cli", trial.trace)
+    env = trial.environment() | extra
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=trial.work, env=env, **pipes) as program:
+        seen = b"".join(program.stdout.readline() for _ in range(3000))
+        program.kill()
+        rest, errors = program.communicate()
+    assert (program.returncode, errors) == (-signal.SIGKILL, b"")
+    printed = seen + rest
+    replayed = trial.replay(trial.trace)
+    replayed.trace = trial.trace
+    ends_before_the_program(trial, replayed)
+    # The last write reached the pipe, perhaps, before its event was committed: one line at most is missing.
+    whole = printed.splitlines(keepends=True)
+    if replayed.stdout not in (printed, b"".join(whole[:-1])):
+        trial.fail(f"{len(whole)} lines printed, {len(replayed.stdout.splitlines())} replayed", replayed)
+
+
+def test_segmentation_fault(trial):
+    trial.prepare()
+    program = "import os, time, ctypes\nfor n in range(50): os.write(1, b'%d %d\\n' % (n, time.time_ns()))\nctypes.string_at(0)"
+    recorded = trial.record(["-c", program])
+    assert recorded.exit == -signal.SIGSEGV, recorded
+    replayed = trial.replay(recorded.trace)
+    assert replayed.stdout == recorded.stdout, replayed
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_a_tail_that_was_lost(trial, keep):
+    """The last extent's commit is taken back: what is left replays to there."""
+    trial.prepare("counting.py")
+    recorded = trial.record(["counting.py", "3000"])
+    trace = TraceBytes(recorded.trace)
+    trace.unseal()
+    last = max((e for e in trace.extents() if e.stream == 0), key=lambda extent: extent.sequence)
+    trace.u64(last.offset + 16, int(last.committed * keep))
+    replayed = trial.replay(trace.write(trial.folder / "cut.retrace"))
+    ends_before_the_program(trial, replayed)
+    assert recorded.stdout.startswith(replayed.stdout), replayed
+    assert len(replayed.stdout) < len(recorded.stdout)
+
+
+def test_nothing_was_committed_but_the_start(trial):
+    trial.prepare("counting.py")
+    recorded = trial.record(["counting.py", "10"])
+    trace = TraceBytes(recorded.trace)
+    trace.unseal()
+    for extent in trace.extents():
+        trace.u64(extent.offset + 16, 0)
+    replayed = trial.replay(trace.write(trial.folder / "empty.retrace"))
+    assert replayed.exit == 2 and replayed.stdout == b"", replayed
+    assert replayed.stderr.startswith(b"retrace: "), replayed
+
+
+def test_size_limit(trial):
+    """The recording ends at the limit, the program goes on; the trace says why."""
+    trial.prepare("counting.py")
+    command, extra = trial.record_command(["counting.py", "200000"], "cli", trial.trace)
+    command[2:2] = ["--max-size", "4M"]
+    done = subprocess.run(command, cwd=trial.work, env=trial.environment() | extra, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith(b"200000 ")
+    assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"retrace: "), done.stderr
+    # Room for the header and the extent in which the limit was met.
+    assert os.stat(trial.trace).st_size <= (4 << 20) + (2 << 20)
+    replayed = trial.replay(trial.trace)
+    ends_before_the_program(trial, replayed)
+    assert done.stdout.startswith(replayed.stdout) and len(replayed.stdout) > 100_000
+    info = trial.tool("info", trial.trace)
+    assert b"recording stopped" in info.stdout, info
+
+
+def test_full_disk(trial, tmp_path):
+    """A file system without room: one line, the program goes on, what was committed replays."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, check=False)
+    assert mounted.returncode == 0, f"this test mounts a small tmpfs: run it as root\n{mounted.stderr.decode()}"
+    try:
+        trial.prepare("counting.py")
+        recorded = trial.record(["counting.py", "200000"], trace=disk / "full.retrace")
+        assert recorded.exit == 0
+        assert recorded.stdout.splitlines()[-1].startswith(b"200000 ")
+        assert recorded.stderr.count(b"\n") == 1 and recorded.stderr.startswith(b"retrace: "), recorded
+        replayed = trial.replay(recorded.trace)
+        assert replayed.exit != DIVERGED and recorded.stdout.startswith(replayed.stdout), replayed
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_extents_that_were_claimed_but_never_used_cost_little(trial):
+    """A finished recording of next to nothing is small."""
+    trial.prepare("counting.py")
+    recorded = trial.record(["counting.py", "3"])
+    assert os.stat(recorded.trace).st_blocks * 512 < 8 << 20
+    committed = sum(extent.committed + EXTENT_HEADER for extent in TraceBytes(recorded.trace).extents())
+    assert committed < 4 << 20
+    assert re.fullmatch(rb"(\d+ \d+\n){3}", recorded.stdout)

@@ -1,0 +1,83 @@
+"""`retrace info`, `events` and `doctor` say what is in a trace and what can be recorded."""
+
+import json
+
+import pytest
+
+PROGRAM = """\
+import os
+import time
+
+print(time.time(), os.getpid())
+with open("inputs/poem.txt") as poem:
+    poem.readline()
+try:
+    os.stat("nowhere")
+except OSError:
+    pass
+time.sleep(0.001)
+"""
+
+
+@pytest.fixture
+def recorded(trial):
+    trial.prepare()
+    (trial.work / "program.py").write_text(PROGRAM)
+    return trial.record(["program.py", "argument"])
+
+
+def test_info(trial, recorded):
+    shown = trial.tool("info", recorded.trace)
+    assert shown.exit == 0, shown
+    text = shown.stdout.decode()
+    for part in ("program.py argument", str(trial.interpreter.path), trial.interpreter.version, "process 0", "ended"):
+        assert part in text, shown
+
+
+def test_info_as_json(trial, recorded):
+    shown = trial.tool("info", "--json", recorded.trace)
+    assert shown.exit == 0, shown
+    assert json.loads(shown.stdout)
+
+
+def test_events(trial, recorded):
+    shown = trial.tool("events", recorded.trace)
+    assert shown.exit == 0, shown
+    text = shown.stdout.decode()
+    wanted = ["time.time", "getpid", "poem.txt", "nowhere", "FileNotFoundError", "time.sleep"]
+    positions = [text.find(part) for part in wanted]
+    assert -1 not in positions and positions == sorted(positions), shown
+
+
+def test_events_as_json(trial, recorded):
+    shown = trial.tool("events", "--json", "--function", "time.*", recorded.trace)
+    assert shown.exit == 0, shown
+    events = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [event["function"] for event in events] == ["time.time", "time.sleep"], shown
+    time, pid = recorded.stdout.split()
+    assert events[0]["result"] == float(time)
+    assert events[0]["index"] < events[1]["index"]
+    (event,) = [
+        json.loads(line)
+        for line in trial.tool("events", "--json", "--function", "posix.getpid", recorded.trace).stdout.splitlines()
+    ]
+    assert event["result"] == int(pid)
+
+
+def test_events_of_an_interval(trial, recorded):
+    every = [json.loads(line) for line in trial.tool("events", "--json", recorded.trace).stdout.splitlines()]
+    assert [event["index"] for event in every] == list(range(len(every)))
+    some = trial.tool("events", "--json", "--from", "3", "--to", "6", recorded.trace).stdout.splitlines()
+    assert [json.loads(line)["index"] for line in some] == [3, 4, 5, 6]
+
+
+def test_doctor(trial):
+    shown = trial.tool("doctor", "--python", trial.python)
+    assert shown.exit == 0, shown
+    text = shown.stdout.decode()
+    assert trial.interpreter.version in text, shown
+
+
+def test_doctor_on_an_environment_with_extensions(trial, venv):
+    shown = trial.tool("doctor", "--python", venv("requests"))
+    assert shown.exit == 0, shown

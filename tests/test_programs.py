@@ -1,0 +1,147 @@
+"""Each program of tests/programs is recorded, loses its folder, inputs and servers, and replays byte for byte."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from harness import TESTS
+
+TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe rest\nto the end"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "clocks",
+        "datetimes",
+        "randomness",
+        "sets_in_order",
+        "files",
+        "dev_stdout",
+        "file_tools",
+        "local_sockets",
+        "subprocesses",
+        "finalizers",
+        "atexit_time",
+        "interrupted",
+    ],
+)
+def test_program(trial, program):
+    trial.assert_replays([f"{program}.py"], programs=[f"{program}.py"])
+
+
+def test_files_without_times_are_the_same_recorded(trial):
+    trial.assert_replays(["files.py"], programs=["files.py"], deterministic=True)
+
+
+def test_pure_python_is_the_same_recorded(trial):
+    trial.assert_replays(["pure.py", "3000"], programs=["pure.py"], deterministic=True)
+
+
+def test_environment(trial):
+    env = {"COLUMNS": "123", "RETRACE_TEST_TEXT": "é", "EMPTY": "", "LC_ALL": "C.UTF-8", "TZ": "Asia/Kathmandu"}
+    trial.assert_replays(["environment.py", "an argument", "--flag", ""], programs=["environment.py"], env=env)
+
+
+def test_environment_with_bytes_that_are_no_text(trial):
+    env = {"RETRACE_TEST_BYTES": b"\xff\xfe not utf-8"}
+    trial.assert_replays(["environment.py", os.fsdecode(b"\xff argument")], programs=["environment.py"], env=env)
+
+
+def test_time_zone(trial):
+    trial.assert_replays(["datetimes.py"], programs=["datetimes.py"], env={"TZ": "America/St_Johns"})
+
+
+def test_stdin_piped(trial):
+    trial.assert_replays(["stdin_lines.py"], programs=["stdin_lines.py"], deterministic=True, stdin=TEXT)
+
+
+def test_stdin_by_descriptor(trial):
+    trial.assert_replays(["stdin_fd.py"], programs=["stdin_fd.py"], deterministic=True, stdin=TEXT * 1000)
+
+
+def test_stdin_empty(trial):
+    recorded = trial.assert_replays(["stdin_lines.py"], programs=["stdin_lines.py"], deterministic=True, exit=1)
+    assert b"EOFError" in recorded.stderr
+
+
+def test_callbacks(trial):
+    recorded = trial.assert_replays(["callbacks.py"], programs=["callbacks.py"], exit=1)
+    assert b"excepthook SystemError" in recorded.stdout
+
+
+def test_what_children_print_themselves(trial):
+    """A limit, documented in the README: what a child wrote to an inherited stream never crossed our boundary."""
+    trial.prepare("child_output.py")
+    recorded = trial.record(["child_output.py"])
+    assert recorded.stdout.count(b"child: ") == 2 and recorded.stderr.count(b"child: ") == 1, recorded
+    replayed = trial.replay(recorded.trace)
+    for stream in ("stdout", "stderr"):
+        lines = getattr(recorded, stream).splitlines(keepends=True)
+        setattr(recorded, stream, b"".join(line for line in lines if not line.startswith(b"child: ")))
+    trial.same(recorded, replayed, ("recorded, without the children's lines", "replayed"))
+
+
+def test_an_unhandled_exception(trial):
+    recorded = trial.assert_replays(["unhandled.py"], programs=["unhandled.py"], exit=1)
+    assert b"\nOutOfStock: apples at " in recorded.stderr
+    # The source line is in the traceback although the file is gone.
+    assert b'find("apples")' in recorded.stderr
+
+
+@pytest.mark.parametrize(("program", "code"), [("exit_five", 5), ("exit_text", 1), ("exit_now", 3)])
+def test_exit(trial, program, code):
+    trial.assert_replays([f"{program}.py"], programs=[f"{program}.py"], exit=code)
+
+
+@pytest.mark.parametrize(("signal", "number"), [("SIGTERM", 15), ("SIGKILL", 9), ("SIGINT", 2), ("SIGABRT", 6)])
+def test_killed_by_signal(trial, signal, number):
+    argv = ["killed_by_signal.py", signal]
+    trial.assert_replays(argv, programs=["killed_by_signal.py"], exit=-number)
+
+
+def test_several_files_and_a_zip(trial, monkeypatch):
+    prepare = trial.prepare
+
+    def with_zip(*programs):
+        prepare(*programs)
+        with zipfile.ZipFile(trial.work / "bundle.zip", "w") as bundle:
+            bundle.writestr("bundled.py", "import time\n\n\ndef hello():\n    return time.time_ns()\n")
+
+    monkeypatch.setattr(trial, "prepare", with_zip)
+    recorded = trial.assert_replays(["importing.py"], programs=["importing.py", "shop"], exit=1)
+    assert b"LookupError: ('no price for', " in recorded.stderr
+    assert b"random.getrandbits(40)" in recorded.stderr
+
+
+def test_what_the_program_can_see_is_the_same_recorded(trial):
+    """Types, names, signatures, pickles and error texts of callables at the boundary."""
+    trial.assert_replays(["transparent.py"], programs=["transparent.py"], deterministic=True)
+
+
+@pytest.fixture
+def tls_server(tmp_path):
+    """The address and the certificate of a running HTTPS server, and what stops it."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    openssl = ["openssl", *request.split(), "-keyout", key, "-out", certificate]
+    subprocess.run(openssl, check=True, capture_output=True)
+    command = [sys.executable, TESTS / "tls_server.py", certificate, key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+
+        def stop():
+            server.terminate()
+            server.wait()
+            certificate.unlink(missing_ok=True)
+
+        yield f"https://localhost:{int(server.stdout.readline())}", certificate, stop
+        stop()
+
+
+def test_requests_over_tls(trial, venv, tls_server):
+    url, certificate, stop = tls_server
+    argv = ["tls_client.py", url, str(certificate)]
+    trial.use(venv("requests")).assert_replays(argv, programs=["tls_client.py"], stop=stop)
