@@ -10,7 +10,7 @@ use std::path::PathBuf;
 const TYPES: usize = 96;
 
 /// Table, type of its elements, generic function in `src/trampoline.rs`, places.
-const TABLES: [(&str, &str, &str, usize); 16] = [
+const TABLES: [(&str, &str, &str, usize); 25] = [
     ("NOARGS", "NoargsFunction", "noargs", 640),
     ("ONE", "OneFunction", "one", 384),
     ("FASTCALL", "FastcallFunction", "fastcall", 640),
@@ -25,6 +25,15 @@ const TABLES: [(&str, &str, &str, usize); 16] = [
     ("CALL", "CallSlot", "tp_call", TYPES),
     ("HASH", "HashSlot", "tp_hash", TYPES),
     ("COMPARE", "CompareSlot", "tp_richcompare", TYPES),
+    ("STR", "ReprSlot", "tp_str", TYPES),
+    ("ITER", "ReprSlot", "tp_iter", TYPES),
+    ("SUBSCRIPT", "SubscriptSlot", "mp_subscript", TYPES),
+    ("ASSIGN", "AssignSlot", "mp_ass_subscript", TYPES),
+    ("LENGTH", "LengthSlot", "mp_length", TYPES),
+    ("SQ_LENGTH", "LengthSlot", "sq_length", TYPES),
+    ("SQ_ITEM", "ItemSlot", "sq_item", TYPES),
+    ("CONTAINS", "ContainsSlot", "sq_contains", TYPES),
+    ("BOOL", "BoolSlot", "nb_bool", TYPES),
     ("DEALLOC", "DeallocSlot", "tp_dealloc", TYPES),
     ("FINALIZE", "FinalizeSlot", "tp_finalize", TYPES),
 ];

@@ -2,7 +2,7 @@
  * included, so it names no symbol of Python: it looks whether this process is a Python, loads the library for its
  * version, and otherwise does nothing.
  *
- * In a replay it also feeds the recorded hash secret to the interpreter: CPython draws it with getrandom() before its
+ * In a replay it also feeds the recorded hash secret to the interpreter: CPython draws it from the system before its
  * first string is hashed (Python/bootstrap_hash.c), and no later moment will do. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,10 +14,26 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define EXPORTED __attribute__((visibility("default")))
+/* sizeof(_Py_HashSecret_t): what CPython asks for at once. */
 #define SECRET_SIZE 24
 
 static int (*hash_secret)(void *into, size_t size); /* 1 when it filled the buffer */
+
+/* Fills the buffer with the recorded hash secret, once, in a replay. Returns 1 when it did. */
+static int give_hash_secret(void *buffer, size_t length)
+{
+    if (hash_secret == NULL || length != SECRET_SIZE)
+        return 0;
+    int (*once)(void *, size_t) = hash_secret;
+    hash_secret = NULL;
+    return once(buffer, length);
+}
+
+#ifdef __APPLE__
+#include "preload_macos.h"
+#else
+#include "preload_linux.h"
+#endif
 
 static void complain(const char *what, const char *detail)
 {
@@ -72,39 +88,14 @@ __attribute__((constructor)) static void begin(void)
         return;
     }
     char path[4096];
-#ifdef __APPLE__
-    const char *variable = "DYLD_INSERT_LIBRARIES", *suffix = "dylib";
-#else
-    const char *variable = "LD_PRELOAD", *suffix = "so";
-#endif
-    snprintf(path, sizeof path, "%s/libretrace-%d.%d.%s", directory, major, minor, suffix);
+    snprintf(path, sizeof path, "%s/libretrace-%d.%d.%s", directory, major, minor, LIBRARY_SUFFIX);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
         complain("cannot load the recorder", dlerror());
         return;
     }
-    leave_preload_list(variable, directory);
+    leave_preload_list(PRELOAD_VARIABLE, directory);
     int (*preloaded)(void) = (int (*)(void))dlsym(library, "retrace_preloaded");
     if (preloaded != NULL && preloaded() == 0 && replaying)
         hash_secret = (int (*)(void *, size_t))dlsym(library, "retrace_recorded_hash_secret");
 }
-
-#ifndef __APPLE__
-EXPORTED ssize_t getrandom(void *buffer, size_t length, unsigned int flags)
-{
-    static ssize_t (*next)(void *, size_t, unsigned int);
-    if (hash_secret != NULL && length == SECRET_SIZE) {
-        int (*once)(void *, size_t) = hash_secret;
-        hash_secret = NULL;
-        if (once(buffer, length))
-            return (ssize_t)length;
-    }
-    if (next == NULL)
-        next = (ssize_t (*)(void *, size_t, unsigned int))dlsym(RTLD_NEXT, "getrandom");
-    if (next == NULL) {
-        errno = ENOSYS;
-        return -1;
-    }
-    return next(buffer, length, flags);
-}
-#endif

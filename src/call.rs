@@ -65,6 +65,15 @@ impl Call<'_> {
                     let hash = function(self.receiver);
                     if hash == -1 { ptr::null_mut() } else { PyLong_FromSsize_t(hash) }
                 }
+                Original::Subscript(function) => function(self.receiver, self.args[0]),
+                Original::Assign(function) => {
+                    let value = self.args.get(1).copied().unwrap_or(ptr::null_mut());
+                    none_unless_failed(function(self.receiver, self.args[0], value))
+                }
+                Original::Length(function) => number_unless_failed(function(self.receiver)),
+                Original::Item(function) => function(self.receiver, PyLong_AsSsize_t(self.args[0])),
+                Original::Contains(function) => number_unless_failed(function(self.receiver, self.args[0]) as isize),
+                Original::Bool(function) => number_unless_failed(function(self.receiver) as isize),
                 Original::Compare(function) => {
                     function(self.receiver, self.args[0], PyLong_AsLong(self.args[1]) as i32)
                 }
@@ -197,6 +206,14 @@ impl Converted {
             ..*call
         }
     }
+}
+
+unsafe fn number_unless_failed(number: Py_ssize_t) -> *mut PyObject {
+    if number < 0 {
+        return ptr::null_mut();
+    }
+    // SAFETY: the GIL is held.
+    unsafe { PyLong_FromSsize_t(number) }
 }
 
 unsafe fn none_unless_failed(status: i32) -> *mut PyObject {

@@ -68,6 +68,17 @@ pub unsafe fn vector(
     }
 }
 
+/// A slot's call.
+///
+/// # Safety
+/// Called by a trampoline with the GIL held.
+#[inline(never)]
+pub unsafe fn slot(hook: &'static Hook, receiver: *mut PyObject, args: &[*mut PyObject]) -> *mut PyObject {
+    let null = ptr::null_mut();
+    // SAFETY: by contract.
+    unsafe { vector(hook, receiver, args.as_ptr(), args.len() as Py_ssize_t, null, null.cast()) }
+}
+
 /// A call whose arguments are a tuple and perhaps a dict.
 ///
 /// # Safety

@@ -23,6 +23,16 @@ pub const REPR: usize = 3;
 pub const CALL: usize = 4;
 pub const HASH: usize = 5;
 pub const COMPARE: usize = 6;
+pub const STR: usize = 7;
+pub const ITER: usize = 8;
+pub const SUBSCRIPT: usize = 9;
+pub const ASSIGN: usize = 10;
+pub const LENGTH: usize = 11;
+pub const SQ_LENGTH: usize = 12;
+pub const SQ_ITEM: usize = 13;
+pub const CONTAINS: usize = 14;
+pub const BOOL: usize = 15;
+const SLOTS: usize = 16;
 
 pub struct ExternalType {
     pub class: *mut PyTypeObject,
@@ -33,7 +43,7 @@ pub struct ExternalType {
     pub objects: Vec<usize>,
     /// `tp_dictoffset` where positive, else 0.
     pub dict_offset: usize,
-    slots: [Option<&'static Hook>; 7],
+    slots: [Option<&'static Hook>; SLOTS],
     dealloc: destructor,
     finalize: Option<destructor>,
     pub special: special::External,
@@ -572,7 +582,7 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             scalars: Vec::new(),
             objects: Vec::new(),
             dict_offset: usize::try_from((*class).tp_dictoffset).unwrap_or(0),
-            slots: [None; 7],
+            slots: [None; SLOTS],
             dealloc,
             finalize,
             special,
@@ -649,38 +659,66 @@ unsafe fn hook_slots(
         let this: *mut ExternalType = external;
         let mut wrapped: Vec<(usize, usize)> = Vec::new();
         macro_rules! slot {
-            ($field:ident, $index:expr, $kind:expr, $original:expr, $table:ident) => {
-                if let Some(function) = (*class).$field {
-                    let own = base.is_null() || (*base).$field.is_none_or(|f| f as usize != function as usize);
+            ($place:expr, $field:ident, $index:expr, $kind:expr, $original:expr, $table:ident) => {{
+                let place_in = $place;
+                // A slot of the type itself, not one that it inherited.
+                let value = |class: *mut PyTypeObject| if class.is_null() { None } else { read_slot(class, place_in) };
+                if let Some(function) = value(class)
+                    && value(base) != Some(function)
+                {
                     let entry = entry_for(table, stringify!($field));
-                    if own && entry.treatment == Treatment::Record {
+                    if entry.treatment == Treatment::Record && !GENERIC.iter().any(|g| g() == function) {
                         let name = format!("{}.{}", (*this).name, stringify!($field));
-                        (*this).slots[$index] = Some(hook::make(name, $kind, $original(function), entry, Some(&*this)));
-                        let replacement = trampoline::$table[place];
-                        replace_slot(
-                            class,
-                            std::mem::offset_of!(PyTypeObject, $field),
-                            function as usize,
-                            replacement as usize,
-                        )?;
-                        wrapped.push((function as usize, replacement as usize));
+                        let original = $original(std::mem::transmute_copy(&function));
+                        (*this).slots[$index] = Some(hook::make(name, $kind, original, entry, Some(&*this)));
+                        let replacement = trampoline::$table[place] as usize;
+                        replace_slot(class, place_in, function, replacement)?;
+                        wrapped.push((function, replacement));
                     }
+                }
+            }};
+        }
+        macro_rules! direct {
+            ($field:ident) => {
+                SlotPlace { suite: None, offset: std::mem::offset_of!(PyTypeObject, $field) }
+            };
+        }
+        macro_rules! within {
+            ($suite:ident, $type:ident, $field:ident) => {
+                SlotPlace {
+                    suite: Some(std::mem::offset_of!(PyTypeObject, $suite)),
+                    offset: std::mem::offset_of!($type, $field),
                 }
             };
         }
-        slot!(tp_new, NEW, HookKind::New, Original::New, NEW);
-        slot!(tp_init, INIT, HookKind::Init, Original::Init, INIT);
-        slot!(tp_iternext, NEXT, HookKind::IterNext, Original::Next, NEXT);
-        slot!(tp_repr, REPR, HookKind::Repr, Original::Repr, REPR);
-        slot!(tp_call, CALL, HookKind::Call, Original::Call, CALL);
-        slot!(tp_hash, HASH, HookKind::Slot, Original::Hash, HASH);
-        slot!(tp_richcompare, COMPARE, HookKind::Slot, Original::Compare, COMPARE);
-        let offset = std::mem::offset_of!(PyTypeObject, tp_dealloc);
-        replace_slot(class, offset, (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
+        slot!(direct!(tp_new), tp_new, NEW, HookKind::New, Original::New, NEW);
+        slot!(direct!(tp_init), tp_init, INIT, HookKind::Init, Original::Init, INIT);
+        slot!(direct!(tp_iternext), tp_iternext, NEXT, HookKind::IterNext, Original::Next, NEXT);
+        slot!(direct!(tp_repr), tp_repr, REPR, HookKind::Repr, Original::Repr, REPR);
+        slot!(direct!(tp_call), tp_call, CALL, HookKind::Call, Original::Call, CALL);
+        slot!(direct!(tp_hash), tp_hash, HASH, HookKind::Slot, Original::Hash, HASH);
+        slot!(direct!(tp_richcompare), tp_richcompare, COMPARE, HookKind::Slot, Original::Compare, COMPARE);
+        slot!(direct!(tp_str), tp_str, STR, HookKind::Slot, Original::Repr, STR);
+        slot!(direct!(tp_iter), tp_iter, ITER, HookKind::Slot, Original::Repr, ITER);
+        let subscript = within!(tp_as_mapping, PyMappingMethods, mp_subscript);
+        slot!(subscript, mp_subscript, SUBSCRIPT, HookKind::Slot, Original::Subscript, SUBSCRIPT);
+        let assign = within!(tp_as_mapping, PyMappingMethods, mp_ass_subscript);
+        slot!(assign, mp_ass_subscript, ASSIGN, HookKind::Slot, Original::Assign, ASSIGN);
+        let length = within!(tp_as_mapping, PyMappingMethods, mp_length);
+        slot!(length, mp_length, LENGTH, HookKind::Slot, Original::Length, LENGTH);
+        let length = within!(tp_as_sequence, PySequenceMethods, sq_length);
+        slot!(length, sq_length, SQ_LENGTH, HookKind::Slot, Original::Length, SQ_LENGTH);
+        let item = within!(tp_as_sequence, PySequenceMethods, sq_item);
+        slot!(item, sq_item, SQ_ITEM, HookKind::Slot, Original::Item, SQ_ITEM);
+        let contains = within!(tp_as_sequence, PySequenceMethods, sq_contains);
+        slot!(contains, sq_contains, CONTAINS, HookKind::Slot, Original::Contains, CONTAINS);
+        let truth = within!(tp_as_number, PyNumberMethods, nb_bool);
+        slot!(truth, nb_bool, BOOL, HookKind::Slot, Original::Bool, BOOL);
+        replace_slot(class, direct!(tp_dealloc), (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
         if let Some(function) = (*this).finalize {
             if (*this).special.has_finalizer() {
                 let replacement = trampoline::FINALIZE[place] as usize;
-                replace_slot(class, std::mem::offset_of!(PyTypeObject, tp_finalize), function as usize, replacement)?;
+                replace_slot(class, direct!(tp_finalize), function as usize, replacement)?;
                 wrapped.push((function as usize, replacement));
             } else {
                 (*this).finalize = None;
@@ -702,20 +740,52 @@ unsafe fn hook_slots(
     }
 }
 
+/// Where a slot is: in the type, or in one of its suites (`tp_as_mapping`).
+#[derive(Clone, Copy)]
+struct SlotPlace {
+    suite: Option<usize>,
+    offset: usize,
+}
+
+/// Slot functions that do nothing to the instance's C state.
+const GENERIC: [fn() -> usize; 2] =
+    [|| PyObject_SelfIter as *const () as usize, || PyObject_HashNotImplemented as *const () as usize];
+
+unsafe fn slot_pointer(class: *mut PyTypeObject, place: SlotPlace) -> *mut *mut c_void {
+    // SAFETY: the offsets are those of PyTypeObject and of the suite's structure.
+    unsafe {
+        let mut base = class.cast::<u8>();
+        if let Some(suite) = place.suite {
+            base = *base.add(suite).cast::<*mut u8>();
+            if base.is_null() {
+                return ptr::null_mut();
+            }
+        }
+        base.add(place.offset).cast()
+    }
+}
+
+unsafe fn read_slot(class: *mut PyTypeObject, place: SlotPlace) -> Option<usize> {
+    // SAFETY: as above.
+    unsafe {
+        let slot = slot_pointer(class, place);
+        if slot.is_null() || (*slot).is_null() { None } else { Some(*slot as usize) }
+    }
+}
+
 /// Replaces a slot in the type and in every existing subclass that inherited the pointer; later ones inherit ours.
 unsafe fn replace_slot(
     class: *mut PyTypeObject,
-    offset: usize,
+    place: SlotPlace,
     original: usize,
     replacement: usize,
 ) -> Result<(), patch::Refused> {
     // SAFETY: by the contract of `hook_external_type`.
     unsafe {
-        let slot = class.cast::<u8>().add(offset).cast::<*mut c_void>();
-        if *slot as usize != original {
+        if read_slot(class, place) != Some(original) {
             return Ok(());
         }
-        patch::write(slot, replacement as *mut c_void)?;
+        patch::write(slot_pointer(class, place), replacement as *mut c_void)?;
         let subclasses = Owned(PyObject_CallMethod(
             (&raw mut PyType_Type).cast(),
             c"__subclasses__".as_ptr(),
@@ -727,7 +797,7 @@ unsafe fn replace_slot(
             return Ok(());
         }
         for i in 0..PyList_GET_SIZE(subclasses.0) {
-            replace_slot(PyList_GET_ITEM(subclasses.0, i).cast(), offset, original, replacement)?;
+            replace_slot(PyList_GET_ITEM(subclasses.0, i).cast(), place, original, replacement)?;
         }
         Ok(())
     }

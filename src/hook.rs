@@ -54,6 +54,12 @@ pub enum Original {
     Call(ternaryfunc),
     Hash(hashfunc),
     Compare(richcmpfunc),
+    Subscript(binaryfunc),
+    Assign(objobjargproc),
+    Length(lenfunc),
+    Item(ssizeargfunc),
+    Contains(objobjproc),
+    Bool(inquiry),
 }
 
 /// Never freed: CPython may call through it as long as the process lives.

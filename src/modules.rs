@@ -161,6 +161,8 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
             } else {
                 crate::replay::extension_module(&file);
             }
+        } else if session::is_replaying() && call.hook.name == "_imp.create_dynamic" {
+            crate::replay::extension_missing(call);
         }
         let result = call.invoke();
         drop(local);

@@ -1,5 +1,6 @@
-//! The pickler, for values that have no form of their own in the trace. Loaded at its first use, and the modules that
-//! this imports are taken out of `sys.modules` again: the program did not import them.
+//! The pickler, for values that have no form of their own in the trace. Loaded at the start of a session, in both
+//! directions; what that leaves in `sys.modules` and in the path importers' cache is taken out again, because the program
+//! did not import it.
 
 use crate::python::{Owned, SavedError, string};
 use pyo3_ffi::*;
@@ -9,21 +10,22 @@ static mut DUMPS: *mut PyObject = ptr::null_mut();
 static mut LOADS: *mut PyObject = ptr::null_mut();
 
 /// Loads `_pickle`; false where that fails.
-unsafe fn load() -> bool {
-    // SAFETY: by the callers' contract: the GIL is held, and the thread is marked external.
+///
+/// # Safety
+/// The GIL is held; no session is active.
+pub unsafe fn load() -> bool {
+    // SAFETY: by contract.
     unsafe {
-        if !DUMPS.is_null() {
-            return true;
-        }
         let before: std::collections::HashSet<String> = crate::modules::loaded_names().into_iter().collect();
+        let cache = PySys_GetObject(c"path_importer_cache".as_ptr());
+        let importers = Owned(if cache.is_null() { ptr::null_mut() } else { PyDict_Copy(cache) });
         let module = Owned(PyImport_ImportModule(c"_pickle".as_ptr()));
         if module.is_null() {
             PyErr_Clear();
             return false;
         }
-        let loads = PyObject_GetAttrString(module.0, c"loads".as_ptr());
         DUMPS = PyObject_GetAttrString(module.0, c"dumps".as_ptr());
-        LOADS = loads;
+        LOADS = PyObject_GetAttrString(module.0, c"loads".as_ptr());
         let modules = PyImport_GetModuleDict();
         for name in crate::modules::loaded_names() {
             if !before.contains(&name) {
@@ -34,6 +36,10 @@ unsafe fn load() -> bool {
                     PyErr_Clear();
                 }
             }
+        }
+        if !importers.is_null() {
+            PyDict_Clear(cache);
+            PyDict_Update(cache, importers.0);
         }
         !DUMPS.is_null() && !LOADS.is_null()
     }
@@ -47,10 +53,6 @@ pub unsafe fn dumps(object: *mut PyObject) -> Owned {
     // SAFETY: by contract.
     unsafe {
         let saved = SavedError::take();
-        if !load() {
-            drop(saved);
-            return Owned(ptr::null_mut());
-        }
         let bytes = PyObject_CallFunction(DUMPS, c"Oi".as_ptr(), object, 4);
         if bytes.is_null() {
             PyErr_Clear();
@@ -67,10 +69,6 @@ pub unsafe fn dumps(object: *mut PyObject) -> Owned {
 pub unsafe fn loads(pickled: &[u8]) -> *mut PyObject {
     // SAFETY: by contract; the length is the slice's.
     unsafe {
-        if !load() {
-            PyErr_SetString(PyExc_RuntimeError, c"_pickle can't be loaded".as_ptr());
-            return ptr::null_mut();
-        }
         let bytes = Owned(PyBytes_FromStringAndSize(pickled.as_ptr().cast(), pickled.len() as Py_ssize_t));
         PyObject_CallOneArg(LOADS, bytes.0)
     }

@@ -498,3 +498,24 @@ pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
         }
     }
 }
+
+/// An extension module's file can't be read here.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn extension_missing(call: &Call) {
+    // SAFETY: by contract.
+    unsafe {
+        if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
+            return;
+        }
+        let Some(&spec) = call.args.first() else { return };
+        let name = crate::python::text(crate::python::attribute(spec, c"name").0);
+        let file = crate::python::text(crate::python::attribute(spec, c"origin").0);
+        eprintln!(
+            "retrace: the extension module {name} is not here ({file}): install the version that was recorded, or \
+             replay with the recorded environment (--python)"
+        );
+        libc::_exit(2);
+    }
+}

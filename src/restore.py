@@ -16,6 +16,10 @@ def restore(start):
             for attribute, value in attributes.items():
                 setattr(module, attribute, value)
     restore_main_thread(start)
+    if start["random_state"] is not None and "random" in sys.modules:
+        import _random
+
+        _random.Random.setstate(sys.modules["random"]._inst, start["random_state"])
     restore_importers(start)
     for name, settings in start["streams"].items():
         restore_stream(name, settings)

@@ -243,6 +243,12 @@ unsafe fn begin_recording(
             TraceWriter::create(path, &Options { max_bytes, python, ..Options::default() })
         };
         let mut writer = writer.map_err(|error| error.to_string())?;
+        if !crate::pickle::load() {
+            let why = "the module _pickle can't be loaded";
+            writer.stop(why);
+            writer.close();
+            return Err(why.into());
+        }
         invalidate_finders();
         if let Err(why) = take_over(Some(record::collection_observed)) {
             writer.stop(&why);
@@ -524,6 +530,7 @@ unsafe fn start_event(main: &Main) -> Vec<u8> {
         put_varint(main_thread, 2);
         put_int(main_thread, PyThread_get_thread_ident() as i64);
         put_int(main_thread, PyThread_get_thread_native_id() as i64);
+        start.object("random_state", random_state().0);
         start.dict("importers", importers());
         let mut streams = Dict::new();
         for name in [c"stdin", c"stdout", c"stderr"] {
@@ -568,6 +575,20 @@ unsafe fn flags_tuple() -> Owned {
     unsafe {
         let flags = PySys_GetObject(c"flags".as_ptr());
         Owned(PySequence_Tuple(flags))
+    }
+}
+
+/// The state of the shared generator, where `random` was loaded before the start (a site customisation did): it was
+/// seeded from entropy that nobody recorded.
+unsafe fn random_state() -> Owned {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let random = loaded_module("random");
+        if random.is_null() {
+            return Owned(ptr::null_mut());
+        }
+        let shared = attribute(random, c"_inst");
+        if shared.is_null() { Owned(ptr::null_mut()) } else { crate::seed::state_of(shared.0) }
     }
 }
 
@@ -684,6 +705,9 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         events.finish_event();
         replay::begin(events, strict);
         remember_local_path();
+        if !crate::pickle::load() {
+            refuse("the module _pickle can't be loaded");
+        }
         restore(start.0);
         if let Err(why) = take_over(None) {
             refuse(&why);

@@ -25,6 +25,12 @@ pub type ReprSlot = unsafe extern "C" fn(Object) -> Object;
 pub type CallSlot = unsafe extern "C" fn(Object, Object, Object) -> Object;
 pub type HashSlot = unsafe extern "C" fn(Object) -> Py_hash_t;
 pub type CompareSlot = unsafe extern "C" fn(Object, Object, c_int) -> Object;
+pub type SubscriptSlot = unsafe extern "C" fn(Object, Object) -> Object;
+pub type AssignSlot = unsafe extern "C" fn(Object, Object, Object) -> c_int;
+pub type LengthSlot = unsafe extern "C" fn(Object) -> Py_ssize_t;
+pub type ItemSlot = unsafe extern "C" fn(Object, Py_ssize_t) -> Object;
+pub type ContainsSlot = unsafe extern "C" fn(Object, Object) -> c_int;
+pub type BoolSlot = unsafe extern "C" fn(Object) -> c_int;
 pub type DeallocSlot = unsafe extern "C" fn(Object);
 pub type FinalizeSlot = unsafe extern "C" fn(Object);
 
@@ -228,6 +234,75 @@ unsafe extern "C" fn tp_richcompare<const T: usize>(receiver: Object, other: Obj
         let hook = external_type::<T>().slot_hook(external::COMPARE);
         let result = cross::vector(hook, receiver, args.as_ptr(), 2, ptr::null_mut(), ptr::null_mut());
         Py_XDECREF(number);
+        result
+    }
+}
+
+/// A slot without arguments that returns an object.
+macro_rules! unary_slot {
+    ($name:ident, $index:ident) => {
+        unsafe extern "C" fn $name<const T: usize>(receiver: Object) -> Object {
+            // SAFETY: as above.
+            unsafe { cross::noargs(external_type::<T>().slot_hook(external::$index), receiver) }
+        }
+    };
+}
+
+unary_slot!(tp_str, STR);
+unary_slot!(tp_iter, ITER);
+
+/// The number in a result, which is given back; -1 where there is none.
+unsafe fn number(result: Object) -> Py_ssize_t {
+    if result.is_null() {
+        return -1;
+    }
+    // SAFETY: a new reference from `cross`.
+    unsafe {
+        let number = PyLong_AsSsize_t(result);
+        Py_DECREF(result);
+        number
+    }
+}
+
+/// A slot without arguments that returns a number.
+macro_rules! number_slot {
+    ($name:ident, $index:ident, $type:ty) => {
+        unsafe extern "C" fn $name<const T: usize>(receiver: Object) -> $type {
+            // SAFETY: as above; the hook's original wraps the number in an int.
+            unsafe { number(cross::noargs(external_type::<T>().slot_hook(external::$index), receiver)) as $type }
+        }
+    };
+}
+
+number_slot!(mp_length, LENGTH, Py_ssize_t);
+number_slot!(sq_length, SQ_LENGTH, Py_ssize_t);
+number_slot!(nb_bool, BOOL, c_int);
+
+unsafe extern "C" fn mp_subscript<const T: usize>(receiver: Object, key: Object) -> Object {
+    // SAFETY: as above.
+    unsafe { cross::slot(external_type::<T>().slot_hook(external::SUBSCRIPT), receiver, &[key]) }
+}
+
+unsafe extern "C" fn mp_ass_subscript<const T: usize>(receiver: Object, key: Object, value: Object) -> c_int {
+    // SAFETY: as above; a deletion passes no value.
+    unsafe {
+        let args = [key, value];
+        let n = if value.is_null() { 1 } else { 2 };
+        status(cross::slot(external_type::<T>().slot_hook(external::ASSIGN), receiver, &args[..n]))
+    }
+}
+
+unsafe extern "C" fn sq_contains<const T: usize>(receiver: Object, key: Object) -> c_int {
+    // SAFETY: as above.
+    unsafe { number(cross::slot(external_type::<T>().slot_hook(external::CONTAINS), receiver, &[key])) as c_int }
+}
+
+unsafe extern "C" fn sq_item<const T: usize>(receiver: Object, index: Py_ssize_t) -> Object {
+    // SAFETY: as above; the index travels as an int.
+    unsafe {
+        let index = PyLong_FromSsize_t(index);
+        let result = cross::slot(external_type::<T>().slot_hook(external::SQ_ITEM), receiver, &[index]);
+        Py_XDECREF(index);
         result
     }
 }

@@ -28,7 +28,7 @@ def test_killed_from_outside(trial):
     command, extra = trial.record_command(["counting.py"], "cli", trial.trace)
     env = trial.environment() | extra
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=trial.work, env=env, **pipes) as program:
+    with subprocess.Popen(command, cwd=trial.work, env=env, bufsize=0, **pipes) as program:
         seen = b"".join(program.stdout.readline() for _ in range(3000))
         program.kill()
         rest, errors = program.communicate()

@@ -1,0 +1,46 @@
+"""The C compiles for macOS, where nobody here could run it: with zig's cc, which carries the platform's headers."""
+
+import re
+import subprocess
+
+import pytest
+
+from harness import ROOT, interpreters, shared_venv
+
+SHIM = ROOT / "cshim"
+
+
+@pytest.fixture(scope="session")
+def zig():
+    python = shared_venv(interpreters()[0], ("ziglang",))
+    return [python, "-m", "ziglang", "cc", "-target", "aarch64-macos", "-std=gnu11"]
+
+
+def compiles(command):
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_preload(zig, tmp_path):
+    source = SHIM / "preload.c"
+    compiles([*zig, "-Wall", "-Werror", "-fvisibility=hidden", "-c", source, "-o", tmp_path / "preload.o"])
+
+
+def test_shim(zig, interpreter, tmp_path):
+    """With the interpreter's own headers: `pyconfig.h` is Linux's, the layouts are those of 64-bit platforms."""
+    script = "import sysconfig; print(sysconfig.get_path('include'))"
+    include = subprocess.check_output([interpreter.path, "-I", "-c", script], text=True).strip()
+    major, minor = interpreter.minor
+    layout = (ROOT / f"abi/src/layout_{major}_{minor}.rs").read_text()
+    constants = re.findall(r"^pub const (\w+): usize = (\d+);$", layout, re.MULTILINE)
+    assert constants
+    flags = [f"-I{include}", f"-I{include}/internal", f"-I{SHIM}", "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", "-w"]
+    flags += [f"-DLAYOUT_{name}={value}" for name, value in constants]
+    sources = [
+        source
+        for source in sorted(SHIM.glob("*.c"))
+        if source.name != "preload.c" and not re.fullmatch(rf"version_(?!{major}_{minor}\.).*", source.name)
+    ]
+    assert len(sources) > 5
+    for source in sources:
+        compiles([*zig, *flags, "-c", source, "-o", tmp_path / "object.o"])
