@@ -267,6 +267,7 @@ impl Decoder<'_> {
             if !object.is_null() {
                 return Ok(object);
             }
+            let imports = crate::pickle::ImportState::now();
             let key = string(&module);
             let imported = PyImport_Import(key.0);
             if imported.is_null() {
@@ -274,6 +275,7 @@ impl Decoder<'_> {
             }
             drop(Owned(imported));
             let object = resolve_global(&module, &name);
+            imports.restore();
             if object.is_null() {
                 return Err(Failure::Missing(format!("{module} has no {name}")));
             }

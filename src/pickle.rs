@@ -2,12 +2,71 @@
 //! directions; what that leaves in `sys.modules` and in the path importers' cache is taken out again, because the program
 //! did not import it.
 
-use crate::python::{Owned, SavedError, string};
+use crate::python::{Owned, SavedError};
 use pyo3_ffi::*;
 use std::ptr;
 
 static mut DUMPS: *mut PyObject = ptr::null_mut();
 static mut LOADS: *mut PyObject = ptr::null_mut();
+
+/// What imports leave behind. Ours must leave nothing: the program did not make them, and replay, where the folders
+/// are others, would not leave the same.
+pub struct ImportState {
+    modules: Py_ssize_t,
+    importers: Py_ssize_t,
+}
+
+impl ImportState {
+    /// # Safety
+    /// The GIL is held.
+    pub unsafe fn now() -> ImportState {
+        // SAFETY: by contract.
+        unsafe {
+            ImportState { modules: PyDict_Size(PyImport_GetModuleDict()), importers: PyDict_Size(importers_cache()) }
+        }
+    }
+
+    /// Takes out again what was imported since. Modules and importers are kept alive: what was made of them uses them.
+    ///
+    /// # Safety
+    /// As [`ImportState::now`].
+    pub unsafe fn restore(self) {
+        // SAFETY: by contract; both dictionaries are in order of insertion, so what is new is at the end.
+        unsafe {
+            let modules = PyImport_GetModuleDict();
+            if PyDict_Size(modules) == self.modules {
+                return;
+            }
+            let saved = SavedError::take();
+            drop_tail(modules, self.modules);
+            drop_tail(importers_cache(), self.importers);
+            crate::start::invalidate_finders();
+            drop(saved);
+        }
+    }
+}
+
+unsafe fn importers_cache() -> *mut PyObject {
+    // SAFETY: the GIL is held; borrowed, and never missing while the interpreter runs.
+    unsafe { PySys_GetObject(c"path_importer_cache".as_ptr()) }
+}
+
+unsafe fn drop_tail(dict: *mut PyObject, length: Py_ssize_t) {
+    // SAFETY: the GIL is held; the keys are taken as a list.
+    unsafe {
+        if dict.is_null() {
+            return;
+        }
+        let keys = Owned(PyDict_Keys(dict));
+        for i in length..PyList_GET_SIZE(keys.0) {
+            let key = PyList_GET_ITEM(keys.0, i);
+            Py_XINCREF(PyDict_GetItemWithError(dict, key));
+            if PyDict_DelItem(dict, key) < 0 {
+                PyErr_Clear();
+            }
+        }
+    }
+}
 
 /// Loads `_pickle`; false where that fails.
 ///
@@ -16,9 +75,7 @@ static mut LOADS: *mut PyObject = ptr::null_mut();
 pub unsafe fn load() -> bool {
     // SAFETY: by contract.
     unsafe {
-        let before: std::collections::HashSet<String> = crate::modules::loaded_names().into_iter().collect();
-        let cache = PySys_GetObject(c"path_importer_cache".as_ptr());
-        let importers = Owned(if cache.is_null() { ptr::null_mut() } else { PyDict_Copy(cache) });
+        let before = ImportState::now();
         let module = Owned(PyImport_ImportModule(c"_pickle".as_ptr()));
         if module.is_null() {
             PyErr_Clear();
@@ -26,21 +83,7 @@ pub unsafe fn load() -> bool {
         }
         DUMPS = PyObject_GetAttrString(module.0, c"dumps".as_ptr());
         LOADS = PyObject_GetAttrString(module.0, c"loads".as_ptr());
-        let modules = PyImport_GetModuleDict();
-        for name in crate::modules::loaded_names() {
-            if !before.contains(&name) {
-                let name = string(&name);
-                // Kept alive: the pickler's functions use what it imported.
-                Py_XINCREF(PyDict_GetItemWithError(modules, name.0));
-                if PyDict_DelItem(modules, name.0) < 0 {
-                    PyErr_Clear();
-                }
-            }
-        }
-        if !importers.is_null() {
-            PyDict_Clear(cache);
-            PyDict_Update(cache, importers.0);
-        }
+        before.restore();
         !DUMPS.is_null() && !LOADS.is_null()
     }
 }
@@ -53,10 +96,12 @@ pub unsafe fn dumps(object: *mut PyObject) -> Owned {
     // SAFETY: by contract.
     unsafe {
         let saved = SavedError::take();
+        let imports = ImportState::now();
         let bytes = PyObject_CallFunction(DUMPS, c"Oi".as_ptr(), object, 4);
         if bytes.is_null() {
             PyErr_Clear();
         }
+        imports.restore();
         drop(saved);
         Owned(bytes)
     }
@@ -70,6 +115,9 @@ pub unsafe fn loads(pickled: &[u8]) -> *mut PyObject {
     // SAFETY: by contract; the length is the slice's.
     unsafe {
         let bytes = Owned(PyBytes_FromStringAndSize(pickled.as_ptr().cast(), pickled.len() as Py_ssize_t));
-        PyObject_CallOneArg(LOADS, bytes.0)
+        let imports = ImportState::now();
+        let object = PyObject_CallOneArg(LOADS, bytes.0);
+        imports.restore();
+        object
     }
 }

@@ -616,7 +616,10 @@ unsafe fn is_file_finder(finder: *mut PyObject) -> bool {
 
 /// Finders forget what they know of their folders, so that both directions read them anew: `path_importer_cache` as
 /// `importlib.invalidate_caches()` leaves it.
-unsafe fn invalidate_finders() {
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn invalidate_finders() {
     // SAFETY: the GIL is held; the values are taken as a list.
     unsafe {
         let cache = PySys_GetObject(c"path_importer_cache".as_ptr());
