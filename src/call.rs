@@ -35,10 +35,7 @@ impl Call<'_> {
 
     /// The external type whose mirrored state the call may change: the receiver's, where the receiver is an instance.
     pub fn mirrored(&self) -> Option<&'static ExternalType> {
-        match self.hook.kind {
-            HookKind::New | HookKind::ClassMethod | HookKind::Function => None,
-            _ => self.hook.external,
-        }
+        self.hook.mirrored
     }
 
     /// Calls the original: a new reference, or null with an exception (without one at an iterator's end).
@@ -47,6 +44,17 @@ impl Call<'_> {
     /// The GIL is held and the call's references are live.
     #[inline]
     pub unsafe fn invoke(&self) -> *mut PyObject {
+        // Tests in the order of how often, rather than a jump table: after a system call an indirect jump is dear.
+        if let Original::Method { def, convention } = self.hook.original {
+            // SAFETY: by contract.
+            return unsafe { self.invoke_method(def, convention) };
+        }
+        // SAFETY: by contract.
+        unsafe { self.invoke_slot() }
+    }
+
+    #[inline(never)]
+    unsafe fn invoke_slot(&self) -> *mut PyObject {
         // SAFETY: by contract; each convention's arguments are those CPython gave for it.
         unsafe {
             match self.hook.original {
@@ -87,19 +95,27 @@ impl Call<'_> {
         // SAFETY: by the contract of `invoke`; the definition's flags gave the convention.
         unsafe {
             let function = (*def).ml_meth;
-            match convention {
-                Convention::Noargs => (function.PyCFunction)(self.receiver, ptr::null_mut()),
-                Convention::One => (function.PyCFunction)(self.receiver, self.args[0]),
-                Convention::Fastcall => (function.PyCFunctionFast)(self.receiver, self.args.as_ptr().cast_mut(), n),
-                Convention::FastcallKeywords => {
-                    (function.PyCFunctionFastWithKeywords)(self.receiver, self.args.as_ptr(), n, self.keyword_names)
-                }
-                Convention::Method => {
-                    (function.PyCMethod)(self.receiver, self.class, self.args.as_ptr(), n, self.keyword_names)
-                }
-                Convention::Varargs => (function.PyCFunction)(self.receiver, self.tuple),
-                Convention::VarargsKeywords => (function.PyCFunctionWithKeywords)(self.receiver, self.tuple, self.dict),
+            if convention == Convention::Fastcall {
+                return (function.PyCFunctionFast)(self.receiver, self.args.as_ptr().cast_mut(), n);
             }
+            if convention == Convention::Varargs {
+                return (function.PyCFunction)(self.receiver, self.tuple);
+            }
+            if convention == Convention::Noargs {
+                return (function.PyCFunction)(self.receiver, ptr::null_mut());
+            }
+            if convention == Convention::One {
+                return (function.PyCFunction)(self.receiver, self.args[0]);
+            }
+            if convention == Convention::FastcallKeywords {
+                let function = function.PyCFunctionFastWithKeywords;
+                return function(self.receiver, self.args.as_ptr(), n, self.keyword_names);
+            }
+            if convention == Convention::Method {
+                let function = function.PyCMethod;
+                return function(self.receiver, self.class, self.args.as_ptr(), n, self.keyword_names);
+            }
+            (function.PyCFunctionWithKeywords)(self.receiver, self.tuple, self.dict)
         }
     }
 

@@ -44,6 +44,8 @@ pub struct ExternalType {
     /// `tp_dictoffset` where positive, else 0.
     pub dict_offset: usize,
     slots: [Option<&'static Hook>; SLOTS],
+    quick_offset: usize,
+    quick_mask: u128,
     dealloc: destructor,
     finalize: Option<destructor>,
     pub special: special::External,
@@ -92,35 +94,44 @@ impl ExternalType {
         self.slots[slot].expect("the trampoline of a slot is installed only with its hook")
     }
 
-    /// Whether the mirrored state is a few scalars and no more.
+    /// Whether the mirrored state is a few scalars side by side and no more, or nothing at all.
     pub fn is_quick(&self) -> bool {
-        self.objects.is_empty() && self.dict_offset == 0 && self.scalars.iter().map(|s| s.1).sum::<usize>() <= 16
+        self.objects.is_empty() && self.dict_offset == 0 && (self.scalars.is_empty() || self.quick_mask != 0)
     }
 
-    /// The mirrored state of such a type.
+    /// The mirrored state of such a type, as one number.
     ///
     /// # Safety
     /// `object` is an instance; the GIL is held; the type is quick.
     #[inline(always)]
-    pub unsafe fn quick_state(&self, object: *mut PyObject) -> [u8; 16] {
-        let mut state = [0; 16];
-        let mut n = 0;
-        for &(offset, length) in &self.scalars {
-            // SAFETY: a member's offset and length; the lengths add up to 16 at most.
-            unsafe {
-                ptr::copy_nonoverlapping(object.cast::<u8>().add(offset), state.as_mut_ptr().add(n), length);
-            }
-            n += length;
-        }
-        state
+    pub unsafe fn quick_state(&self, object: *mut PyObject) -> u128 {
+        // SAFETY: `find_quick_range` saw that an instance has 16 bytes from there on.
+        unsafe { object.cast::<u8>().add(self.quick_offset).cast::<u128>().read_unaligned() & self.quick_mask }
     }
 
     /// A snapshot made of [`ExternalType::quick_state`].
-    pub fn snapshot_of(&self, quick: [u8; 16]) -> Snapshot {
-        let len = self.scalars.iter().map(|s| s.1).sum();
-        let mut snapshot = Snapshot { state: [0; 192], len, dict_version: 0, entries: [(0, 0); 12], entry_count: 0 };
-        snapshot.state[..16].copy_from_slice(&quick);
+    pub fn snapshot_of(&self, quick: u128) -> Snapshot {
+        let mut snapshot = Snapshot { state: [0; 192], len: 0, dict_version: 0, entries: [(0, 0); 12], entry_count: 0 };
+        let bytes = quick.to_ne_bytes();
+        for &(offset, length) in &self.scalars {
+            let from = offset - self.quick_offset;
+            snapshot.state[snapshot.len..snapshot.len + length].copy_from_slice(&bytes[from..from + length]);
+            snapshot.len += length;
+        }
         snapshot
+    }
+
+    /// Scalars that lie side by side in 16 bytes can be read at once.
+    fn find_quick_range(&mut self, basic_size: usize) {
+        let Some(start) = self.scalars.iter().map(|s| s.0).min() else { return };
+        let end = self.scalars.iter().map(|s| s.0 + s.1).max().unwrap_or(start);
+        let length: usize = self.scalars.iter().map(|s| s.1).sum();
+        if end - start == length && length <= 16 && start + 16 <= basic_size {
+            let mut mask = [0u8; 16];
+            mask[..length].fill(0xff);
+            self.quick_offset = start;
+            self.quick_mask = u128::from_ne_bytes(mask);
+        }
     }
 
     /// # Safety
@@ -583,11 +594,14 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             objects: Vec::new(),
             dict_offset: usize::try_from((*class).tp_dictoffset).unwrap_or(0),
             slots: [None; SLOTS],
+            quick_offset: 0,
+            quick_mask: 0,
             dealloc,
             finalize,
             special,
         }));
         collect_members(external);
+        external.find_quick_range(usize::try_from((*class).tp_basicsize).unwrap_or(0));
         let place = types.len();
         // From here on the entry is only read: raw pointer first, so that the shared references below are derived
         // from it rather than from the unique one.

@@ -73,6 +73,8 @@ pub struct Hook {
     pub entry: &'static Entry,
     /// The type whose instances are receivers, where that type is external.
     pub external: Option<&'static ExternalType>,
+    /// The same, where the receiver is an instance of it: its mirrored state may change.
+    pub mirrored: Option<&'static ExternalType>,
     /// Nothing beyond its result needs logging: the short way through `cross` will do.
     pub plain: bool,
     /// Recording may assemble its events on the stack (`record::quick`).
@@ -122,6 +124,10 @@ pub unsafe fn make(
     unsafe {
         let hooks = HOOKS.get();
         let plain = external.is_none() && is_plain(entry);
+        let mirrored = match kind {
+            HookKind::New | HookKind::ClassMethod | HookKind::Function => None,
+            _ => external,
+        };
         let quick = is_quick(entry) && external.is_none_or(ExternalType::is_quick) && has_no_special(kind, entry);
         let def = PyMethodDef::zeroed();
         let hook = Box::into_raw(Box::new(Hook {
@@ -132,6 +138,7 @@ pub unsafe fn make(
             name,
             entry,
             external,
+            mirrored,
             plain,
             quick,
         }));
