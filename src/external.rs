@@ -577,6 +577,7 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             return Ok(());
         }
         let types = TYPES.get();
+        hook::room_for(SLOTS)?;
         if types.len() == trampoline::TYPES {
             return Err(patch::Refused::PoolEmpty);
         }

@@ -10,7 +10,7 @@ use crate::trampoline;
 use pyo3_ffi::*;
 use retrace_abi::boundary::Entry;
 use retrace_abi::{CFunction, GetSetDescr, MethodDescr};
-use retrace_replay::event::HookKind;
+use retrace_replay::event::{HookKind, code};
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
@@ -108,6 +108,16 @@ pub unsafe fn take_unannounced() -> (usize, &'static [&'static Hook]) {
     }
 }
 
+/// Whether that many more hooks can be numbered: an event has twelve bits for the number, less the other events' codes.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn room_for(more: usize) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    let used = unsafe { all() }.len();
+    if used + more <= usize::from(code::START) { Ok(()) } else { Err(patch::Refused::PoolEmpty) }
+}
+
 /// Makes a hook and gives it the next index.
 ///
 /// # Safety
@@ -199,6 +209,7 @@ pub unsafe fn hook_function(
             return Ok(());
         }
         let convention = Convention::of((*def).ml_flags).ok_or(patch::Refused::Convention)?;
+        room_for(1)?;
         let hook = make(name, HookKind::Function, Original::Method { def, convention }, entry, None);
         let copy = hook.copy_definition(def, convention).ok_or(patch::Refused::PoolEmpty)?;
         patch::write(&raw mut (*function).m_ml, copy)
@@ -224,6 +235,7 @@ pub unsafe fn hook_method(
             return Ok(());
         }
         let convention = Convention::of((*def).ml_flags).ok_or(patch::Refused::Convention)?;
+        room_for(1)?;
         let hook = make(name, kind, Original::Method { def, convention }, entry, external);
         let copy = hook.copy_definition(def, convention).ok_or(patch::Refused::PoolEmpty)?;
         patch::write(&raw mut (*descriptor).d_method, copy)
@@ -244,6 +256,7 @@ pub unsafe fn hook_getset(
     unsafe {
         let descriptor = descriptor.cast::<GetSetDescr>();
         let def = (*descriptor).d_getset;
+        room_for(2)?;
         let pair: &'static mut [*const Hook; 2] = Box::leak(Box::new([ptr::null(); 2]));
         let copy: &'static mut PyGetSetDef = Box::leak(Box::new(ptr::read(def)));
         copy.closure = pair.as_mut_ptr().cast();

@@ -264,13 +264,12 @@ pub unsafe fn stop(reason: &str) {
     }
 }
 
-/// No session any more: CPython gets its pointers and its collector back.
+/// No session any more: CPython gets its collector back, and hooks call their originals.
 unsafe fn leave() {
     // SAFETY: by the callers' contract.
     unsafe {
         MODE = Mode::Off;
         retrace_abi::collector::retrace_collector_uninstall();
-        crate::patch::undo_all();
     }
 }
 
