@@ -12,6 +12,9 @@ use retrace_abi::special::External;
 use retrace_replay::event::HookKind;
 use std::ptr;
 
+/// The largest map whose contents are recorded, in bytes: reading it stops the program for some ten milliseconds.
+const LARGEST: usize = 64 << 20;
+
 /// Whether a call makes a map.
 pub fn makes_map(call: &Call) -> bool {
     call.hook.kind == HookKind::New && call.hook.external.is_some_and(|external| external.special == External::Map)
@@ -21,7 +24,7 @@ pub fn makes_map(call: &Call) -> bool {
 ///
 /// # Safety
 /// Recording; the GIL is held; `map` is the new map.
-pub unsafe fn describe(map: *mut PyObject) -> Owned {
+pub unsafe fn describe(call: &Call, map: *mut PyObject) -> Owned {
     // SAFETY: by contract; the view's memory is the map's.
     unsafe {
         let handle = external::new_handle(map);
@@ -30,8 +33,20 @@ pub unsafe fn describe(map: *mut PyObject) -> Owned {
             PyErr_Clear();
             return Owned(ptr::null_mut());
         }
+        if view.len as usize > LARGEST {
+            // Said in the trace; a replay that comes here stops.
+            PyBuffer_Release(&mut view);
+            let number = Owned(PyLong_FromLong(handle.into()));
+            let size = Owned(PyLong_FromSsize_t(view.len));
+            let reason = crate::python::string("its contents were not recorded: it is too large");
+            return Owned(PyTuple_Pack(3, number.0, size.0, reason.0));
+        }
         // Through the kernel, because parts of a map may not be readable: no access rights, or no file behind them.
-        let mut contents = vec![0; view.len as usize];
+        let anonymous = call.args.first().is_some_and(|&fd| {
+            let mut number = 0;
+            PyLong_Check(fd) != 0 && retrace_abi::retrace_long_as_i64(fd, &mut number) != 0 && number == -1
+        });
+        let mut contents = vec![0; if anonymous { 0 } else { view.len as usize }];
         let read = crate::platform::read_memory(view.buf.cast(), &mut contents);
         contents.truncate(read);
         let bytes = if contents.iter().all(|&byte| byte == 0) {
@@ -61,6 +76,10 @@ pub unsafe fn make(call: &Call, described: *mut PyObject) -> Result<Owned, Failu
         }
         let (number, size, contents) =
             (PyTuple_GET_ITEM(described, 0), PyTuple_GET_ITEM(described, 1), PyTuple_GET_ITEM(described, 2));
+        if PyUnicode_Check(contents) != 0 {
+            let bytes = PyLong_AsSsize_t(size);
+            return Err(Failure::Missing(format!("a map of {bytes} bytes: {}", crate::python::text(contents))));
+        }
         let args = Owned(PyTuple_New(2));
         PyTuple_SET_ITEM(args.0, 0, PyLong_FromLong(-1));
         Py_INCREF(size);

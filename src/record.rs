@@ -597,7 +597,7 @@ impl Event {
             let context = Self::context(call);
             if !result.is_null() && memory_map::makes_map(call) {
                 flags |= flag::EXTRA;
-                let described = memory_map::describe(result);
+                let described = memory_map::describe(call, result);
                 self.encode(Context::NONE, described.0);
             } else if !result.is_null() {
                 flags |= flag::RESULT;
