@@ -44,6 +44,7 @@ SKIPPED = {
     "antigravity": "opens a web browser when imported",
     "this": "prints when imported",
     "idlelib": "Tk application; its C callables are those of _tkinter",
+    "turtle": "Tk application, and Debian ships tkinter in parts; its C callables are those of _tkinter",
     "turtledemo": "Tk application; its C callables are those of _tkinter",
     "__main__": "this script",
 }
