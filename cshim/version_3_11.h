@@ -34,3 +34,10 @@ static inline void
 retrace_forget_scheduled_collection(void)
 {
 }
+
+/* The GIL of an interpreter: 3.11 has one for all. */
+static inline struct _gil_runtime_state *
+retrace_version_gil(PyInterpreterState *Py_UNUSED(interpreter))
+{
+    return &_PyRuntime.ceval.gil;
+}

@@ -50,3 +50,10 @@ retrace_forget_scheduled_collection(void)
 {
     _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.gc_scheduled, 0);
 }
+
+/* The GIL of an interpreter: 3.12 may give each its own. */
+static inline struct _gil_runtime_state *
+retrace_version_gil(PyInterpreterState *interpreter)
+{
+    return interpreter->ceval.gil;
+}

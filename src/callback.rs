@@ -143,7 +143,6 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
             return result;
         }
         keep_result(serial, result);
-        session::note_thread(thread.serial);
         let mut event = code::CALLBACK_END.to_le_bytes().to_vec();
         put_varint(&mut event, serial);
         event.push(u8::from(result.is_null()));
@@ -198,7 +197,6 @@ unsafe fn log_entry(serial: u64, frame: *mut Frame, call: Option<&Call>) {
         if opaque > 0 {
             session::count_opaque(opaque);
         }
-        session::note_thread(thread::current().serial);
         session::append(&[&event]);
         drop(saved);
     }
@@ -340,6 +338,7 @@ unsafe fn read_callback(call: &Call) -> Result<Read, Failure> {
         let callable = decoder.value()?;
         let args = decoder.value()?;
         let keywords = decoder.value()?;
+        crate::replay::settle();
         if callable.is_null() || args.is_null() {
             return Err(Failure::Missing("a callback's callable is missing".into()));
         }

@@ -286,17 +286,51 @@ pub unsafe fn recording_stopped() -> ! {
     }
 }
 
-unsafe fn cut(call: Option<&Call>) -> ! {
-    // SAFETY: by the callers' contract.
+/// The schedule can't be followed. Without a Python stack: it is found while a thread is between having the GIL and not.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn schedule_lost(met: String) -> ! {
+    // SAFETY: by contract.
     unsafe {
-        flush_console();
         session::set_mode(Mode::Off);
-        let met = call.map_or_else(|| "another event".to_owned(), |call| met(call));
+        let (before, at) = events_around();
+        let expected = at.unwrap_or_else(|| "the end of the recording".to_owned());
+        end(&Divergence { event: source().index().0, expected, met, stack: Vec::new(), before })
+    }
+}
+
+/// Something happens here that the recording does not have, outside of any call.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn stop_at(what: &str) -> ! {
+    // SAFETY: by contract.
+    unsafe { stop(None, &Failure::Missing(what.to_owned())) }
+}
+
+/// The log ends before something that needs it.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn recording_cut(next: &str) -> ! {
+    flush_console();
+    // SAFETY: by contract.
+    unsafe {
+        session::set_mode(Mode::Off);
         eprintln!(
-            "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {met})",
+            "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {next})",
             source().index().0
         );
         libc::_exit(crate::start::status_at_cut())
+    }
+}
+
+unsafe fn cut(call: Option<&Call>) -> ! {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        let met = call.map_or_else(|| "another event".to_owned(), |call| met(call));
+        recording_cut(&met)
     }
 }
 

@@ -15,6 +15,12 @@ pub fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
+/// Sets this thread's `errno`.
+pub fn set_errno(errno: i32) {
+    // SAFETY: the location is this thread's own.
+    unsafe { *libc::__errno_location() = errno };
+}
+
 /// Copies from an address of this process that may not be readable. Returns how many bytes were, from its beginning.
 pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };

@@ -22,6 +22,12 @@ pub fn errno() -> i32 {
     unsafe { *libc::__error() }
 }
 
+/// Sets this thread's `errno`.
+pub fn set_errno(errno: i32) {
+    // SAFETY: the location is this thread's own.
+    unsafe { *libc::__error() = errno };
+}
+
 unsafe extern "C" {
     static mach_task_self_: u32;
     fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;

@@ -89,15 +89,14 @@ pub unsafe fn leave_external(thread: &Thread) {
     unsafe { disarm() };
 }
 
-/// What comes before any call: a collection that is due, and the news that another thread is running.
+/// What comes before any call: a collection that is due.
 #[inline(always)]
-unsafe fn before_call(thread: &Thread) {
+unsafe fn before_call() {
     // SAFETY: the GIL is held; the thread is not external.
     unsafe {
         if session::collection_may_be_due() {
             collect_if_due();
         }
-        session::note_thread(thread.serial);
     }
 }
 
@@ -129,7 +128,6 @@ pub unsafe extern "C" fn collection_observed(phase: i32, generation: i32, found:
         }
         let error = SavedError::take();
         let thread = crate::thread::current();
-        session::note_thread(thread.serial);
         let generation = generation as u8 | session::UNPLACED;
         if phase == 0 {
             OUTSIDE = thread.external.replace(false);
@@ -162,13 +160,12 @@ pub unsafe fn plain_noargs(
 ) -> *mut PyObject {
     // SAFETY: by contract; the event is written only after its room was granted.
     unsafe {
-        before_call(thread);
+        before_call();
         let kept = thread.results.get().len();
         thread.call.set(ptr::null());
         enter_external(thread);
         let result = function(receiver, ptr::null_mut());
         leave_external(thread);
-        session::note_thread(thread.serial);
         if !session::is_recording() {
             return result;
         }
@@ -270,7 +267,7 @@ unsafe fn quick(call: &Call, thread: &Thread) -> Option<*mut PyObject> {
                 end = put_short(end, arg)?;
             }
         }
-        before_call(thread);
+        before_call();
         let at = offset_in(thread.tstate);
         let external = call.mirrored();
         let before = external.map(|external| external.quick_state(call.receiver));
@@ -280,7 +277,6 @@ unsafe fn quick(call: &Call, thread: &Thread) -> Option<*mut PyObject> {
         let result = call.invoke();
         leave_external(thread);
         thread.call.set(outer);
-        session::note_thread(thread.serial);
         if !session::is_recording() {
             return Some(result);
         }
@@ -390,7 +386,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         {
             return result;
         }
-        before_call(thread);
+        before_call();
         special::before(call);
         let converted = match call.convert() {
             Ok(converted) => converted,
@@ -420,7 +416,6 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
-        let serial = thread.serial;
         if call.hook.entry.fork {
             session::before_fork();
         }
@@ -434,7 +429,6 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.fork {
             session::after_fork(result);
         }
-        session::note_thread(serial);
         if !session::is_recording() {
             return result;
         }
@@ -705,7 +699,6 @@ pub unsafe fn put_arguments(out: &mut Vec<u8>, call: &Call) {
 pub unsafe fn finalizer_open(object: *mut PyObject) {
     // SAFETY: by contract.
     unsafe {
-        session::note_thread(crate::thread::current().serial);
         let mut event = Vec::with_capacity(12);
         event.extend_from_slice(&code::WARNING.to_le_bytes());
         put_varint(&mut event, external::handle_of(object).unwrap_or(0).into());
@@ -753,7 +746,6 @@ pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
     event.extend_from_slice(&file.hash.to_le_bytes());
     // SAFETY: by contract.
     unsafe {
-        session::note_thread(crate::thread::current().serial);
         session::append(&[&event]);
     }
 }

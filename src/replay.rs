@@ -7,10 +7,10 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::python::Owned;
 use crate::thread::{self, Thread};
-use crate::{buffers, callback, console, seed, special};
+use crate::{buffers, callback, console, seed, special, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
-use retrace_replay::event::{ARGUMENTS_BIT, Event, HookKind, code, flag, form};
+use retrace_replay::event::{ARGUMENTS_BIT, Event, HookKind, Position, WaitEnd, code, flag, form};
 use retrace_replay::event_stream::EventStream;
 use retrace_replay::value::{Strings, Value};
 use std::collections::HashMap;
@@ -81,12 +81,113 @@ pub unsafe fn read_hooks() -> Result<(), Failure> {
             recorded.push(name);
         }
         source.finish_event();
+        settle();
         Ok(())
     }
 }
 
+/// What comes next in the log, as far as it is about the schedule. Known between events only: [`settle`] says when.
+#[derive(Clone, Copy, Debug)]
+pub enum Front {
+    /// A call, or anything else that the running thread comes to by itself.
+    Other,
+    Switch {
+        next: u64,
+        from: Position,
+    },
+    Thread {
+        serial: u64,
+        ident: u64,
+        error: i32,
+    },
+    Busy(u64),
+    Wait(WaitEnd),
+}
+
+static FRONT: GilCell<Front> = GilCell::new(Front::Other);
+
+/// What comes next.
+///
+/// # Safety
+/// Replaying, on the only thread.
+#[inline(always)]
+pub unsafe fn front() -> &'static Front {
+    // SAFETY: by contract; the reference is not kept across `settle`.
+    unsafe { FRONT.get() }
+}
+
+/// An event has been read whole: looks at what comes next, so that the hooks of the schedule know without reading.
+///
+/// # Safety
+/// Replaying; the cursor is between events.
+#[inline(always)]
+pub unsafe fn settle() {
+    // SAFETY: by contract.
+    unsafe {
+        let source = source();
+        if !source.at_end()
+            && let Ok(head) = source.peek_u16()
+            && head > code::START
+        {
+            look_ahead();
+        } else {
+            *FRONT.get() = Front::Other;
+        }
+    }
+}
+
+#[cold]
+unsafe fn look_ahead() {
+    // SAFETY: as in `settle`.
+    unsafe {
+        let front = FRONT.get();
+        *front = Front::Other;
+        if !matches!(source().peek_u16(), Ok(code::SWITCH | code::THREAD | code::BUSY | code::WAIT)) {
+            return;
+        }
+        // An event that is cut off is met as such by whoever comes to it.
+        if let Ok(Some((_, event))) = source().clone().next_event() {
+            *front = match event {
+                Event::Switch { thread, from } => Front::Switch { next: thread, from },
+                Event::Thread { serial, ident, error, .. } => Front::Thread { serial, ident, error },
+                Event::Busy { tries } => Front::Busy(tries),
+                Event::Wait(end) => Front::Wait(end),
+                _ => Front::Other,
+            };
+        }
+        arm();
+    }
+}
+
+/// The event that [`front`] shows has happened.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn consume_front() {
+    // SAFETY: by contract.
+    unsafe {
+        if !matches!(source().next_event(), Ok(Some(_))) {
+            divergence::recording_cut("a switch of threads");
+        }
+        settle();
+    }
+}
+
+/// Has the running thread stop at each check of the eval breaker where the next event is at one.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn arm() {
+    // SAFETY: by contract.
+    unsafe {
+        if let Front::Switch { from: Position::Check(_), .. } = front() {
+            retrace_abi::gil::retrace_request_check();
+        }
+    }
+}
+
 /// Events that stand before a call without being part of it.
-unsafe fn before_call(thread: &Thread) -> Result<(), Failure> {
+unsafe fn before_call() -> Result<(), Failure> {
     // SAFETY: replaying, the GIL held, the thread not external.
     unsafe {
         while !source().at_end() {
@@ -96,16 +197,9 @@ unsafe fn before_call(thread: &Thread) -> Result<(), Failure> {
                 code::COLLECT if collection_ends()? => break,
                 code::COLLECT => collect()?,
                 code::SWITCH => {
-                    source().read_u16()?;
-                    let serial = source().read_varint()?;
-                    source().finish_event();
-                    if serial != thread.serial {
-                        return Err(Failure::Missing(format!(
-                            "thread {serial} runs here, this is thread {}: recordings of programs with threads can't be \
-                             replayed yet",
-                            thread.serial
-                        )));
-                    }
+                    let Front::Switch { next, from: Position::InCall } = *front() else { break };
+                    consume_front();
+                    user_threads::switch_in_call(next);
                 }
                 code::STOPPED => divergence::recording_stopped(),
                 _ => break,
@@ -155,6 +249,7 @@ unsafe fn read_collect() -> Result<(u8, u64), Failure> {
         let generation = source.read_u8()?;
         let found = source.read_varint()?;
         source.finish_event();
+        settle();
         Ok((generation, found))
     }
 }
@@ -176,7 +271,7 @@ unsafe fn next_is(hook: &Hook) -> bool {
 pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        if let Err(failure) = before_call(thread) {
+        if let Err(failure) = before_call() {
             divergence::stop(Some(call), &failure);
         }
         special::before(call);
@@ -214,7 +309,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
     unsafe {
         let mut announced = false;
         loop {
-            before_call(thread::current())?;
+            before_call()?;
             if source().at_end() {
                 if announced {
                     divergence::end_of_recording(call);
@@ -244,6 +339,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             if call.hook.entry.last && form == form::END && !announced {
                 // The announcement of a call that might not return.
                 source().finish_event();
+                settle();
                 announced = true;
                 if call.hook.entry.fork || !source().at_end() && source().peek_u16()? == code::END {
                     divergence::end_of_recording(call);
@@ -257,6 +353,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             thread::current().external.set(false);
             let outcome = outcome?;
             source().finish_event();
+            settle();
             if call.hook.entry.live {
                 run_live(call);
             }
@@ -437,7 +534,7 @@ unsafe fn apply_dict(slot: *mut *mut PyObject, changes: *mut PyObject) -> Result
 pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
-        before_call(thread::current())?;
+        before_call()?;
         let source = source();
         if source.at_end() || source.peek_u16()? != code::CALLBACK_END {
             return Err(Failure::Missing(format!("callback {serial} ended earlier than in the recording")));
@@ -445,6 +542,7 @@ pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failu
         source.read_u16()?;
         let recorded = (source.read_varint()?, source.read_u8()? != 0);
         source.finish_event();
+        settle();
         if recorded != (serial, raised) {
             let word = |raised| if raised { "raised" } else { "returned" };
             return Err(Failure::Missing(format!(
@@ -464,13 +562,15 @@ pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failu
 pub unsafe fn finalizer_was_open() -> bool {
     // SAFETY: by contract.
     unsafe {
-        if let Err(failure) = before_call(thread::current()) {
+        if let Err(failure) = before_call() {
             divergence::stop(None, &failure);
         }
         if source().at_end() || source().peek_u16().ok() != Some(code::WARNING) {
             return false;
         }
-        matches!(source().next_event(), Ok(Some((_, Event::Warning { .. }))))
+        let open = matches!(source().next_event(), Ok(Some((_, Event::Warning { .. }))));
+        settle();
+        open
     }
 }
 
@@ -481,16 +581,16 @@ pub unsafe fn finalizer_was_open() -> bool {
 pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
     // SAFETY: by contract.
     unsafe {
-        while !source().at_end() && matches!(source().peek_u16(), Ok(code::HOOKS | code::COLLECT | code::SWITCH)) {
-            if let Err(failure) = before_call(thread::current()) {
-                divergence::stop(None, &failure);
-            }
+        if let Err(failure) = before_call() {
+            divergence::stop(None, &failure);
         }
         if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
             let why = format!("the extension module {} is loaded here, which the recording did not do", file.name);
             divergence::stop(None, &Failure::Missing(why));
         }
-        match source().next_event() {
+        let module = source().next_event();
+        settle();
+        match module {
             Ok(Some((_, Event::Module { name, size, hash, .. }))) => {
                 if name.to_string_lossy() == file.name && (size, hash) != (file.size, file.hash) {
                     eprintln!(

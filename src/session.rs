@@ -17,7 +17,6 @@ pub enum Mode {
 
 static mut MODE: Mode = Mode::Off;
 static WRITER: GilCell<Option<TraceWriter>> = GilCell::new(None);
-static mut LAST_THREAD: u64 = 0;
 static mut FULL_ARGUMENTS: bool = false;
 static mut OPAQUE: u64 = 0;
 /// Events that went through [`append`]: a position for bindings, not the trace's event index.
@@ -83,7 +82,6 @@ pub unsafe fn begin_recording(writer: TraceWriter, full_arguments: bool) {
     unsafe {
         *WRITER.get() = Some(writer);
         FULL_ARGUMENTS = full_arguments;
-        LAST_THREAD = crate::thread::current().serial;
         MODE = Mode::Recording;
     }
 }
@@ -105,31 +103,6 @@ pub unsafe fn watch_collector(count: *const c_int, threshold: *const c_int) {
 pub unsafe fn collection_may_be_due() -> bool {
     // SAFETY: the collector's own fields.
     unsafe { *COLLECTION.0 > *COLLECTION.1 }
-}
-
-/// Logs a change of the running thread, if there was one.
-///
-/// # Safety
-/// Recording; the GIL is held.
-#[inline(always)]
-pub unsafe fn note_thread(serial: u64) {
-    // SAFETY: by contract.
-    unsafe {
-        if LAST_THREAD != serial {
-            note_switch(serial);
-        }
-    }
-}
-
-#[cold]
-unsafe fn note_switch(serial: u64) {
-    // SAFETY: as above.
-    unsafe {
-        LAST_THREAD = serial;
-        let mut event = code::SWITCH.to_le_bytes().to_vec();
-        put_varint(&mut event, serial);
-        append(&[&event]);
-    }
 }
 
 /// Appends a whole event.

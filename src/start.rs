@@ -201,6 +201,7 @@ pub unsafe fn builtins() -> *mut PyObject {
 unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Result<(), String> {
     // SAFETY: by the callers' contract.
     unsafe {
+        crate::schedule::install(observer.is_none())?;
         if retrace_abi::identity::retrace_identity_install() < 0 {
             let why = CStr::from_ptr(retrace_abi::identity::retrace_identity_error()).to_string_lossy();
             return Err(why.into_owned());
@@ -712,12 +713,18 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
             refuse("the module _pickle can't be loaded");
         }
         restore(start.0);
+        let main_thread = item(start.0, c"main_thread");
+        if main_thread.is_null() || PyTuple_Check(main_thread) == 0 {
+            refuse("the recording does not name its main thread");
+        }
+        crate::user_threads::begin(PyLong_AsUnsignedLong(PyTuple_GetItem(main_thread, 0)));
         if let Err(why) = take_over(None) {
             refuse(&why);
         }
         crate::hook::take_unannounced();
         Py_AtExit(Some(at_exit));
         session::set_mode(Mode::Replaying);
+        replay::settle();
         run_main(run, start.0)
     }
 }

@@ -20,8 +20,6 @@ pub struct Thread {
     /// What callbacks of the current external call returned, by serial: strong references, held until that call ends
     /// in both directions, so that what is returned to C can be named when C passes it on.
     pub results: GilCell<Vec<(u64, *mut pyo3_ffi::PyObject)>>,
-    /// Position in the order in which threads first met a hook; 0 is the thread that started the session.
-    pub serial: u64,
     /// Spare buffers for assembling events: an event may be assembled while another one is (callbacks).
     buffers: GilCell<Vec<Vec<u8>>>,
 }
@@ -65,6 +63,24 @@ pub unsafe fn current() -> &'static Thread {
     }
 }
 
+/// The entry of a thread state that is about to become the current one.
+///
+/// # Safety
+/// The GIL is held by the calling thread, whose state `tstate` is.
+pub unsafe fn of(tstate: *mut ThreadState) -> &'static Thread {
+    // SAFETY: by contract.
+    unsafe { find(tstate) }
+}
+
+/// The entry that was current last: the calling thread's, where CPython has already put its thread state aside.
+///
+/// # Safety
+/// The calling thread holds the GIL, or has just dropped it and holds its mutex.
+pub unsafe fn last() -> &'static Thread {
+    // SAFETY: by contract.
+    unsafe { if CURRENT.is_null() { &*(&raw const NOBODY) } else { &*CURRENT } }
+}
+
 /// Whether external code runs on this thread.
 ///
 /// # Safety
@@ -86,7 +102,6 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
         }
         let id = thread_state_id(tstate);
         let threads = THREADS.get();
-        let serial = threads.len() as u64;
         for &thread in threads.iter() {
             if (*thread).tstate == tstate && (*thread).id == id {
                 CURRENT = thread;
@@ -104,26 +119,22 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
         let thread = Box::into_raw(Box::new(Thread {
             tstate,
             id,
-            external: Cell::new(false),
+            external: Cell::new(crate::schedule::is_foreign()),
             call: Cell::new(std::ptr::null()),
             results: GilCell::new(Vec::new()),
-            serial: NEXT_SERIAL.max(serial),
             buffers: GilCell::new(Vec::new()),
         }));
-        NEXT_SERIAL = (*thread).serial + 1;
         threads.push(thread);
         CURRENT = thread;
         &*thread
     }
 }
 
-static mut NEXT_SERIAL: u64 = 0;
 static mut NOBODY: Thread = Thread {
     tstate: std::ptr::null_mut(),
     id: 0,
     external: Cell::new(true),
     call: Cell::new(std::ptr::null()),
     results: GilCell::new(Vec::new()),
-    serial: 0,
     buffers: GilCell::new(Vec::new()),
 };

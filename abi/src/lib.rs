@@ -179,3 +179,51 @@ pub mod collector {
         pub fn retrace_collect(generation: c_int) -> Py_ssize_t;
     }
 }
+
+/// The GIL and how it is handed over: see `cshim/gil.c`.
+pub mod gil {
+    use super::*;
+    use std::ffi::c_ulong;
+
+    /// `struct retrace_gil_view` of cshim/gil.h.
+    #[repr(C)]
+    pub struct GilView {
+        pub cond: *mut libc::pthread_cond_t,
+        pub switch_cond: *mut libc::pthread_cond_t,
+        pub mutex: *mut libc::pthread_mutex_t,
+        pub switch_mutex: *mut libc::pthread_mutex_t,
+        pub locked: *mut c_int,
+        pub last_holder: *mut *mut ThreadState,
+        pub drop_request: *mut c_int,
+        pub eval_breaker: *mut c_int,
+    }
+
+    unsafe extern "C" {
+        pub static mut retrace_gil: GilView;
+        /// What the hooks replaced: written before they are reachable.
+        pub static mut retrace_next_cond_signal: *mut c_void;
+        pub static mut retrace_next_sem_trywait: *mut c_void;
+        pub static mut retrace_next_sem_wait: *mut c_void;
+        pub static mut retrace_next_sem_clockwait: *mut c_void;
+        pub static mut retrace_next_sem_timedwait: *mut c_void;
+
+        pub fn retrace_gil_find();
+        pub fn retrace_actor() -> *mut c_void;
+        pub fn retrace_set_actor(actor: *mut c_void);
+        pub fn retrace_hook_cond_signal(cond: *mut libc::pthread_cond_t) -> c_int;
+        pub fn retrace_hook_sem_trywait(lock: *mut c_void) -> c_int;
+        pub fn retrace_hook_sem_wait(lock: *mut c_void) -> c_int;
+        pub fn retrace_hook_sem_clockwait(lock: *mut c_void, clock: c_int, until: *const libc::timespec) -> c_int;
+        pub fn retrace_hook_sem_timedwait(lock: *mut c_void, until: *const libc::timespec) -> c_int;
+        pub fn retrace_thread_begins(luggage: *mut c_void) -> *mut c_void;
+        /// Learns what a check of the eval breaker looks like from below: how many places, or -1 with an exception.
+        pub fn retrace_learn_checks(code: *mut PyObject, globals: *mut PyObject) -> c_int;
+        /// Has the running thread drop the GIL at its next check.
+        pub fn retrace_request_check();
+        pub fn retrace_set_main_thread_ident(ident: c_ulong);
+        /// Hashes of a thread's position: see `cshim/fingerprint.h`.
+        pub fn retrace_fingerprint_place(tstate: *mut ThreadState) -> u64;
+        pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;
+        pub fn retrace_fingerprint_deep(tstate: *mut ThreadState) -> u64;
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use retrace_replay::event::{Call, Event, General, Hook, NO_FRAME, Outcome};
+use retrace_replay::event::{Call, Event, General, Hook, NO_FRAME, Outcome, Position, WaitEnd};
 use retrace_replay::{EventIndex, Trace, Value};
 use serde_json::{Value as Json, json};
 
@@ -68,7 +68,7 @@ impl Listing {
                 let indices = (0..).map(|i| first.saturating_add(i));
                 self.hooks.extend(indices.zip(hooks.iter().cloned()));
             }
-            Event::CallbackEnd { .. } => {
+            Event::CallbackEnd { .. } | Event::SignalEnd { .. } => {
                 let depth = self.depths.entry(self.thread).or_default();
                 *depth = depth.saturating_sub(1);
             }
@@ -79,7 +79,8 @@ impl Listing {
     fn after(&mut self, event: &Event) {
         match event {
             Event::Callback { .. } => *self.depths.entry(self.thread).or_default() += 1,
-            Event::Switch { thread } => self.thread = *thread,
+            Event::Signal { .. } => *self.depths.entry(self.thread).or_default() += 1,
+            Event::Switch { thread, .. } => self.thread = *thread,
             _ => {}
         }
     }
@@ -128,16 +129,27 @@ impl Listing {
             Event::CallbackEnd { serial, raised: false } => format!("callback {serial} returned"),
             Event::CallbackEnd { serial, raised: true } => format!("callback {serial} raised"),
             // A collection is two events: what its finalizers did stands between them.
-            Event::Collect { generation: generation @ 0..0x80, .. } => format!("collect generation {generation}"),
-            Event::Collect { generation, found } => {
-                format!("collected generation {}: {found} unreachable", generation & 0x7f)
+            Event::Collect { generation: generation @ 0..0x80, .. } => {
+                format!("collect generation {}", generation & 3)
+            }
+            Event::Collect { generation, found, .. } => {
+                format!("collected generation {}: {found} unreachable", generation & 3)
             }
             Event::End { status: -1 } => "end".to_owned(),
             Event::End { status } => format!("end with status {status}"),
             Event::Stopped(reason) => {
                 format!("recording stopped: {}", one_line(&reason.to_string_lossy()))
             }
-            Event::Switch { thread } => format!("switch to thread {thread}"),
+            Event::Switch { thread, from } => format!("switch to thread {thread} from {}", position_text(from)),
+            Event::Thread { serial, error: 0, .. } => format!("thread {serial} is made"),
+            Event::Thread { error, .. } => format!("a thread could not be made: error {error}"),
+            Event::Busy { tries } => format!("the lock of try {tries} was taken"),
+            Event::Wait(WaitEnd::TimedOut) => "the wait timed out".to_owned(),
+            Event::Wait(WaitEnd::Interrupted) => "the wait was interrupted by a signal".to_owned(),
+            Event::Signal { number, at } => format!("signal {number} is handled {}", position_text(at)),
+            Event::SignalEnd { raised: false } => "the handler returned".to_owned(),
+            Event::SignalEnd { raised: true } => "the handler raised".to_owned(),
+            Event::Fork { pid, .. } => format!("fork -> {pid}"),
             Event::Warning { handle } => format!("unclosed <#{handle}>"),
             Event::Module { name, file, size, .. } => {
                 let (name, file) = (name.to_string_lossy(), file.to_string_lossy());
@@ -234,18 +246,36 @@ fn event_json(event: &Event) -> Json {
         Event::CallbackEnd { serial, raised } => {
             json!({"type": "callback end", "serial": serial, "raised": raised})
         }
-        Event::Collect { generation, found } => {
+        Event::Collect { generation, found, .. } => {
             json!({"type": "collect", "generation": generation, "found": found})
         }
         Event::End { status } => json!({"type": "end", "status": status}),
         Event::Stopped(reason) => json!({"type": "stopped", "reason": Json::from(reason)}),
-        Event::Switch { thread } => json!({"type": "switch", "thread": thread}),
+        Event::Switch { thread, from } => {
+            json!({"type": "switch", "thread": thread, "from": position_text(from)})
+        }
+        Event::Thread { serial, ident, kind, error } => {
+            json!({"type": "thread", "serial": serial, "ident": ident, "kind": kind, "error": error})
+        }
+        Event::Busy { tries } => json!({"type": "busy", "try": tries}),
+        Event::Wait(end) => json!({"type": "wait", "timed_out": *end == WaitEnd::TimedOut}),
+        Event::Signal { number, at } => json!({"type": "signal", "number": number, "at": position_text(at)}),
+        Event::SignalEnd { raised } => json!({"type": "signal end", "raised": raised}),
+        Event::Fork { serial, pid } => json!({"type": "fork", "serial": serial, "pid": pid}),
         Event::Warning { handle } => json!({"type": "warning", "handle": handle}),
         Event::Module { name, file, size, hash } => {
             json!({"type": "module", "name": Json::from(name), "file": Json::from(file), "size": size,
                    "hash": format!("{hash:016x}")})
         }
         Event::Divert(n) => json!({"type": "divert", "n": n}),
+    }
+}
+
+fn position_text(position: &Position) -> String {
+    match position {
+        Position::Released(count) => format!("its release {count}"),
+        Position::InCall => "inside a call".to_owned(),
+        Position::Check(at) => format!("check {:016x}", at.place),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use retrace_replay::event::{Call, Event, Hook, HookKind, Outcome};
+use retrace_replay::event::{Call, Event, Hook, HookKind, Outcome, Position};
 use retrace_replay::{Options, TraceWriter, Value};
 use tempfile::TempDir;
 
@@ -358,7 +358,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     let path = world.path("x.retrace");
     let mut writer = TraceWriter::create(&path, &Options::default()).unwrap();
     let mut bytes = Vec::new();
-    Event::Switch { thread: 1 }.encode(&mut bytes);
+    Event::Switch { thread: 1, from: Position::InCall }.encode(&mut bytes);
     (0..100_000).for_each(|_| writer.append(&[&bytes]));
     writer.close();
     let mut child =

@@ -18,6 +18,12 @@ pub mod code {
     pub const WARNING: u16 = 0xf08;
     pub const MODULE: u16 = 0xf09;
     pub const DIVERT: u16 = 0xf0a;
+    pub const THREAD: u16 = 0xf0b;
+    pub const BUSY: u16 = 0xf0c;
+    pub const WAIT: u16 = 0xf0d;
+    pub const SIGNAL: u16 = 0xf0e;
+    pub const SIGNAL_END: u16 = 0xf0f;
+    pub const FORK: u16 = 0xf10;
     /// The part of an event's head that is the code.
     pub const MASK: u16 = 0x0fff;
 }
@@ -173,6 +179,104 @@ pub struct Call {
     pub outcome: Outcome,
 }
 
+/// Where in a program that runs no boundary call something happened: what its thread's frames looked like at that check
+/// of the eval breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fingerprint {
+    /// The frames and their instructions.
+    pub place: u64,
+    /// And what their variables hold, one level deep.
+    pub shallow: u64,
+    /// And what can be reached from there, within a budget.
+    pub deep: u64,
+    /// The thread's CPU time since it got the GIL, in microseconds: a measure of how far away the position is.
+    pub cpu_us: u64,
+}
+
+impl Fingerprint {
+    /// Reads one.
+    pub fn decode<S: ByteSource>(source: &mut S) -> Result<Fingerprint, DecodeError> {
+        Ok(Fingerprint {
+            place: source.read_u64()?,
+            shallow: source.read_u64()?,
+            deep: source.read_u64()?,
+            cpu_us: source.read_varint()?,
+        })
+    }
+
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for hash in [self.place, self.shallow, self.deep] {
+            out.extend_from_slice(&hash.to_le_bytes());
+        }
+        put_varint(out, self.cpu_us);
+    }
+}
+
+/// Where a thread was when the GIL went to another one, or when a signal's handler ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// It gave the GIL up itself, outside of any external call, for the n-th time (from 1) since it got it from another
+    /// thread.
+    Released(u64),
+    /// Inside the external call whose event comes next on that thread, or inside the wait that a `wait` event ends.
+    InCall,
+    /// At a check of the eval breaker.
+    Check(Fingerprint),
+}
+
+impl Position {
+    /// Reads one.
+    pub fn decode<S: ByteSource>(source: &mut S) -> Result<Position, DecodeError> {
+        Ok(match source.read_u8()? {
+            0 => Position::Released(source.read_varint()?),
+            1 => Position::InCall,
+            2 => Position::Check(Fingerprint::decode(source)?),
+            other => return Err(DecodeError::UnknownForm(other)),
+        })
+    }
+
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Position::Released(count) => {
+                out.push(0);
+                put_varint(out, *count);
+            }
+            Position::InCall => out.push(1),
+            Position::Check(fingerprint) => {
+                out.push(2);
+                fingerprint.encode(out);
+            }
+        }
+    }
+}
+
+/// How a wait for a lock ended that did not end with the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WaitEnd {
+    /// The time was over.
+    TimedOut = 1,
+    /// A signal came.
+    Interrupted = 2,
+}
+
+impl TryFrom<u8> for WaitEnd {
+    type Error = DecodeError;
+
+    fn try_from(byte: u8) -> Result<WaitEnd, DecodeError> {
+        match byte {
+            1 => Ok(WaitEnd::TimedOut),
+            2 => Ok(WaitEnd::Interrupted),
+            other => Err(DecodeError::UnknownForm(other)),
+        }
+    }
+}
+
+/// Set in `generation` of a collection's first event where its fingerprint follows.
+pub const COLLECT_AT_CHECK: u8 = 0x10;
+
 /// One event of a process's stream.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the fields are those of docs/trace-format.md, under the same names")]
@@ -197,6 +301,8 @@ pub enum Event {
     Collect {
         generation: u8,
         found: u64,
+        /// Where [`COLLECT_AT_CHECK`] is set.
+        at: Option<Fingerprint>,
     },
     End {
         status: i32,
@@ -204,6 +310,28 @@ pub enum Event {
     Stopped(Str),
     Switch {
         thread: u64,
+        from: Position,
+    },
+    Thread {
+        serial: u64,
+        ident: u64,
+        kind: u8,
+        error: i32,
+    },
+    Busy {
+        tries: u64,
+    },
+    Wait(WaitEnd),
+    Signal {
+        number: u64,
+        at: Position,
+    },
+    SignalEnd {
+        raised: bool,
+    },
+    Fork {
+        serial: u64,
+        pid: i64,
     },
     Warning {
         handle: u64,
@@ -215,6 +343,14 @@ pub enum Event {
         hash: u64,
     },
     Divert(u8),
+}
+
+fn read_bool<S: ByteSource>(source: &mut S) -> Result<bool, DecodeError> {
+    match source.read_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(DecodeError::NotABool(other)),
+    }
 }
 
 impl Event {
@@ -249,16 +385,28 @@ impl Event {
             },
             code::CALLBACK_END => Event::CallbackEnd {
                 serial: source.read_varint()?,
-                raised: match source.read_u8()? {
-                    0 => false,
-                    1 => true,
-                    other => return Err(DecodeError::NotABool(other)),
-                },
+                raised: read_bool(source)?,
             },
-            code::COLLECT => Event::Collect { generation: source.read_u8()?, found: source.read_varint()? },
+            code::COLLECT => {
+                let generation = source.read_u8()?;
+                let found = source.read_varint()?;
+                let placed = generation & COLLECT_AT_CHECK != 0;
+                Event::Collect { generation, found, at: placed.then(|| Fingerprint::decode(source)).transpose()? }
+            }
             code::END => Event::End { status: source.read_u32()? as i32 },
             code::STOPPED => Event::Stopped(Str::decode(source, strings)?),
-            code::SWITCH => Event::Switch { thread: source.read_varint()? },
+            code::SWITCH => Event::Switch { thread: source.read_varint()?, from: Position::decode(source)? },
+            code::THREAD => Event::Thread {
+                serial: source.read_varint()?,
+                ident: source.read_u64()?,
+                kind: source.read_u8()?,
+                error: source.read_u32()? as i32,
+            },
+            code::BUSY => Event::Busy { tries: source.read_varint()? },
+            code::WAIT => Event::Wait(source.read_u8()?.try_into()?),
+            code::SIGNAL => Event::Signal { number: source.read_varint()?, at: Position::decode(source)? },
+            code::SIGNAL_END => Event::SignalEnd { raised: read_bool(source)? },
+            code::FORK => Event::Fork { serial: source.read_varint()?, pid: source.read_u64()? as i64 },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
                 name: Str::decode(source, strings)?,
@@ -300,10 +448,13 @@ impl Event {
                 put_varint(out, *serial);
                 out.push(u8::from(*raised));
             }
-            Event::Collect { generation, found } => {
+            Event::Collect { generation, found, at } => {
                 put_head(out, code::COLLECT);
                 out.push(*generation);
                 put_varint(out, *found);
+                if let Some(at) = at {
+                    at.encode(out);
+                }
             }
             Event::End { status } => {
                 put_head(out, code::END);
@@ -313,9 +464,39 @@ impl Event {
                 put_head(out, code::STOPPED);
                 reason.encode(out);
             }
-            Event::Switch { thread } => {
+            Event::Switch { thread, from } => {
                 put_head(out, code::SWITCH);
                 put_varint(out, *thread);
+                from.encode(out);
+            }
+            Event::Thread { serial, ident, kind, error } => {
+                put_head(out, code::THREAD);
+                put_varint(out, *serial);
+                out.extend_from_slice(&ident.to_le_bytes());
+                out.push(*kind);
+                out.extend_from_slice(&error.to_le_bytes());
+            }
+            Event::Busy { tries } => {
+                put_head(out, code::BUSY);
+                put_varint(out, *tries);
+            }
+            Event::Wait(end) => {
+                put_head(out, code::WAIT);
+                out.push(*end as u8);
+            }
+            Event::Signal { number, at } => {
+                put_head(out, code::SIGNAL);
+                put_varint(out, *number);
+                at.encode(out);
+            }
+            Event::SignalEnd { raised } => {
+                put_head(out, code::SIGNAL_END);
+                out.push(u8::from(*raised));
+            }
+            Event::Fork { serial, pid } => {
+                put_head(out, code::FORK);
+                put_varint(out, *serial);
+                out.extend_from_slice(&pid.to_le_bytes());
             }
             Event::Warning { handle } => {
                 put_head(out, code::WARNING);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use retrace_replay::byte_source::{DecodeError, SliceSource};
-use retrace_replay::event::{Call, Event, General, Hook, HookKind, Outcome};
+use retrace_replay::event::{
+    COLLECT_AT_CHECK, Call, Event, Fingerprint, General, Hook, HookKind, Outcome, Position, WaitEnd,
+};
 use retrace_replay::text::Text;
 use retrace_replay::value::{MAX_DEPTH, NewHandle, Str, Strings, Value, tag};
 use retrace_replay::{Options, Trace, TraceWriter};
@@ -106,6 +108,19 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>())
+        .prop_map(|(place, shallow, deep, cpu_us)| Fingerprint { place, shallow, deep, cpu_us })
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    prop_oneof![
+        any::<u64>().prop_map(Position::Released),
+        Just(Position::InCall),
+        fingerprint().prop_map(Position::Check)
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let call = (0u16..0xf00, any::<u16>(), proptest::option::of(proptest::collection::vec(value(), 0..4)), outcome())
         .prop_map(|(hook, at, arguments, outcome)| Event::Call(Call { hook, at, arguments, outcome }));
@@ -118,10 +133,20 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Callback { serial, callable, arguments, keywords }
         }),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(serial, raised)| Event::CallbackEnd { serial, raised }),
-        1 => (any::<u8>(), any::<u64>()).prop_map(|(generation, found)| Event::Collect { generation, found }),
+        1 => (0u8..0x10, any::<u64>()).prop_map(|(generation, found)| Event::Collect { generation, found, at: None }),
+        1 => (0u8..0x10, any::<u64>(), fingerprint()).prop_map(|(generation, found, at)| {
+            Event::Collect { generation: generation | COLLECT_AT_CHECK, found, at: Some(at) }
+        }),
         1 => any::<i32>().prop_map(|status| Event::End { status }),
         1 => string().prop_map(Event::Stopped),
-        1 => any::<u64>().prop_map(|thread| Event::Switch { thread }),
+        1 => (any::<u64>(), position()).prop_map(|(thread, from)| Event::Switch { thread, from }),
+        1 => (any::<u64>(), any::<u64>(), any::<u8>(), any::<i32>())
+            .prop_map(|(serial, ident, kind, error)| Event::Thread { serial, ident, kind, error }),
+        1 => any::<u64>().prop_map(|tries| Event::Busy { tries }),
+        1 => prop_oneof![Just(WaitEnd::TimedOut), Just(WaitEnd::Interrupted)].prop_map(Event::Wait),
+        1 => (any::<u64>(), position()).prop_map(|(number, at)| Event::Signal { number, at }),
+        1 => any::<bool>().prop_map(|raised| Event::SignalEnd { raised }),
+        1 => (any::<u64>(), any::<i64>()).prop_map(|(serial, pid)| Event::Fork { serial, pid }),
         1 => any::<u64>().prop_map(|handle| Event::Warning { handle }),
         1 => (string(), string(), any::<u64>(), any::<u64>())
             .prop_map(|(name, file, size, hash)| Event::Module { name, file, size, hash }),

@@ -1,0 +1,211 @@
+/* See gil.h. */
+#define _GNU_SOURCE
+#include "gil.h"
+#include "version.h"
+#include <errno.h>
+#include <unwind.h>
+
+struct retrace_gil_view retrace_gil;
+
+/* The calling thread's entry, or NULL. Initial-exec: one load, no call; the C library keeps room for such variables of
+ * libraries that are loaded late. */
+static __thread __attribute__((tls_model("initial-exec"))) struct retrace_actor *actor;
+
+struct retrace_actor *retrace_actor(void) { return actor; }
+void retrace_set_actor(struct retrace_actor *its) { actor = its; }
+
+/* src/schedule.rs. `at_check`: the GIL is dropped at a check of the eval breaker. */
+void retrace_gil_dropped(int at_check);
+void retrace_gil_taken(void);
+void retrace_lock_busy(struct retrace_actor *its);
+
+/* What the hooks replaced. */
+int (*retrace_next_cond_signal)(pthread_cond_t *);
+int (*retrace_next_sem_trywait)(sem_t *);
+int (*retrace_next_sem_wait)(sem_t *);
+int (*retrace_next_sem_clockwait)(sem_t *, clockid_t, const struct timespec *);
+int (*retrace_next_sem_timedwait)(sem_t *, const struct timespec *);
+
+/* ---- where the eval breaker drops the GIL from ---- */
+
+/* Seen once, by provoking it (`retrace_learn_checks`): the return address of the hook, and the return addresses that lie
+ * at a fixed distance from its frame. Code that returns to the same place has the same frame below it, so the distance
+ * holds, and the addresses are enough: no unwinding in earnest. */
+#define CHECKS 8
+static struct check {
+    const void *inner;   /* where the hook returns to */
+    ptrdiff_t distance;  /* from the hook's frame to the next return address */
+    const void *outer;
+} checks[CHECKS];
+static int check_count, learning;
+
+struct walk {
+    int depth;
+    const char *frame;
+    const void *inner, *outer;
+    ptrdiff_t distance;
+    int complete;
+};
+
+static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *data)
+{
+    struct walk *walk = data;
+    const void *ip = (const void *)_Unwind_GetIP(context);
+    /* The return address into this frame's function was pushed just below this frame's stack pointer. */
+    const void *const *place = (const void *const *)_Unwind_GetCFA(context) - 1;
+    if (walk->inner == NULL)
+        return _URC_END_OF_STACK;
+    if (ip == walk->inner) {
+        walk->depth = 1;
+        return _URC_NO_REASON;
+    }
+    if (walk->depth == 1) {
+        walk->outer = ip;
+        walk->distance = (const char *)place - walk->frame;
+        walk->complete = *place == ip;
+        return _URC_END_OF_STACK;
+    }
+    return _URC_NO_REASON;
+}
+
+static void learn(const void *inner, const char *frame)
+{
+    struct walk walk = {0, frame, inner, NULL, 0, 0};
+    _Unwind_Backtrace(step, &walk);
+    if (!walk.complete || check_count == CHECKS)
+        return;
+    for (int i = 0; i < check_count; i++)
+        if (checks[i].inner == inner && checks[i].outer == walk.outer)
+            return;
+    checks[check_count++] = (struct check){inner, walk.distance, walk.outer};
+}
+
+static inline int is_check(const void *inner, const char *frame)
+{
+    for (int i = 0; i < check_count; i++)
+        if (checks[i].inner == inner && *(const void *const *)(frame + checks[i].distance) == checks[i].outer)
+            return 1;
+    return 0;
+}
+
+__attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
+{
+    if (cond == retrace_gil.switch_cond)
+        retrace_gil_taken();
+    else if (cond == retrace_gil.cond) {
+        const void *inner = __builtin_return_address(0);
+        const char *frame = __builtin_frame_address(0);
+        if (learning) {
+            learn(inner, frame);
+            /* Nobody waits for the GIL: drop_gil would wait for somebody to take it. */
+            *retrace_gil.drop_request = 0;
+        }
+        else
+            retrace_gil_dropped(is_check(inner, frame));
+    }
+    return retrace_next_cond_signal(cond);
+}
+
+void retrace_request_check(void)
+{
+    *retrace_gil.drop_request = 1;
+    *retrace_gil.eval_breaker = 1;
+}
+
+/* Runs code that passes the checks of each kind (a function's beginning, a loop's end, after a call) with the GIL asked
+ * for. Returns the number of places learnt, or -1 with an exception set. The GIL is held, no other thread has begun. */
+int retrace_learn_checks(PyObject *code, PyObject *globals)
+{
+    learning = 1;
+    for (int i = 0; i < 4; i++) {
+        retrace_request_check();
+        PyObject *result = PyEval_EvalCode(code, globals, globals);
+        if (result == NULL) {
+            learning = 0;
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    learning = 0;
+    *retrace_gil.drop_request = 0;
+    return check_count;
+}
+
+void retrace_gil_find(void)
+{
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    struct _gil_runtime_state *gil = retrace_version_gil(interpreter);
+    retrace_gil.cond = &gil->cond;
+    retrace_gil.switch_cond = &gil->switch_cond;
+    retrace_gil.mutex = &gil->mutex;
+    retrace_gil.switch_mutex = &gil->switch_mutex;
+    retrace_gil.locked = (volatile int *)&gil->locked._value;
+    retrace_gil.last_holder = (PyThreadState *volatile *)&gil->last_holder._value;
+    retrace_gil.drop_request = (volatile int *)&interpreter->ceval.gil_drop_request._value;
+    retrace_gil.eval_breaker = (volatile int *)&interpreter->ceval.eval_breaker._value;
+}
+
+/* Gives the main thread, which is the calling one, another ident: what pthread_self() will answer from now on. */
+void retrace_set_main_thread_ident(unsigned long ident)
+{
+    _PyRuntime.main_thread = ident;
+    PyThreadState_Get()->thread_id = ident;
+}
+
+/* ---- locks, while recording: CPython's are semaphores here (Python/thread_pthread.h, PyThread_acquire_lock_timed) ---- */
+
+int retrace_hook_sem_trywait(sem_t *lock)
+{
+    int result = retrace_next_sem_trywait(lock);
+    struct retrace_actor *its = actor;
+    if (its != NULL && its->holds_gil && !*its->external) {
+        its->tries++;
+        if (result != 0) {
+            int error = errno;
+            if (error == EAGAIN)
+                retrace_lock_busy(its);
+            errno = error;
+        }
+    }
+    return result;
+}
+
+static inline int waited(int result)
+{
+    struct retrace_actor *its = actor;
+    if (its != NULL && !its->holds_gil)
+        its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1;
+    return result;
+}
+
+int retrace_hook_sem_wait(sem_t *lock) { return waited(retrace_next_sem_wait(lock)); }
+
+int retrace_hook_sem_clockwait(sem_t *lock, clockid_t clock, const struct timespec *until)
+{
+    return waited(retrace_next_sem_clockwait(lock, clock, until));
+}
+
+int retrace_hook_sem_timedwait(sem_t *lock, const struct timespec *until)
+{
+    return waited(retrace_next_sem_timedwait(lock, until));
+}
+
+/* ---- threads ---- */
+
+struct retrace_beginning {
+    struct retrace_actor *actor;
+    void *(*start)(void *);
+    void *argument;
+};
+
+/* src/schedule.rs: takes the beginning out of its box. */
+void retrace_take_beginning(struct retrace_beginning *from, struct retrace_beginning *into);
+
+/* A thread's beginning. In C: pthread_exit() unwinds through it. */
+void *retrace_thread_begins(void *luggage)
+{
+    struct retrace_beginning beginning;
+    retrace_take_beginning(luggage, &beginning);
+    actor = beginning.actor;
+    return beginning.start(beginning.argument);
+}

@@ -1,0 +1,36 @@
+/* The GIL as the schedule sees it: where its parts are, and the hooks on what CPython calls to hand it over.
+ *
+ * CPython signals `cond` when a thread drops the GIL and `switch_cond` when one has taken it (Python/ceval_gil.c in
+ * 3.12, Python/ceval_gil.h in 3.11: drop_gil, take_gil). Both calls leave libpython through its import table, where
+ * src/schedule.rs puts the functions below.
+ *
+ * Why C: the GIL's structure is internal to CPython, and telling a drop at the eval breaker from any other needs the
+ * return addresses on the stack. */
+#ifndef RETRACE_GIL_H
+#define RETRACE_GIL_H
+
+#include <Python.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdint.h>
+
+/* What C reads and writes of a thread's entry: the beginning of `Actor` in src/schedule.rs, field by field. */
+struct retrace_actor {
+    uint8_t holds_gil;
+    uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
+    const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
+    uint64_t tries;           /* of locks, with the GIL, since another thread had it */
+};
+
+/* Addresses of the main interpreter's GIL. `GilView` in abi/src/lib.rs. */
+struct retrace_gil_view {
+    pthread_cond_t *cond, *switch_cond;
+    pthread_mutex_t *mutex, *switch_mutex;
+    volatile int *locked;
+    PyThreadState *volatile *last_holder;
+    volatile int *drop_request, *eval_breaker;
+};
+
+extern struct retrace_gil_view retrace_gil;
+
+#endif

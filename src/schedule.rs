@@ -1,0 +1,353 @@
+//! The schedule: which thread has the GIL, recorded from what CPython calls to hand it over, and what of its locks the
+//! GIL does not order. The hooks are the interpreter's own imports (`crate::imports`); replay puts `crate::user_threads`
+//! behind the same ones.
+//!
+//! An *actor* is a thread of the operating system, named by a serial number: in the order of `pthread_create` calls for
+//! those that Python makes, in the order of their first taking the GIL for others. A `switch` event is appended by the
+//! thread that has just taken the GIL and says where the one before it gave it up.
+
+use crate::imports::{self, Binding};
+use crate::python::Owned;
+use crate::session::{self, Mode};
+use crate::{record, thread, user_threads};
+use pyo3_ffi::*;
+use retrace_abi::{ThreadState, gil};
+use retrace_replay::event::{Event, Fingerprint, Position, WaitEnd};
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+/// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h.
+#[repr(C)]
+pub struct Actor {
+    holds_gil: bool,
+    wait_end: u8,
+    external: *const bool,
+    tries: u64,
+    pub serial: u64,
+    /// Python did not make it: what it runs of Python are callbacks.
+    pub is_foreign: bool,
+    /// How often it gave the GIL up itself since it got it from another thread.
+    releases: u64,
+    /// Where it last gave the GIL up.
+    last: Position,
+}
+
+static NOT_EXTERNAL: bool = false;
+
+impl Actor {
+    fn new(serial: u64, is_foreign: bool) -> *mut Actor {
+        Box::into_raw(Box::new(Actor {
+            holds_gil: false,
+            wait_end: 0,
+            external: &raw const NOT_EXTERNAL,
+            tries: 0,
+            serial,
+            is_foreign,
+            releases: 0,
+            last: Position::Released(0),
+        }))
+    }
+}
+
+// All read and written with the GIL held (or, in `retrace_gil_dropped`, its mutex).
+static mut HOLDER: *mut Actor = ptr::null_mut();
+static mut NEXT_SERIAL: u64 = 1;
+static mut REPLAYING: bool = false;
+
+/// Kinds of a `thread` event.
+pub const MADE: u8 = 0;
+pub const FOREIGN: u8 = 1;
+
+static mut NEXT_CREATE: *mut c_void = ptr::null_mut();
+
+pub type Start = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+type Create =
+    unsafe extern "C" fn(*mut libc::pthread_t, *const libc::pthread_attr_t, *mut c_void, *mut c_void) -> c_int;
+
+/// `struct retrace_beginning` of cshim/gil.c.
+#[repr(C)]
+struct Beginning {
+    actor: *mut Actor,
+    start: *mut c_void,
+    argument: *mut c_void,
+}
+
+/// Whether Python did not make the calling thread.
+///
+/// # Safety
+/// The GIL is held by the calling thread.
+pub unsafe fn is_foreign() -> bool {
+    // SAFETY: as above.
+    unsafe {
+        if REPLAYING {
+            return false;
+        }
+        let actor = gil::retrace_actor().cast::<Actor>();
+        !actor.is_null() && (*actor).is_foreign
+    }
+}
+
+const CHECKED: &str = "def f():\n    pass\nfor i in (1, 2):\n    f()\n";
+
+/// Finds the GIL, learns what a check of the eval breaker looks like from below, and redirects the imports.
+///
+/// # Safety
+/// The GIL is held; no other thread runs Python; no session is active yet.
+pub unsafe fn install(replaying: bool) -> Result<(), String> {
+    // SAFETY: by contract.
+    unsafe {
+        gil::retrace_gil_find();
+        let actor = Actor::new(0, false);
+        (*actor).holds_gil = true;
+        (*actor).external = thread::current().external.as_ptr();
+        HOLDER = actor;
+        gil::retrace_set_actor(actor.cast());
+        REPLAYING = replaying;
+        let image = PyEval_SaveThread as *const c_void;
+        let mut bindings = vec![Binding {
+            name: c"pthread_cond_signal",
+            with: gil::retrace_hook_cond_signal as *mut c_void,
+            next: (&raw mut gil::retrace_next_cond_signal).cast(),
+            needed: true,
+        }];
+        if replaying {
+            bindings.extend(user_threads::bindings());
+        } else {
+            bindings.extend(recording_bindings());
+        }
+        imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
+        learn_checks()
+    }
+}
+
+fn recording_bindings() -> Vec<Binding> {
+    let hook = |name, with: *mut c_void, next: *mut *mut c_void, needed| Binding { name, with, next, needed };
+    {
+        let mut bindings = vec![hook(c"pthread_create", create as *mut c_void, &raw mut NEXT_CREATE, true)];
+        // macOS has no semaphores for CPython's locks.
+        let needed = cfg!(target_os = "linux");
+        for (name, with, next, needed) in [
+            (
+                c"sem_trywait",
+                gil::retrace_hook_sem_trywait as *mut c_void,
+                &raw mut gil::retrace_next_sem_trywait,
+                needed,
+            ),
+            (c"sem_wait", gil::retrace_hook_sem_wait as *mut c_void, &raw mut gil::retrace_next_sem_wait, needed),
+            (
+                c"sem_clockwait",
+                gil::retrace_hook_sem_clockwait as *mut c_void,
+                &raw mut gil::retrace_next_sem_clockwait,
+                false,
+            ),
+            (
+                c"sem_timedwait",
+                gil::retrace_hook_sem_timedwait as *mut c_void,
+                &raw mut gil::retrace_next_sem_timedwait,
+                false,
+            ),
+        ] {
+            bindings.push(hook(name, with, next, needed));
+        }
+        bindings
+    }
+}
+
+unsafe fn learn_checks() -> Result<(), String> {
+    // SAFETY: by the contract of `install`.
+    unsafe {
+        let source = std::ffi::CString::new(CHECKED).unwrap_or_default();
+        let code = Owned(Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
+        let globals = Owned(PyDict_New());
+        let found = if code.is_null() || globals.is_null() {
+            -1
+        } else {
+            gil::retrace_learn_checks(code.0, globals.0)
+        };
+        PyErr_Clear();
+        if !globals.is_null() {
+            // The function holds its globals: no garbage of ours is left.
+            PyDict_Clear(globals.0);
+        }
+        if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
+    }
+}
+
+unsafe fn append(event: &Event) {
+    let mut bytes = Vec::with_capacity(48);
+    event.encode(&mut bytes);
+    // SAFETY: the GIL is held.
+    unsafe { session::append(&[&bytes]) };
+}
+
+/// The position of a thread at a check of the eval breaker.
+///
+/// # Safety
+/// The GIL or its mutex is held; `tstate` runs no frame now.
+pub unsafe fn fingerprint(tstate: *mut ThreadState) -> Fingerprint {
+    // SAFETY: by contract.
+    unsafe {
+        Fingerprint {
+            place: gil::retrace_fingerprint_place(tstate),
+            shallow: gil::retrace_fingerprint_shallow(tstate),
+            deep: gil::retrace_fingerprint_deep(tstate),
+            cpu_us: cpu_us(),
+        }
+    }
+}
+
+/// The calling thread's CPU time in microseconds.
+pub fn cpu_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// Whether Python code has run since the start: before that CPython opens the script, which replay has in memory.
+///
+/// # Safety
+/// The GIL's mutex is held.
+pub unsafe fn has_begun() -> bool {
+    static mut BEGUN: bool = false;
+    // SAFETY: by contract; the state that gave the GIL up last is not freed before its thread has dropped the mutex.
+    unsafe {
+        if !BEGUN {
+            let tstate = *gil::retrace_gil.last_holder;
+            BEGUN = !retrace_abi::innermost_frame(tstate).is_null();
+        }
+        BEGUN
+    }
+}
+
+/// The GIL was dropped.
+///
+/// # Safety
+/// Called by cshim/gil.c: the GIL's mutex is held and nobody has taken the GIL yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
+    // SAFETY: by contract.
+    unsafe {
+        if REPLAYING {
+            return user_threads::dropped(at_check != 0);
+        }
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() || session::mode() == Mode::Off {
+            return;
+        }
+        (*actor).holds_gil = false;
+        (*actor).last = if *(*actor).external {
+            // Others run at full speed meanwhile.
+            record::disarm();
+            Position::InCall
+        } else if at_check != 0 {
+            Position::Check(fingerprint(*gil::retrace_gil.last_holder))
+        } else {
+            if has_begun() {
+                (*actor).releases += 1;
+            }
+            Position::Released((*actor).releases)
+        };
+    }
+}
+
+/// The GIL was taken.
+///
+/// # Safety
+/// Called by cshim/gil.c: the GIL is held, the current thread state is not set yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_gil_taken() {
+    // SAFETY: by contract.
+    unsafe {
+        if REPLAYING {
+            return user_threads::taken();
+        }
+        if session::mode() == Mode::Off {
+            return;
+        }
+        let mut actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() {
+            actor = new_actor(true);
+            gil::retrace_set_actor(actor.cast());
+            let ident = libc::pthread_self() as u64;
+            append(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
+        }
+        (*actor).holds_gil = true;
+        let thread = thread::of(*gil::retrace_gil.last_holder);
+        (*actor).external = thread.external.as_ptr();
+        if HOLDER != actor {
+            if !HOLDER.is_null() {
+                append(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
+            }
+            HOLDER = actor;
+            (*actor).tries = 0;
+            (*actor).releases = 0;
+        }
+        if thread.external.get() {
+            record::arm();
+            (*actor).wait_end = 0;
+        } else if let Ok(end) = WaitEnd::try_from(std::mem::take(&mut (*actor).wait_end)) {
+            append(&Event::Wait(end));
+        }
+    }
+}
+
+unsafe fn new_actor(is_foreign: bool) -> *mut Actor {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let serial = NEXT_SERIAL;
+        NEXT_SERIAL += 1;
+        Actor::new(serial, is_foreign)
+    }
+}
+
+/// A lock was taken where its holder-to-be tried it with the GIL. When it is released is not ordered by the GIL alone:
+/// a waiter takes it without.
+///
+/// # Safety
+/// Called by cshim/gil.c with the GIL held.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_lock_busy(actor: *mut Actor) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::is_recording() {
+            append(&Event::Busy { tries: (*actor).tries });
+        }
+    }
+}
+
+/// `pthread_create`, while recording.
+unsafe extern "C" fn create(
+    ident: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    start: *mut c_void,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: called by CPython with pthread_create's arguments; `NEXT_CREATE` is that function.
+    unsafe {
+        let next = std::mem::transmute::<*mut c_void, Create>(NEXT_CREATE);
+        let maker = gil::retrace_actor().cast::<Actor>();
+        if maker.is_null() || !(*maker).holds_gil || *(*maker).external || !session::is_recording() {
+            return next(ident, attributes, start, argument);
+        }
+        let actor = new_actor(false);
+        let serial = (*actor).serial;
+        let beginning = Box::into_raw(Box::new(Beginning { actor, start, argument }));
+        let error = next(ident, attributes, gil::retrace_thread_begins as *mut c_void, beginning.cast());
+        if error != 0 {
+            drop(Box::from_raw(beginning));
+            drop(Box::from_raw(actor));
+        }
+        let made = if error == 0 { *ident as u64 } else { 0 };
+        append(&Event::Thread { serial, ident: made, kind: MADE, error });
+        error
+    }
+}
+
+/// # Safety
+/// Called by `retrace_thread_begins` with what [`create`] gave it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_take_beginning(from: *mut c_void, into: *mut c_void) {
+    // SAFETY: by contract.
+    unsafe { into.cast::<Beginning>().write(*Box::from_raw(from.cast::<Beginning>())) };
+}

@@ -1,0 +1,606 @@
+//! Replay's threads: every Python thread is a coroutine of one operating-system thread, and the recorded schedule says
+//! which of them goes on. CPython's own GIL and lock code runs unchanged on top of the functions here, which take the
+//! place of what it imports from the C library.
+//!
+//! The thread that started the process is the *root*: it is no coroutine, and where it waits it resumes the one whose
+//! turn it is. A coroutine that waits goes back to the root. Nothing runs in parallel, so nothing races, and a fork of
+//! the process copies every thread.
+//!
+//! Without the GIL a thread runs on until it wants the GIL again, or a lock: what it does there touches no Python state.
+
+use crate::divergence;
+use crate::imports::Binding;
+use crate::replay::{self, Front};
+use crate::schedule;
+use crate::session;
+use crate::thread;
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use retrace_abi::gil;
+use retrace_replay::event::{Fingerprint, Position, WaitEnd};
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+/// What pthread_create gives a thread where nobody asks for another size and there is no limit.
+const STACK: usize = 8 << 20;
+
+enum State {
+    /// Made, and not yet run.
+    New { start: schedule::Start, argument: usize, stack: usize },
+    Running,
+    /// Its function returned, or it left by pthread_exit().
+    Ended,
+}
+
+struct UserThread {
+    ident: u64,
+    state: State,
+    coroutine: Option<Coroutine<(), (), ()>>,
+    yielder: *const Yielder<(), ()>,
+    specific: Vec<(libc::pthread_key_t, usize)>,
+    /// As in `schedule::Actor`.
+    releases: u64,
+    tries: u64,
+    /// It tried a lock in vain: it will wait for it.
+    found_busy: bool,
+}
+
+// One operating-system thread runs all of this.
+static mut THREADS: Vec<UserThread> = Vec::new();
+static mut RUNNING: usize = 0;
+/// Whose turn it is.
+static mut ALLOWED: usize = 0;
+/// The running thread drops the GIL in place of a call that did.
+static mut IN_CALL: bool = false;
+/// Checks at which a fingerprint was looked for, and how many of them were at its place.
+static mut SCANS: u64 = 0;
+static mut AT_PLACE: u64 = 0;
+static mut SAME_SHALLOW: u64 = 0;
+
+#[expect(static_mut_refs, reason = "one thread; no reference is kept across a switch")]
+unsafe fn threads() -> &'static mut Vec<UserThread> {
+    // SAFETY: by the module's contract.
+    unsafe { &mut THREADS }
+}
+
+unsafe fn me() -> &'static mut UserThread {
+    // SAFETY: RUNNING is always an index.
+    unsafe { &mut threads()[RUNNING] }
+}
+
+fn new_thread(ident: u64, state: State) -> UserThread {
+    UserThread {
+        ident,
+        state,
+        coroutine: None,
+        yielder: ptr::null(),
+        specific: Vec::new(),
+        releases: 0,
+        tries: 0,
+        found_busy: false,
+    }
+}
+
+/// Makes the calling thread the root, with the recorded ident.
+///
+/// # Safety
+/// The GIL is held; called once, before the functions of [`bindings`] are reachable.
+pub unsafe fn begin(ident: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        threads().push(new_thread(ident, State::Running));
+        gil::retrace_set_main_thread_ident(ident as std::ffi::c_ulong);
+    }
+}
+
+static mut NEXT: [*mut c_void; 24] = [ptr::null_mut(); 24];
+
+/// The functions that take the place of the interpreter's imports.
+///
+/// # Safety
+/// [`begin`] was called.
+pub unsafe fn bindings() -> Vec<Binding> {
+    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 17] = [
+        (c"pthread_create", create as *mut c_void, true),
+        (c"pthread_self", own_ident as *mut c_void, true),
+        (c"pthread_exit", exit as *mut c_void, false),
+        (c"pthread_detach", detach as *mut c_void, false),
+        (c"pthread_mutex_lock", mutex_lock as *mut c_void, true),
+        (c"pthread_mutex_unlock", mutex_unlock as *mut c_void, true),
+        (c"pthread_cond_wait", cond_wait as *mut c_void, true),
+        (c"pthread_cond_timedwait", cond_timedwait as *mut c_void, true),
+        (c"pthread_getspecific", getspecific as *mut c_void, true),
+        (c"pthread_setspecific", setspecific as *mut c_void, true),
+        (c"sem_trywait", sem_trywait as *mut c_void, cfg!(target_os = "linux")),
+        (c"sem_wait", sem_wait as *mut c_void, cfg!(target_os = "linux")),
+        (c"sem_clockwait", sem_clockwait as *mut c_void, false),
+        (c"sem_timedwait", sem_timedwait as *mut c_void, false),
+        (c"sem_post", sem_post as *mut c_void, cfg!(target_os = "linux")),
+        (c"pthread_kill", refuse_kill as *mut c_void, false),
+        (c"pthread_getcpuclockid", refuse_clock as *mut c_void, false),
+    ];
+    let place = |i: usize| {
+        // SAFETY: within the array.
+        unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(i) }
+    };
+    functions
+        .into_iter()
+        .enumerate()
+        .map(|(i, (name, with, needed))| Binding { name, with, next: place(i), needed })
+        .collect()
+}
+
+// Where each function of `bindings` is kept.
+const LOCK: usize = 4;
+const UNLOCK: usize = 5;
+const COND_WAIT: usize = 6;
+const COND_TIMEDWAIT: usize = 7;
+const GETSPECIFIC: usize = 8;
+const SETSPECIFIC: usize = 9;
+const TRYWAIT: usize = 10;
+const POST: usize = 14;
+
+/// The library's own function, which `rebind` put there.
+macro_rules! next {
+    ($place:expr, $($kind:ty),* => $result:ty) => {
+        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($kind),*) -> $result>(NEXT[$place])
+    };
+}
+
+// ---- switching ----
+
+/// Waits until it is the running thread's turn.
+unsafe fn wait_for_turn() {
+    // SAFETY: by the module's contract; nothing borrowed is kept across a switch.
+    unsafe {
+        let running = RUNNING;
+        if ALLOWED == running {
+            return;
+        }
+        let errno = crate::platform::errno();
+        while ALLOWED != running {
+            if running == 0 {
+                resume(ALLOWED);
+            } else {
+                (*threads()[running].yielder).suspend(());
+            }
+            RUNNING = running;
+        }
+        crate::platform::set_errno(errno);
+    }
+}
+
+/// On the root: runs thread `k` until it waits or ends.
+unsafe fn resume(k: usize) {
+    // SAFETY: as above.
+    unsafe {
+        let Some(thread) = threads().get_mut(k) else {
+            lost(format!("the recording switches to thread {k}, which was never made"));
+        };
+        match std::mem::replace(&mut thread.state, State::Running) {
+            State::New { start, argument, stack } => {
+                let Ok(stack) = DefaultStack::new(stack) else {
+                    lost(format!("there is no memory for the stack of thread {k}"));
+                };
+                thread.coroutine = Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                    threads()[k].yielder = yielder;
+                    // CPython's own function for a thread's beginning.
+                    start(argument as *mut c_void);
+                }));
+            }
+            State::Running => {}
+            State::Ended => lost(format!("the recording switches to thread {k}, which has ended here")),
+        }
+        let Some(mut coroutine) = threads()[k].coroutine.take() else {
+            lost(format!("the recording switches to thread {k}, which waits for no turn"));
+        };
+        RUNNING = k;
+        let result = coroutine.resume(());
+        match result {
+            CoroutineResult::Yield(()) if !matches!(threads()[k].state, State::Ended) => {
+                threads()[k].coroutine = Some(coroutine);
+            }
+            // It left by pthread_exit(): what is on its stack is never unwound.
+            CoroutineResult::Yield(()) => std::mem::forget(coroutine),
+            CoroutineResult::Return(()) => threads()[k].state = State::Ended,
+        }
+        if ALLOWED == k && matches!(threads()[k].state, State::Ended) {
+            if replay::source().at_end() {
+                divergence::recording_cut("the end of a thread");
+            }
+            lost(format!("thread {k} has ended here, and the recording does not say who went on"));
+        }
+    }
+}
+
+/// The schedule can't be followed.
+unsafe fn lost(met: String) -> ! {
+    // SAFETY: replaying.
+    unsafe { divergence::schedule_lost(met) }
+}
+
+unsafe fn give_turn_to(next: u64) {
+    // SAFETY: as above.
+    unsafe {
+        ALLOWED = next as usize;
+        SCANS = 0;
+        AT_PLACE = 0;
+        SAME_SHALLOW = 0;
+        if let Some(thread) = threads().get_mut(ALLOWED) {
+            thread.releases = 0;
+            thread.tries = 0;
+        }
+    }
+}
+
+/// The recording switched to another thread inside the call that is being replayed: lets that one run until the log
+/// says that this one goes on.
+///
+/// # Safety
+/// Replaying; the GIL is held; the switch has been read from the log.
+pub unsafe fn switch_in_call(next: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        give_turn_to(next);
+        IN_CALL = true;
+        let tstate = pyo3_ffi::PyEval_SaveThread();
+        IN_CALL = false;
+        pyo3_ffi::PyEval_RestoreThread(tstate);
+    }
+}
+
+// ---- the GIL ----
+
+/// CPython drops the GIL.
+///
+/// # Safety
+/// Called by `schedule::retrace_gil_dropped`.
+pub unsafe fn dropped(at_check: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        if IN_CALL || !session::is_replaying() || thread::last().external.get() {
+            return;
+        }
+        if !at_check {
+            if schedule::has_begun() {
+                me().releases += 1;
+            }
+            if let Front::Switch { next, from: Position::Released(count) } = replay::front()
+                && *count == me().releases
+            {
+                let next = *next;
+                replay::consume_front();
+                give_turn_to(next);
+            }
+            return;
+        }
+        match replay::front() {
+            Front::Switch { next, from: Position::Check(wanted) } if is_at(wanted) => {
+                let next = *next;
+                replay::consume_front();
+                give_turn_to(next);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the running thread is at a recorded check.
+unsafe fn is_at(wanted: &Fingerprint) -> bool {
+    // SAFETY: the GIL's mutex is held, as in `dropped`.
+    unsafe {
+        SCANS += 1;
+        if SCANS & 0xffff == 0 {
+            note_progress(wanted);
+        }
+        let tstate = *gil::retrace_gil.last_holder;
+        if gil::retrace_fingerprint_place(tstate) != wanted.place {
+            return false;
+        }
+        AT_PLACE += 1;
+        if gil::retrace_fingerprint_shallow(tstate) != wanted.shallow {
+            return false;
+        }
+        SAME_SHALLOW += 1;
+        gil::retrace_fingerprint_deep(tstate) == wanted.deep
+    }
+}
+
+/// A replay that looks for a position for very much longer than the recording ran there will not find it.
+unsafe fn note_progress(wanted: &Fingerprint) {
+    // SAFETY: one thread.
+    unsafe {
+        static mut BEGAN: (u64, u64) = (0, 0);
+        let index = replay::source().index().0;
+        let now = schedule::cpu_us();
+        if BEGAN.0 != index || SCANS == 0x10000 {
+            BEGAN = (index, now);
+        }
+        if now - BEGAN.1 > 30_000_000 + 200 * wanted.cpu_us {
+            lost(candidates());
+        }
+    }
+}
+
+/// What was seen while a check was looked for.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn candidates() -> String {
+    // SAFETY: one thread.
+    let (running, scans, at_place, same) = unsafe { (RUNNING, SCANS, AT_PLACE, SAME_SHALLOW) };
+    format!(
+        "thread {running} passed {scans} checks, {at_place} of them at the recorded place, {same} with the recorded \
+         variables, none with all that the recording says"
+    )
+}
+
+/// CPython has taken the GIL.
+///
+/// # Safety
+/// Called by `schedule::retrace_gil_taken`.
+pub unsafe fn taken() {
+    // SAFETY: by contract.
+    unsafe {
+        thread::of(*gil::retrace_gil.last_holder);
+    }
+}
+
+unsafe extern "C" fn mutex_lock(mutex: *mut libc::pthread_mutex_t) -> c_int {
+    // SAFETY: called by CPython; the GIL's own mutexes order nothing here.
+    unsafe {
+        if mutex == gil::retrace_gil.mutex {
+            if *gil::retrace_gil.locked == 0 {
+                wait_for_turn();
+            }
+            return 0;
+        }
+        if mutex == gil::retrace_gil.switch_mutex {
+            return 0;
+        }
+        next!(LOCK, *mut libc::pthread_mutex_t => c_int)(mutex)
+    }
+}
+
+unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        if mutex == gil::retrace_gil.mutex {
+            if *gil::retrace_gil.locked != 0 {
+                // The end of take_gil(), which has just reset the request.
+                replay::arm();
+            }
+            return 0;
+        }
+        if mutex == gil::retrace_gil.switch_mutex {
+            return 0;
+        }
+        next!(UNLOCK, *mut libc::pthread_mutex_t => c_int)(mutex)
+    }
+}
+
+unsafe extern "C" fn cond_wait(cond: *mut libc::pthread_cond_t, mutex: *mut libc::pthread_mutex_t) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        if cond == gil::retrace_gil.switch_cond {
+            // drop_gil() waits for another thread to take the GIL: take_gil() waits for this one's turn.
+            return 0;
+        }
+        next!(COND_WAIT, *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t => c_int)(cond, mutex)
+    }
+}
+
+unsafe extern "C" fn cond_timedwait(
+    cond: *mut libc::pthread_cond_t,
+    mutex: *mut libc::pthread_mutex_t,
+    until: *const libc::timespec,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        if cond == gil::retrace_gil.cond {
+            wait_for_turn();
+            return 0;
+        }
+        let next = next!(COND_TIMEDWAIT, *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t, *const libc::timespec => c_int);
+        next(cond, mutex, until)
+    }
+}
+
+// ---- threads ----
+
+unsafe extern "C" fn create(
+    ident: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    start: schedule::Start,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: called by CPython with pthread_create's arguments.
+    unsafe {
+        if !session::is_replaying() || thread::current().external.get() {
+            return libc::EAGAIN;
+        }
+        let Front::Thread { serial, ident: recorded, error } = *replay::front() else {
+            divergence::stop_at("a thread is made here");
+        };
+        replay::consume_front();
+        if error != 0 {
+            // The number is used up, as it was.
+            return error;
+        }
+        let mut stack = 0;
+        if attributes.is_null() || libc::pthread_attr_getstacksize(attributes, &mut stack) != 0 {
+            stack = 0;
+        }
+        let state = State::New { start, argument: argument as usize, stack: stack.max(STACK) };
+        let made = new_thread(recorded, state);
+        // Numbers of threads that could not be made stay empty.
+        while (threads().len() as u64) < serial {
+            threads().push(new_thread(0, State::Ended));
+        }
+        threads().push(made);
+        *ident = recorded as libc::pthread_t;
+        0
+    }
+}
+
+unsafe extern "C" fn own_ident() -> libc::pthread_t {
+    // SAFETY: one thread.
+    unsafe { me().ident as libc::pthread_t }
+}
+
+unsafe extern "C" fn exit(_result: *mut c_void) -> ! {
+    // SAFETY: called by CPython's PyThread_exit_thread().
+    unsafe {
+        me().state = State::Ended;
+        if RUNNING == 0 {
+            // The main thread leaves by itself in a forked child only; the process goes on without it.
+            loop {
+                resume(ALLOWED);
+            }
+        }
+        loop {
+            (*me().yielder).suspend(());
+        }
+    }
+}
+
+unsafe extern "C" fn detach(_ident: libc::pthread_t) -> c_int {
+    0
+}
+
+unsafe extern "C" fn refuse_kill(_ident: libc::pthread_t, _signal: c_int) -> c_int {
+    libc::ESRCH
+}
+
+unsafe extern "C" fn refuse_clock(_ident: libc::pthread_t, _clock: *mut libc::clockid_t) -> c_int {
+    libc::ESRCH
+}
+
+unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_void {
+    // SAFETY: as in `create`. The root has what was set before the replay began.
+    unsafe {
+        if RUNNING == 0 {
+            return next!(GETSPECIFIC, libc::pthread_key_t => *mut c_void)(key);
+        }
+        let found = me().specific.iter().find(|(k, _)| *k == key);
+        found.map_or(ptr::null_mut(), |(_, value)| *value as *mut c_void)
+    }
+}
+
+unsafe extern "C" fn setspecific(key: libc::pthread_key_t, value: *mut c_void) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        if RUNNING == 0 {
+            return next!(SETSPECIFIC, libc::pthread_key_t, *mut c_void => c_int)(key, value);
+        }
+        let specific = &mut me().specific;
+        match specific.iter_mut().find(|(k, _)| *k == key) {
+            Some(entry) => entry.1 = value as usize,
+            None => specific.push((key, value as usize)),
+        }
+        0
+    }
+}
+
+// ---- locks ----
+
+fn fail(errno: c_int) -> c_int {
+    crate::platform::set_errno(errno);
+    -1
+}
+
+/// Whether the running thread has the GIL.
+unsafe fn has_gil() -> bool {
+    // SAFETY: one thread: while it runs, nobody else can hold the GIL.
+    unsafe { *gil::retrace_gil.locked != 0 }
+}
+
+unsafe fn real_trywait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: a semaphore of CPython's.
+    unsafe { next!(TRYWAIT, *mut libc::sem_t => c_int)(lock) }
+}
+
+unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: called by CPython with a semaphore.
+    unsafe {
+        if !session::is_replaying() || !has_gil() || thread::last().external.get() {
+            return real_trywait(lock);
+        }
+        me().tries += 1;
+        if let Front::Busy(tries) = *replay::front()
+            && tries == me().tries
+        {
+            replay::consume_front();
+            me().found_busy = true;
+            return fail(libc::EAGAIN);
+        }
+        let result = real_trywait(lock);
+        if result != 0 {
+            divergence::stop_at("a lock is taken here that was free in the recording");
+        }
+        result
+    }
+}
+
+/// A wait for a lock. Where it was tried with the GIL before, the lock is this thread's when its turn comes; CPython's
+/// few waits without a try (hashlib's) take the lock as they come.
+unsafe fn wait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        if !session::is_replaying() || has_gil() {
+            if real_trywait(lock) == 0 {
+                return 0;
+            }
+            if session::is_replaying() {
+                divergence::stop_at("a lock is waited for here with the GIL, and nobody can release it");
+            }
+            return real_wait(lock);
+        }
+        let tried = std::mem::take(&mut me().found_busy);
+        if !tried && real_trywait(lock) == 0 {
+            return 0;
+        }
+        wait_for_turn();
+        if let Front::Wait(end) = *replay::front() {
+            replay::consume_front();
+            return fail(match end {
+                WaitEnd::TimedOut => libc::ETIMEDOUT,
+                WaitEnd::Interrupted => libc::EINTR,
+            });
+        }
+        if real_trywait(lock) == 0 {
+            return 0;
+        }
+        if replay::source().at_end() {
+            divergence::recording_cut("a wait for a lock");
+        }
+        lost("the lock that this thread got in the recording is taken here".into())
+    }
+}
+
+unsafe fn real_wait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: no session any more: nobody else runs, so waiting would be for ever.
+    unsafe {
+        libc::_exit(if real_trywait(lock) == 0 { 0 } else { divergence::EXIT_STATUS });
+    }
+}
+
+unsafe extern "C" fn sem_wait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: as above.
+    unsafe { wait(lock) }
+}
+
+unsafe extern "C" fn sem_clockwait(lock: *mut libc::sem_t, _clock: c_int, _until: *const libc::timespec) -> c_int {
+    // SAFETY: as above.
+    unsafe { wait(lock) }
+}
+
+unsafe extern "C" fn sem_timedwait(lock: *mut libc::sem_t, _until: *const libc::timespec) -> c_int {
+    // SAFETY: as above.
+    unsafe { wait(lock) }
+}
+
+unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: as above.
+    unsafe { next!(POST, *mut libc::sem_t => c_int)(lock) }
+}
