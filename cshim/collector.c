@@ -73,23 +73,94 @@ collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *nam
     return result;
 }
 
-/* The one entry of the collector's list of callbacks: tells the observer, then does for the program's own callbacks
- * what Modules/gcmodule.c, invoke_gc_callback, does. */
+/* ---- a collection that CPython begins by itself is put off ----
+ *
+ * It begins inside some allocation (3.11) or wherever signals are looked for (3.12), which no replay can find again. The
+ * collector cannot be told to wait, but it finds nothing to do where there are no objects: they are put aside before it
+ * looks and put back after it has, with all that it counts; and the observer asks for a collection at a check of the
+ * eval breaker. Modules/gcmodule.c, gc_collect_main, says what it counts. */
+static struct {
+    int active;
+    PyGC_Head objects[NUM_GENERATIONS];
+    int counts[NUM_GENERATIONS];
+    Py_ssize_t long_lived_total, long_lived_pending;
+    struct gc_generation_stats stats[NUM_GENERATIONS];
+} aside;
+
+static void
+empty_list(PyGC_Head *list)
+{
+    list->_gc_next = list->_gc_prev = (uintptr_t)list;
+}
+
+/* Moves all of `from` to the front of `to`. */
+static void
+move_objects(PyGC_Head *from, PyGC_Head *to)
+{
+    if (from->_gc_next == (uintptr_t)from) {
+        return;
+    }
+    PyGC_Head *first = (PyGC_Head *)from->_gc_next, *last = (PyGC_Head *)from->_gc_prev;
+    PyGC_Head *follower = (PyGC_Head *)to->_gc_next;
+    last->_gc_next = (uintptr_t)follower;
+    if (follower == to) {
+        to->_gc_prev = (uintptr_t)last;
+    }
+    else {
+        _PyGCHead_SET_PREV(follower, last);
+    }
+    _PyGCHead_SET_PREV(first, to);
+    to->_gc_next = (uintptr_t)first;
+    empty_list(from);
+}
+
+static void
+put_aside(void)
+{
+    aside.active = 1;
+    for (int i = 0; i < NUM_GENERATIONS; i++) {
+        empty_list(&aside.objects[i]);
+        move_objects(&gc->generations[i].head, &aside.objects[i]);
+        aside.counts[i] = gc->generations[i].count;
+        aside.stats[i] = gc->generation_stats[i];
+    }
+    aside.long_lived_total = gc->long_lived_total;
+    aside.long_lived_pending = gc->long_lived_pending;
+}
+
+static void
+put_back(void)
+{
+    for (int i = 0; i < NUM_GENERATIONS; i++) {
+        move_objects(&aside.objects[i], &gc->generations[i].head);
+        gc->generations[i].count = aside.counts[i];
+        gc->generation_stats[i] = aside.stats[i];
+    }
+    gc->long_lived_total = aside.long_lived_total;
+    gc->long_lived_pending = aside.long_lived_pending;
+    aside.active = 0;
+    /* Until it is made up for. */
+    gc->generations[0].threshold = INT_MAX;
+}
+
+/* The one entry of the collector's list of callbacks: puts off what CPython begins by itself, and does for the program's
+ * own callbacks what Modules/gcmodule.c, invoke_gc_callback, does. */
 static PyObject *
 observe(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t nargs)
 {
-    int stops = nargs == 2 && PyUnicode_CompareWithASCIIString(args[0], "stop") == 0;
-    /* Py_FinalizeEx collects in both directions alike: nobody asked, but nobody need be told. */
-    if (nargs == 2 && explicit_collection == 0 && observer != NULL && !_Py_IsFinalizing()) {
-        PyObject *generation = PyDict_GetItemString(args[1], "generation");
-        PyObject *found = PyDict_GetItemString(args[1], "collected");
-        PyObject *kept = PyDict_GetItemString(args[1], "uncollectable");
-        if (!stops) {
-            observer(0, (int)PyLong_AsLong(generation), 0);
+    if (aside.active) {
+        put_back();
+        if (observer != NULL) {
+            observer();
         }
-        else {
-            observer(1, (int)PyLong_AsLong(generation), PyLong_AsSsize_t(found) + PyLong_AsSsize_t(kept));
-        }
+        Py_RETURN_NONE;
+    }
+    /* Py_FinalizeEx and PyGC_Collect collect in both directions alike. */
+    int automatic = explicit_collection == 0 && gc->generations[0].threshold != 0 &&
+                    gc->generations[0].count > gc->generations[0].threshold;
+    if (automatic && observer != NULL && !_Py_IsFinalizing()) {
+        put_aside();
+        Py_RETURN_NONE;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(program_callbacks); i++) {
         PyObject *callback = Py_NewRef(PyList_GET_ITEM(program_callbacks, i));
@@ -256,6 +327,7 @@ retrace_collect(int generation)
     PyObject *argument = PyLong_FromLong(generation);
     PyObject *result = collect(NULL, &argument, 1, NULL);
     Py_DECREF(argument);
+    gc->generations[0].threshold = native_threshold();
     Py_ssize_t found = result != NULL ? PyLong_AsSsize_t(result) : 0;
     Py_XDECREF(result);
     PyErr_Restore(type, value, traceback);

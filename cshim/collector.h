@@ -20,13 +20,13 @@ typedef struct {
 
 extern retrace_collector_view retrace_collector;
 
-/* Told of a collection that CPython began (phase 0) or ended (phase 1, with the number of unreachable objects found)
- * by itself, between two hooked calls. The GIL is held; an exception may be set and must stay. */
-typedef void (*retrace_collector_observer)(int phase, int generation, Py_ssize_t found);
+/* Told that CPython would have collected by itself: too much has been made since the last hooked call. Nothing has been
+ * collected, and CPython will not try again before retrace_collect() was called. The GIL is held; an exception may be
+ * set and must stay. */
+typedef void (*retrace_collector_observer)(void);
 
-/* Takes over automatic collection. With an observer (recording), CPython still collects by itself once generation 0
- * has grown to eight times its threshold: a program that makes garbage without ever crossing the boundary keeps its
- * memory bounded. Without one (replay) nothing is collected but what retrace_collect() is asked for.
+/* Takes over automatic collection. With an observer (recording), it is told once generation 0 has grown to eight times
+ * its threshold: a program that makes garbage without ever crossing the boundary keeps its memory bounded. Without one (replay) nothing is collected but what retrace_collect() is asked for.
  * Returns 0, or -1 with nothing changed. Sets no exception. */
 int retrace_collector_install(retrace_collector_observer observer);
 

@@ -21,6 +21,7 @@ void retrace_lock_busy(struct retrace_actor *its);
 
 /* What the hooks replaced. */
 int (*retrace_next_cond_signal)(pthread_cond_t *);
+int (*retrace_next_mutex_unlock)(pthread_mutex_t *);
 int (*retrace_next_sem_trywait)(sem_t *);
 int (*retrace_next_sem_wait)(sem_t *);
 int (*retrace_next_sem_clockwait)(sem_t *, clockid_t, const struct timespec *);
@@ -100,10 +101,33 @@ __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
             /* Nobody waits for the GIL: drop_gil would wait for somebody to take it. */
             *retrace_gil.drop_request = 0;
         }
-        else
+        else {
             retrace_gil_dropped(is_check(inner, frame));
+            /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
+            if (retrace_collection_asked)
+                *retrace_gil.drop_request = 0;
+        }
     }
     return retrace_next_cond_signal(cond);
+}
+
+int retrace_collection_asked;
+
+/* 3.11: the end of take_gil is where any thread can be made to do something at a check. */
+int retrace_hook_mutex_unlock(pthread_mutex_t *mutex)
+{
+    int result = retrace_next_mutex_unlock(mutex);
+    if (retrace_collection_asked && mutex == retrace_gil.mutex && actor != NULL && actor->holds_gil) {
+        if (!actor->at_check)
+            retrace_request_check();
+        else {
+            retrace_collection_asked = 0;
+            PyThreadState *before = PyThreadState_Swap(*retrace_gil.last_holder);
+            retrace_collection_due();
+            PyThreadState_Swap(before);
+        }
+    }
+    return result;
 }
 
 void retrace_request_check(void)

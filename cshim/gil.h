@@ -18,6 +18,7 @@
 struct retrace_actor {
     uint8_t holds_gil;
     uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
+    uint8_t at_check;         /* it dropped the GIL at a check of the eval breaker */
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
     uint64_t tries;           /* of locks, with the GIL, since another thread had it */
 };
@@ -32,5 +33,17 @@ struct retrace_gil_view {
 };
 
 extern struct retrace_gil_view retrace_gil;
+
+/* A collection was put off and shall run at the next check (3.11: version_3_11.c). */
+extern int retrace_collection_asked;
+
+/* Has the running thread drop the GIL at its next check. */
+void retrace_request_check(void);
+
+/* src/record.rs: makes up for a collection that was put off. The GIL is held, the current thread state set. */
+void retrace_collection_due(void);
+
+/* Has it called at the next check, whichever thread comes to one: each version's own way. */
+void retrace_ask_collection(void);
 
 #endif

@@ -5,6 +5,7 @@
 #include "opcode.h"
 #include "pycore_runtime.h"
 #include "version.h"
+#include "gil.h"
 
 _Atomic(uintptr_t) *retrace_current_tstate;
 uint8_t retrace_is_precall[256];
@@ -26,3 +27,10 @@ int retrace_version_init(const char **error)
 }
 
 _Py_AuditHookEntry **retrace_audit_hooks(void) { return &_PyRuntime.audit_hook_head; }
+
+/* Only the main thread makes pending calls in 3.11: see retrace_hook_mutex_unlock. */
+void retrace_ask_collection(void)
+{
+    retrace_collection_asked = 1;
+    retrace_request_check();
+}

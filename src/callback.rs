@@ -84,36 +84,6 @@ unsafe fn release(thread: &thread::Thread, kept: usize) {
     }
 }
 
-/// Waiting for the first Python frame of a collection, and whether there was one.
-static mut WATCHING: bool = false;
-static mut RAN: bool = false;
-
-/// Notices whether any Python code runs until [`python_ran`].
-///
-/// # Safety
-/// The GIL is held; the thread is not marked external.
-pub unsafe fn watch_for_python() {
-    // SAFETY: by contract.
-    unsafe {
-        WATCHING = true;
-        RAN = false;
-        crate::record::arm();
-    }
-}
-
-/// # Safety
-/// The GIL is held.
-pub unsafe fn python_ran() -> bool {
-    // SAFETY: by contract.
-    unsafe {
-        if WATCHING {
-            WATCHING = false;
-            crate::record::disarm();
-        }
-        RAN
-    }
-}
-
 /// The frame evaluator while armed.
 ///
 /// # Safety
@@ -121,12 +91,6 @@ pub unsafe fn python_ran() -> bool {
 pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject {
     // SAFETY: by contract; `thread` is fetched again after Python ran.
     unsafe {
-        if WATCHING {
-            WATCHING = false;
-            RAN = true;
-            crate::record::disarm();
-            return retrace_abi::retrace_eval_default(tstate, frame, throwing);
-        }
         let thread = thread::current();
         if !thread.external.get() || session::mode() != Mode::Recording {
             return retrace_abi::retrace_eval_default(tstate, frame, throwing);

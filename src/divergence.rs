@@ -4,11 +4,11 @@
 use crate::call::Call;
 use crate::decode::Failure;
 use crate::python::{Owned, text};
-use crate::replay::{recorded_name, source};
+use crate::replay::{Front, recorded_name, source};
 use crate::session::{self, Mode};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::DecodeError;
-use retrace_replay::event::code;
+use retrace_replay::event::{Position, code};
 use retrace_replay::{Event, Trace, Value};
 use std::fmt;
 
@@ -130,6 +130,12 @@ unsafe fn report(expected: Option<String>, met: String) -> Divergence {
         session::set_mode(Mode::Off);
         let (before, at) = events_around();
         let expected = expected.or(at).unwrap_or_else(|| "the end of the recording".to_owned());
+        let met = match crate::replay::front() {
+            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
+                format!("{met}; {}", crate::user_threads::candidates())
+            }
+            _ => met,
+        };
         Divergence { event: source().index().0, expected, met, stack: stack(), before }
     }
 }
@@ -240,24 +246,6 @@ pub unsafe fn other_arguments(call: &Call, recorded: &[Value], met_values: &[Val
             eprintln!("retrace: event {event}: the arguments differ: recorded {expected}, met {found}");
         }
     }
-}
-
-/// A collection that ran finalizers somewhere between two events is replayed at the second: said once.
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn collection_moved() {
-    static SAID: std::sync::Once = std::sync::Once::new();
-    // SAFETY: by contract.
-    let (index, quiet) = unsafe { (source().index().0, crate::start::is_quiet()) };
-    SAID.call_once(|| {
-        if !quiet {
-            eprintln!(
-                "retrace: before event {index} finalizers ran in an automatic collection that no call marks; they are \
-                 replayed there, which may be later than they ran"
-            );
-        }
-    });
 }
 
 /// The log has no more events, but the program goes on.

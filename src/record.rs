@@ -6,11 +6,11 @@ use crate::external::{ExternalType, Snapshot};
 use crate::hook::Hook;
 use crate::python::SavedError;
 use crate::session::{self, writer};
-use crate::thread::Thread;
-use crate::{buffers, callback, external, hook, memory_map, seed, special};
+use crate::thread::{self, Thread};
+use crate::{buffers, callback, external, hook, memory_map, schedule, seed, special};
 use pyo3_ffi::*;
 use retrace_abi::FrameHook;
-use retrace_replay::event::{ARGUMENTS_BIT, code, flag, form};
+use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, code, flag, form};
 use retrace_replay::trace_writer::MAX_INLINE;
 use retrace_replay::value::{put_varint, tag};
 use std::mem::MaybeUninit;
@@ -108,44 +108,61 @@ unsafe fn collect_if_due() {
         if generation < 0 {
             return;
         }
+        collect(generation, None);
+    }
+}
+
+/// CPython would have collected by itself: nothing crossed the boundary for long. It shall at the next check of the eval
+/// breaker, which replay can find.
+///
+/// # Safety
+/// Called by the collector with the GIL held.
+pub unsafe extern "C" fn collection_put_off() {
+    // SAFETY: by contract.
+    unsafe {
+        if session::is_recording() {
+            retrace_abi::gil::retrace_ask_collection();
+        }
+    }
+}
+
+/// The collection that was put off, at a check of the eval breaker.
+///
+/// # Safety
+/// Called by cshim with the GIL held and the current thread state set, between two instructions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_collection_due() {
+    // SAFETY: by contract. What a collection's finalizers do is internal code, also where it happens inside an
+    // external call: there the call's own event says where.
+    unsafe {
+        let generation = retrace_abi::collector::retrace_collector_due_now();
+        if !session::is_recording() || generation < 0 {
+            return;
+        }
+        let thread = thread::current();
+        let outside = thread.external.replace(false);
+        let at = if outside {
+            disarm();
+            None
+        } else {
+            Some(schedule::fingerprint(thread.tstate))
+        };
+        collect(generation, at);
+        if outside {
+            enter_external(thread::current());
+        }
+    }
+}
+
+unsafe fn collect(generation: i32, at: Option<Fingerprint>) {
+    // SAFETY: recording, the GIL held.
+    unsafe {
         // Logged before it runs: what its finalizers do comes after it in the log.
-        session::append_collect(generation as u8);
+        session::append_collect(generation as u8, at);
         let found = retrace_abi::collector::retrace_collect(generation);
         session::append_collected(generation as u8, found.max(0) as u64);
     }
 }
-
-/// CPython collects by itself: nothing crossed the boundary for long. What its finalizers do is internal code, also
-/// where the collection happens inside an external call.
-///
-/// # Safety
-/// Called by the collector with the GIL held.
-pub unsafe extern "C" fn collection_observed(phase: i32, generation: i32, found: Py_ssize_t) {
-    // SAFETY: by contract.
-    unsafe {
-        if !session::is_recording() {
-            return;
-        }
-        let error = SavedError::take();
-        let thread = crate::thread::current();
-        let generation = generation as u8 | session::UNPLACED;
-        if phase == 0 {
-            OUTSIDE = thread.external.replace(false);
-            session::append_collect(generation);
-            callback::watch_for_python();
-        } else {
-            let ran = if callback::python_ran() { session::RAN_PYTHON } else { 0 };
-            session::append_collected(generation | ran, found.max(0) as u64);
-            if OUTSIDE {
-                enter_external(crate::thread::current());
-            }
-        }
-        drop(error);
-    }
-}
-
-/// The collecting thread was inside an external call. Collections do not nest.
-static mut OUTSIDE: bool = false;
 
 /// The short way: a function without arguments whose result is all there is to log.
 ///

@@ -10,7 +10,9 @@ use crate::thread::{self, Thread};
 use crate::{buffers, callback, console, seed, special, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
-use retrace_replay::event::{ARGUMENTS_BIT, Event, HookKind, Position, WaitEnd, code, flag, form};
+use retrace_replay::event::{
+    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, Position, WaitEnd, code, flag, form,
+};
 use retrace_replay::event_stream::EventStream;
 use retrace_replay::value::{Strings, Value};
 use std::collections::HashMap;
@@ -102,6 +104,8 @@ pub enum Front {
     },
     Busy(u64),
     Wait(WaitEnd),
+    /// A collection at a check of the eval breaker.
+    Collect(Fingerprint),
 }
 
 static FRONT: GilCell<Front> = GilCell::new(Front::Other);
@@ -111,9 +115,9 @@ static FRONT: GilCell<Front> = GilCell::new(Front::Other);
 /// # Safety
 /// Replaying, on the only thread.
 #[inline(always)]
-pub unsafe fn front() -> &'static Front {
-    // SAFETY: by contract; the reference is not kept across `settle`.
-    unsafe { FRONT.get() }
+pub unsafe fn front() -> Front {
+    // SAFETY: by contract.
+    unsafe { *FRONT.get() }
 }
 
 /// An event has been read whole: looks at what comes next, so that the hooks of the schedule know without reading.
@@ -140,22 +144,45 @@ pub unsafe fn settle() {
 unsafe fn look_ahead() {
     // SAFETY: as in `settle`.
     unsafe {
-        let front = FRONT.get();
-        *front = Front::Other;
-        if !matches!(source().peek_u16(), Ok(code::SWITCH | code::THREAD | code::BUSY | code::WAIT)) {
-            return;
-        }
-        // An event that is cut off is met as such by whoever comes to it.
-        if let Ok(Some((_, event))) = source().clone().next_event() {
-            *front = match event {
-                Event::Switch { thread, from } => Front::Switch { next: thread, from },
-                Event::Thread { serial, ident, error, .. } => Front::Thread { serial, ident, error },
-                Event::Busy { tries } => Front::Busy(tries),
-                Event::Wait(end) => Front::Wait(end),
-                _ => Front::Other,
-            };
-        }
+        *FRONT.get() = schedule_event();
         arm();
+    }
+}
+
+/// The next event, if the schedule's hooks come to it.
+unsafe fn schedule_event() -> Front {
+    // SAFETY: as in `settle`.
+    unsafe {
+        // Hooks that were made in between are read by whoever consumes what follows.
+        let mut ahead = source().clone();
+        while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
+        if !matches!(ahead.peek_u16(), Ok(code::SWITCH | code::THREAD | code::BUSY | code::WAIT | code::COLLECT)) {
+            return Front::Other;
+        }
+        match ahead.next_event() {
+            Ok(Some((_, Event::Switch { thread, from }))) => Front::Switch { next: thread, from },
+            Ok(Some((_, Event::Thread { serial, ident, error, .. }))) => Front::Thread { serial, ident, error },
+            Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
+            Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
+            Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
+            // An event that is cut off is met as such by whoever comes to it.
+            _ => Front::Other,
+        }
+    }
+}
+
+/// Reads the hooks that stand before the event that [`front`] shows.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn read_pending_hooks() {
+    // SAFETY: by contract.
+    unsafe {
+        while source().peek_u16() == Ok(code::HOOKS) {
+            if let Err(failure) = read_hooks() {
+                divergence::stop(None, &failure);
+            }
+        }
     }
 }
 
@@ -166,6 +193,7 @@ unsafe fn look_ahead() {
 pub unsafe fn consume_front() {
     // SAFETY: by contract.
     unsafe {
+        read_pending_hooks();
         if !matches!(source().next_event(), Ok(Some(_))) {
             divergence::recording_cut("a switch of threads");
         }
@@ -180,7 +208,7 @@ pub unsafe fn consume_front() {
 pub unsafe fn arm() {
     // SAFETY: by contract.
     unsafe {
-        if let Front::Switch { from: Position::Check(_), .. } = front() {
+        if let Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) = front() {
             retrace_abi::gil::retrace_request_check();
         }
     }
@@ -194,10 +222,10 @@ unsafe fn before_call() -> Result<(), Failure> {
             match source().peek_u16()? {
                 code::HOOKS => read_hooks()?,
                 // The end of a collection is for the one that runs it: this call is a finalizer's.
-                code::COLLECT if collection_ends()? => break,
+                code::COLLECT if matches!(front(), Front::Collect(_)) || collection_ends()? => break,
                 code::COLLECT => collect()?,
                 code::SWITCH => {
-                    let Front::Switch { next, from: Position::InCall } = *front() else { break };
+                    let Front::Switch { next, from: Position::InCall } = front() else { break };
                     consume_front();
                     user_threads::switch_in_call(next);
                 }
@@ -217,8 +245,12 @@ unsafe fn collection_ends() -> Result<bool, Failure> {
     Ok(ahead.read_u8()? & crate::session::COLLECTED != 0)
 }
 
-unsafe fn collect() -> Result<(), Failure> {
-    // SAFETY: as in `before_call`.
+/// Runs the collection whose event is at the cursor.
+///
+/// # Safety
+/// Replaying; the GIL is held and the current thread state set.
+pub unsafe fn collect() -> Result<(), Failure> {
+    // SAFETY: by contract.
     unsafe {
         let (generation, _) = read_collect()?;
         let found = retrace_abi::collector::retrace_collect(i32::from(generation & 3)).max(0) as u64;
@@ -226,15 +258,11 @@ unsafe fn collect() -> Result<(), Failure> {
             return Err(Failure::Missing("the finalizers of a collection did not do what they did".into()));
         }
         let (end, recorded) = read_collect()?;
-        if generation & crate::session::UNPLACED != 0 {
-            if end & crate::session::RAN_PYTHON != 0 {
-                divergence::collection_moved();
-            }
-            return Ok(());
-        }
-        if end != generation | crate::session::COLLECTED || found != recorded {
+        let expected = generation & 3 | crate::session::COLLECTED;
+        if end != expected || found != recorded {
             return Err(Failure::Missing(format!(
-                "a collection of generation {generation} found {found} unreachable objects, {recorded} in the recording"
+                "a collection of generation {} found {found} unreachable objects, {recorded} in the recording",
+                generation & 3
             )));
         }
         Ok(())
@@ -248,6 +276,9 @@ unsafe fn read_collect() -> Result<(u8, u64), Failure> {
         source.read_u16()?;
         let generation = source.read_u8()?;
         let found = source.read_varint()?;
+        if generation & COLLECT_AT_CHECK != 0 {
+            Fingerprint::decode(source)?;
+        }
         source.finish_event();
         settle();
         Ok((generation, found))

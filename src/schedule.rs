@@ -21,6 +21,8 @@ use std::ptr;
 pub struct Actor {
     holds_gil: bool,
     wait_end: u8,
+    /// It dropped the GIL at a check of the eval breaker.
+    at_check: bool,
     external: *const bool,
     tries: u64,
     pub serial: u64,
@@ -39,6 +41,7 @@ impl Actor {
         Box::into_raw(Box::new(Actor {
             holds_gil: false,
             wait_end: 0,
+            at_check: false,
             external: &raw const NOT_EXTERNAL,
             tries: 0,
             serial,
@@ -124,6 +127,10 @@ fn recording_bindings() -> Vec<Binding> {
     let hook = |name, with: *mut c_void, next: *mut *mut c_void, needed| Binding { name, with, next, needed };
     {
         let mut bindings = vec![hook(c"pthread_create", create as *mut c_void, &raw mut NEXT_CREATE, true)];
+        if gil::COLLECTS_AFTER_TAKE {
+            let with = gil::retrace_hook_mutex_unlock as *mut c_void;
+            bindings.push(hook(c"pthread_mutex_unlock", with, &raw mut gil::retrace_next_mutex_unlock, true));
+        }
         // macOS has no semaphores for CPython's locks.
         let needed = cfg!(target_os = "linux");
         for (name, with, next, needed) in [
@@ -171,13 +178,6 @@ unsafe fn learn_checks() -> Result<(), String> {
         }
         if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
     }
-}
-
-unsafe fn append(event: &Event) {
-    let mut bytes = Vec::with_capacity(48);
-    event.encode(&mut bytes);
-    // SAFETY: the GIL is held.
-    unsafe { session::append(&[&bytes]) };
 }
 
 /// The position of a thread at a check of the eval breaker.
@@ -236,6 +236,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
             return;
         }
         (*actor).holds_gil = false;
+        (*actor).at_check = at_check != 0;
         (*actor).last = if *(*actor).external {
             // Others run at full speed meanwhile.
             record::disarm();
@@ -270,14 +271,14 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             actor = new_actor(true);
             gil::retrace_set_actor(actor.cast());
             let ident = libc::pthread_self() as u64;
-            append(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
+            session::append_event(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
         }
         (*actor).holds_gil = true;
         let thread = thread::of(*gil::retrace_gil.last_holder);
         (*actor).external = thread.external.as_ptr();
         if HOLDER != actor {
             if !HOLDER.is_null() {
-                append(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
+                session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
             }
             HOLDER = actor;
             (*actor).tries = 0;
@@ -287,7 +288,7 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             record::arm();
             (*actor).wait_end = 0;
         } else if let Ok(end) = WaitEnd::try_from(std::mem::take(&mut (*actor).wait_end)) {
-            append(&Event::Wait(end));
+            session::append_event(&Event::Wait(end));
         }
     }
 }
@@ -311,7 +312,7 @@ pub unsafe extern "C" fn retrace_lock_busy(actor: *mut Actor) {
     // SAFETY: by contract.
     unsafe {
         if session::is_recording() {
-            append(&Event::Busy { tries: (*actor).tries });
+            session::append_event(&Event::Busy { tries: (*actor).tries });
         }
     }
 }
@@ -339,7 +340,7 @@ unsafe extern "C" fn create(
             drop(Box::from_raw(actor));
         }
         let made = if error == 0 { *ident as u64 } else { 0 };
-        append(&Event::Thread { serial, ident: made, kind: MADE, error });
+        session::append_event(&Event::Thread { serial, ident: made, kind: MADE, error });
         error
     }
 }

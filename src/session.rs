@@ -2,9 +2,8 @@
 
 use crate::gil::GilCell;
 use pyo3_ffi::*;
-use retrace_replay::event::code;
+use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint, code};
 use retrace_replay::trace_writer::TraceWriter;
-use retrace_replay::value::put_varint;
 use std::ffi::c_int;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,13 +149,14 @@ pub unsafe fn count_opaque(n: u32) {
     unsafe { OPAQUE += u64::from(n) };
 }
 
-/// A collection begins: what its finalizers do follows in the log.
+/// A collection begins: what its finalizers do follows in the log. `at`: where, if not at the event that comes next.
 ///
 /// # Safety
 /// Recording; the GIL is held.
-pub unsafe fn append_collect(generation: u8) {
+pub unsafe fn append_collect(generation: u8, at: Option<Fingerprint>) {
+    let generation = if at.is_some() { generation | COLLECT_AT_CHECK } else { generation };
     // SAFETY: by contract.
-    unsafe { append(&[&collect_event(generation, 0)]) };
+    unsafe { append_event(&Event::Collect { generation, found: 0, at }) };
 }
 
 /// A collection has ended.
@@ -165,21 +165,21 @@ pub unsafe fn append_collect(generation: u8) {
 /// Recording; the GIL is held.
 pub unsafe fn append_collected(generation: u8, found: u64) {
     // SAFETY: by contract.
-    unsafe { append(&[&collect_event(generation | COLLECTED, found)]) };
+    unsafe { append_event(&Event::Collect { generation: generation | COLLECTED, found, at: None }) };
 }
 
 /// Set in the generation of the event that ends a collection.
 pub const COLLECTED: u8 = 0x80;
-/// Set in both events of a collection that CPython made by itself, between two calls: its place is not exact.
-pub const UNPLACED: u8 = 0x40;
-/// Set in the event that ends such a collection, if Python code ran in it.
-pub const RAN_PYTHON: u8 = 0x20;
 
-fn collect_event(generation: u8, found: u64) -> Vec<u8> {
-    let mut event = code::COLLECT.to_le_bytes().to_vec();
-    event.push(generation);
-    put_varint(&mut event, found);
-    event
+/// Appends an event that is not a call.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn append_event(event: &Event) {
+    let mut bytes = Vec::with_capacity(48);
+    event.encode(&mut bytes);
+    // SAFETY: by contract.
+    unsafe { append(&[&bytes]) };
 }
 
 /// The helper thread may not live across a fork: its locks would be copied, and CPython 3.12 warns when it finds

@@ -251,7 +251,7 @@ unsafe fn begin_recording(
             return Err(why.into());
         }
         invalidate_finders();
-        if let Err(why) = take_over(Some(record::collection_observed)) {
+        if let Err(why) = take_over(Some(record::collection_put_off)) {
             writer.stop(&why);
             writer.close();
             return Err(why);

@@ -43,6 +43,8 @@ struct UserThread {
     tries: u64,
     /// It tried a lock in vain: it will wait for it.
     found_busy: bool,
+    /// It dropped the GIL at a check of the eval breaker.
+    at_check: bool,
 }
 
 // One operating-system thread runs all of this.
@@ -78,6 +80,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         releases: 0,
         tries: 0,
         found_busy: false,
+        at_check: false,
     }
 }
 
@@ -261,27 +264,81 @@ pub unsafe fn dropped(at_check: bool) {
         if IN_CALL || !session::is_replaying() || thread::last().external.get() {
             return;
         }
+        me().at_check = at_check;
         if !at_check {
             if schedule::has_begun() {
                 me().releases += 1;
             }
             if let Front::Switch { next, from: Position::Released(count) } = replay::front()
-                && *count == me().releases
+                && count == me().releases
             {
-                let next = *next;
                 replay::consume_front();
                 give_turn_to(next);
             }
             return;
         }
         match replay::front() {
-            Front::Switch { next, from: Position::Check(wanted) } if is_at(wanted) => {
-                let next = *next;
+            Front::Switch { next, from: Position::Check(wanted) } if is_at(&wanted) => {
                 replay::consume_front();
                 give_turn_to(next);
             }
             _ => {}
         }
+    }
+}
+
+/// At the end of take_gil(): what the recording did at this very check besides letting another thread run. CPython's
+/// order at a check is collections before the GIL, and no instruction runs in between.
+unsafe fn at_end_of_take() {
+    // SAFETY: the GIL is held, as the caller saw; the thread state is not set yet.
+    unsafe {
+        if IN_CALL || !session::is_replaying() || !me().at_check {
+            return;
+        }
+        let mut collected = false;
+        loop {
+            match replay::front() {
+                Front::Collect(wanted) if is_at(&wanted) => {
+                    with_thread_state(|| {
+                        replay::read_pending_hooks();
+                        if let Err(failure) = replay::collect() {
+                            divergence::stop(None, &failure);
+                        }
+                    });
+                    collected = true;
+                }
+                Front::Switch { next, from: Position::Check(wanted) } if collected && is_at(&wanted) => {
+                    replay::consume_front();
+                    give_turn_to(next);
+                    let tstate = *gil::retrace_gil.last_holder;
+                    *gil::retrace_gil.locked = 0;
+                    wait_for_turn();
+                    *gil::retrace_gil.locked = 1;
+                    *gil::retrace_gil.last_holder = tstate;
+                    taken();
+                }
+                _ => break,
+            }
+        }
+        me().at_check = false;
+    }
+}
+
+/// Runs Python where take_gil() has taken the GIL and its caller has not yet set the thread state.
+unsafe fn with_thread_state(run: impl FnOnce()) {
+    // SAFETY: the GIL is held by this thread, and nobody else runs: it is given back and taken as CPython does it.
+    unsafe {
+        let tstate = *gil::retrace_gil.last_holder;
+        *gil::retrace_gil.locked = 0;
+        IN_CALL = true;
+        pyo3_ffi::PyEval_AcquireThread(tstate.cast());
+        IN_CALL = false;
+        run();
+        IN_CALL = true;
+        pyo3_ffi::PyEval_ReleaseThread(tstate.cast());
+        IN_CALL = false;
+        *gil::retrace_gil.locked = 1;
+        *gil::retrace_gil.last_holder = tstate;
     }
 }
 
@@ -368,6 +425,7 @@ unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int {
         if mutex == gil::retrace_gil.mutex {
             if *gil::retrace_gil.locked != 0 {
                 // The end of take_gil(), which has just reset the request.
+                at_end_of_take();
                 replay::arm();
             }
             return 0;
@@ -419,7 +477,7 @@ unsafe extern "C" fn create(
         if !session::is_replaying() || thread::current().external.get() {
             return libc::EAGAIN;
         }
-        let Front::Thread { serial, ident: recorded, error } = *replay::front() else {
+        let Front::Thread { serial, ident: recorded, error } = replay::front() else {
             divergence::stop_at("a thread is made here");
         };
         replay::consume_front();
@@ -527,7 +585,7 @@ unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
             return real_trywait(lock);
         }
         me().tries += 1;
-        if let Front::Busy(tries) = *replay::front()
+        if let Front::Busy(tries) = replay::front()
             && tries == me().tries
         {
             replay::consume_front();
@@ -561,7 +619,7 @@ unsafe fn wait(lock: *mut libc::sem_t) -> c_int {
             return 0;
         }
         wait_for_turn();
-        if let Front::Wait(end) = *replay::front() {
+        if let Front::Wait(end) = replay::front() {
             replay::consume_front();
             return fail(match end {
                 WaitEnd::TimedOut => libc::ETIMEDOUT,

@@ -12,6 +12,10 @@ pub const FRAME_OWNER: usize = 69;
 pub const CODE_CODE_ADAPTIVE: usize = 184;
 pub const LONG_DIGITS: usize = 24;
 
+/// Whether a collection that was put off runs where take_gil() unlocks the GIL's mutex: 3.11 makes pending calls on the
+/// main thread only. See `retrace_ask_collection`.
+pub const COLLECTS_AFTER_TAKE: bool = true;
+
 /// The minor version this build is for.
 pub const MINOR: u8 = 11;
 

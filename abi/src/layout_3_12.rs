@@ -14,6 +14,10 @@ pub const CODE_CODE_ADAPTIVE: usize = 192;
 pub const LONG_TAG: usize = 16;
 pub const LONG_DIGITS: usize = 24;
 
+/// Whether a collection that was put off runs where take_gil() unlocks the GIL's mutex: 3.11 makes pending calls on the
+/// main thread only. See `retrace_ask_collection`.
+pub const COLLECTS_AFTER_TAKE: bool = false;
+
 /// The minor version this build is for.
 pub const MINOR: u8 = 12;
 

@@ -161,11 +161,11 @@ pub mod identity {
 pub mod collector {
     use super::*;
 
-    /// Phase (0 began, 1 ended), generation, unreachable objects found.
-    pub type Observer = unsafe extern "C" fn(c_int, c_int, Py_ssize_t);
+    /// CPython would have collected by itself.
+    pub type Observer = unsafe extern "C" fn();
 
     unsafe extern "C" {
-        /// With an observer, CPython may still collect by itself and the observer is told; see cshim/collector.h.
+        /// With an observer, that is told when CPython would collect by itself; see cshim/collector.h.
         pub fn retrace_collector_install(observer: Option<Observer>) -> c_int;
         /// After the module `gc` was created.
         pub fn retrace_collector_gc_module(module: *mut PyObject);
@@ -184,6 +184,8 @@ pub mod collector {
 pub mod gil {
     use super::*;
     use std::ffi::c_ulong;
+
+    pub use super::layout::COLLECTS_AFTER_TAKE;
 
     /// `struct retrace_gil_view` of cshim/gil.h.
     #[repr(C)]
@@ -207,7 +209,12 @@ pub mod gil {
         pub static mut retrace_next_sem_clockwait: *mut c_void;
         pub static mut retrace_next_sem_timedwait: *mut c_void;
 
+        pub static mut retrace_next_mutex_unlock: *mut c_void;
+
         pub fn retrace_gil_find();
+        /// Has `retrace_collection_due` called at the next check of the eval breaker, whichever thread comes to one.
+        pub fn retrace_ask_collection();
+        pub fn retrace_hook_mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int;
         pub fn retrace_actor() -> *mut c_void;
         pub fn retrace_set_actor(actor: *mut c_void);
         pub fn retrace_hook_cond_signal(cond: *mut libc::pthread_cond_t) -> c_int;
