@@ -26,6 +26,15 @@ pub struct Call<'a> {
     pub dict: *mut PyObject,
 }
 
+impl<'a> Call<'a> {
+    /// The same call with other positional arguments and no keywords.
+    ///
+    /// For the conventions that pass a C array.
+    pub fn with_arguments(&self, args: &'a [*mut PyObject]) -> Call<'a> {
+        Call { args, keyword_names: ptr::null_mut(), ..*self }
+    }
+}
+
 impl Call<'_> {
     pub fn positional(&self) -> usize {
         // SAFETY: the names are a tuple.

@@ -40,8 +40,24 @@ pub unsafe fn result_of(serial: u64) -> *mut PyObject {
     results.iter().rev().find(|(s, _)| *s == serial).map_or(ptr::null_mut(), |(_, result)| *result)
 }
 
+/// The number of the next callback, or signal handler: the same in both directions.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn next_serial() -> u64 {
+    // SAFETY: by contract.
+    unsafe {
+        let serial = SERIAL;
+        SERIAL += 1;
+        serial
+    }
+}
+
 /// Keeps what a callback returned, or the exception that is set (which stays set).
-unsafe fn keep_result(serial: u64, result: *mut PyObject) {
+///
+/// # Safety
+/// The GIL is held; `result` is null or live.
+pub unsafe fn keep_result(serial: u64, result: *mut PyObject) {
     // SAFETY: the GIL is held.
     unsafe {
         let object = if result.is_null() {
@@ -97,8 +113,7 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
         }
         let call = thread.call.get();
         crate::record::disarm();
-        let serial = SERIAL;
-        SERIAL += 1;
+        let serial = next_serial();
         log_entry(serial, frame, call.as_ref());
         leave_external(thread::current());
         let result = retrace_abi::retrace_eval_default(tstate, frame, throwing);
@@ -273,6 +288,7 @@ pub unsafe fn replay(call: &Call) -> Result<(), Failure> {
         let read = read_callback(call);
         thread::current().external.set(false);
         let (serial, callable, args, keywords) = read?;
+        next_serial();
         let result = if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
             let mut sent = ptr::null_mut();
             PyIter_Send(callable.0, PyTuple_GetItem(args.0, 0), &mut sent);

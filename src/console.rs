@@ -167,7 +167,9 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
         };
         let Some(&own) = target.and_then(|fd| descriptors().get(&fd)) else { return };
         let Some(limit) = number(result).and_then(|n| usize::try_from(n).ok()) else { return };
-        if let Some(&data) = call.args.get(data) {
+        if let Some(&data) = call.args.get(data)
+            && !crate::replay::is_muted()
+        {
             show(own, data, limit);
         }
     }

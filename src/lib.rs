@@ -28,6 +28,7 @@ mod replay;
 mod schedule;
 mod seed;
 mod session;
+mod signals;
 mod special;
 mod start;
 mod thread;

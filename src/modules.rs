@@ -56,29 +56,34 @@ pub unsafe fn hook_loaded() -> Result<(), String> {
 static WATCHED: Entry = Entry::new("", Treatment::Pass);
 static WATCHING: GilCell<bool> = GilCell::new(false);
 
-/// `_imp.create_dynamic` and its like stay live; they are hooked to learn of new modules.
+/// What stays live and is hooked all the same: `_imp.create_dynamic` and its like, to learn of new modules; where sources
+/// pass; where signal handlers are set; and `os.fork`, to know when it is over.
 unsafe fn watch_creation() -> Result<(), String> {
     // SAFETY: by the contract of `hook_loaded`.
     unsafe {
         if std::mem::replace(WATCHING.get(), true) {
             return Ok(());
         }
-        let imp = loaded_module("_imp");
-        for name in [c"create_dynamic", c"exec_dynamic", c"create_builtin", c"exec_builtin", c"_fix_co_filename"] {
-            let function = if imp.is_null() { Owned(ptr::null_mut()) } else { crate::python::attribute(imp, name) };
+        const WATCH: [(&str, &CStr); 9] = [
+            ("_imp", c"create_dynamic"),
+            ("_imp", c"exec_dynamic"),
+            ("_imp", c"create_builtin"),
+            ("_imp", c"exec_builtin"),
+            ("_imp", c"_fix_co_filename"),
+            ("builtins", c"compile"),
+            ("_signal", c"signal"),
+            ("_signal", c"getsignal"),
+            ("posix", c"fork"),
+        ];
+        for (module, name) in WATCH {
+            let object = loaded_module(module);
+            let function =
+                if object.is_null() { Owned(ptr::null_mut()) } else { crate::python::attribute(object, name) };
             if function.is_null() || PyCFunction_Check(function.0) == 0 {
                 continue;
             }
-            let full_name = format!("_imp.{}", name.to_string_lossy());
+            let full_name = format!("{module}.{}", name.to_string_lossy());
             hook::hook_function(function.0, full_name.clone(), &WATCHED).map_err(|why| refused(&full_name, why))?;
-        }
-        let builtins = loaded_module("builtins");
-        if !builtins.is_null() {
-            let compile = crate::python::attribute(builtins, c"compile");
-            if !compile.is_null() && PyCFunction_Check(compile.0) != 0 {
-                let name = "builtins.compile".to_owned();
-                hook::hook_function(compile.0, name.clone(), &WATCHED).map_err(|why| refused(&name, why))?;
-            }
         }
         Ok(())
     }
@@ -149,6 +154,16 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
         let thread = crate::thread::current();
         if session::mode() == Mode::Off || thread.external.get() {
             return call.invoke();
+        }
+        match call.hook.name.as_str() {
+            "_signal.signal" => return crate::signals::set(call),
+            "_signal.getsignal" => return crate::signals::get(call),
+            "posix.fork" => {
+                let result = call.invoke();
+                session::after_fork_parent();
+                return result;
+            }
+            _ => {}
         }
         let local = if session::is_replaying() { crate::start::local_extension(call) } else { None };
         if is_source_notice(call) {

@@ -433,9 +433,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
-        if call.hook.entry.fork {
-            session::before_fork();
-        }
+        let fork = if call.hook.entry.fork { Some(schedule::begin_fork()) } else { None };
         let kept = thread.results.get().len();
         let outer = thread.call.replace(std::ptr::from_ref(call).cast());
         enter_external(thread);
@@ -443,8 +441,8 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         let thread = crate::thread::current();
         thread.call.set(outer);
         leave_external(thread);
-        if call.hook.entry.fork {
-            session::after_fork(result);
+        if let Some(fork) = fork {
+            schedule::end_fork(fork, child_of_fork(result));
         }
         if !session::is_recording() {
             return result;
@@ -453,6 +451,18 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         event.append(thread, result);
         callback::release_results(crate::thread::current(), kept);
         result
+    }
+}
+
+/// Whether a call that forks has returned in the child: its result is 0, or a tuple that begins with it.
+unsafe fn child_of_fork(result: *mut PyObject) -> bool {
+    // SAFETY: a result or null, the GIL held.
+    unsafe {
+        if result.is_null() {
+            return false;
+        }
+        let pid = if PyTuple_Check(result) != 0 { PyTuple_GET_ITEM(result, 0) } else { result };
+        PyLong_Check(pid) != 0 && PyLong_AsLong(pid) == 0
     }
 }
 

@@ -7,7 +7,7 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::python::Owned;
 use crate::thread::{self, Thread};
-use crate::{buffers, callback, console, seed, special, user_threads};
+use crate::{buffers, callback, console, seed, signals, special, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
@@ -34,13 +34,57 @@ pub unsafe fn source() -> &'static mut EventStream {
     unsafe { SOURCE.get().as_mut().unwrap_unchecked() }
 }
 
+/// `descent`: the forks that lead from this process to the one that is replayed, as (fork of its parent's, process).
+///
 /// # Safety
 /// The GIL is held.
-pub unsafe fn begin(events: EventStream, strict: bool) {
+pub unsafe fn begin(events: EventStream, strict: bool, descent: Vec<(u64, u32)>) {
     // SAFETY: by contract.
     unsafe {
         *SOURCE.get() = Some(events);
         STRICT = strict;
+        MUTED = !descent.is_empty();
+        DESCENT.get().extend(descent.into_iter().rev());
+    }
+}
+
+/// The forks still to come on the way to the replayed process, the next one last.
+static DESCENT: GilCell<Vec<(u64, u32)>> = GilCell::new(Vec::new());
+static mut MUTED: bool = false;
+
+/// Whether what the program writes is an ancestor's output.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn is_muted() -> bool {
+    // SAFETY: by contract.
+    unsafe { MUTED }
+}
+
+/// If the process's fork number `serial` made the process that is replayed, or an ancestor of it: goes on with that one's
+/// events.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn becomes_child(serial: u64) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let Some(&(fork, process)) = DESCENT.get().last() else { return false };
+        if fork != serial {
+            return false;
+        }
+        DESCENT.get().pop();
+        MUTED = !DESCENT.get().is_empty();
+        let events = crate::start::go_on_as(process);
+        *SOURCE.get() = Some(events);
+        // The child's stream begins with its start, and names all hooks again.
+        if !matches!(source().next_event(), Ok(Some((_, Event::Start(_))))) {
+            divergence::recording_cut("a forked process's start");
+        }
+        OURS.get().clear();
+        RECORDED_NAMES.get().clear();
+        settle();
+        true
     }
 }
 
@@ -106,6 +150,13 @@ pub enum Front {
     Wait(WaitEnd),
     /// A collection at a check of the eval breaker.
     Collect(Fingerprint),
+    Signal {
+        number: u64,
+        at: Position,
+    },
+    Fork {
+        pid: i64,
+    },
 }
 
 static FRONT: GilCell<Front> = GilCell::new(Front::Other);
@@ -153,10 +204,11 @@ unsafe fn look_ahead() {
 unsafe fn schedule_event() -> Front {
     // SAFETY: as in `settle`.
     unsafe {
+        use code::{BUSY, COLLECT, FORK, SIGNAL, SWITCH, THREAD, WAIT};
         // Hooks that were made in between are read by whoever consumes what follows.
         let mut ahead = source().clone();
         while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
-        if !matches!(ahead.peek_u16(), Ok(code::SWITCH | code::THREAD | code::BUSY | code::WAIT | code::COLLECT)) {
+        if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | WAIT | COLLECT | SIGNAL | FORK)) {
             return Front::Other;
         }
         match ahead.next_event() {
@@ -165,6 +217,8 @@ unsafe fn schedule_event() -> Front {
             Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
             Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
             Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
+            Ok(Some((_, Event::Signal { number, at }))) => Front::Signal { number, at },
+            Ok(Some((_, Event::Fork { pid, .. }))) => Front::Fork { pid },
             // An event that is cut off is met as such by whoever comes to it.
             _ => Front::Other,
         }
@@ -208,8 +262,16 @@ pub unsafe fn consume_front() {
 pub unsafe fn arm() {
     // SAFETY: by contract.
     unsafe {
-        if let Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) = front() {
-            retrace_abi::gil::retrace_request_check();
+        match front() {
+            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
+                retrace_abi::gil::retrace_request_check();
+            }
+            Front::Signal { number, at: Position::Check(_) | Position::Released(_) } => {
+                PyErr_SetInterruptEx(number as i32);
+                // And again after the next check, if that is not the one.
+                retrace_abi::gil::retrace_request_check();
+            }
+            _ => {}
         }
     }
 }
@@ -228,6 +290,10 @@ unsafe fn before_call() -> Result<(), Failure> {
                     let Front::Switch { next, from: Position::InCall } = front() else { break };
                     consume_front();
                     user_threads::switch_in_call(next);
+                }
+                code::SIGNAL => {
+                    let Front::Signal { number, at: Position::InCall } = front() else { break };
+                    signals::replay_in_call(number);
                 }
                 code::STOPPED => divergence::recording_stopped(),
                 _ => break,

@@ -32,6 +32,8 @@ pub struct Actor {
     releases: u64,
     /// Where it last gave the GIL up.
     last: Position,
+    /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
+    interrupted: Option<u64>,
 }
 
 static NOT_EXTERNAL: bool = false;
@@ -48,6 +50,7 @@ impl Actor {
             is_foreign,
             releases: 0,
             last: Position::Released(0),
+            interrupted: None,
         }))
     }
 }
@@ -57,11 +60,44 @@ static mut HOLDER: *mut Actor = ptr::null_mut();
 static mut NEXT_SERIAL: u64 = 1;
 static mut REPLAYING: bool = false;
 
+/// Whether a signal has just interrupted the calling thread's wait for a lock: the number of its try then. Said once; a
+/// handler that returned says with [`wait_goes_on`] that another one may follow.
+///
+/// # Safety
+/// Recording; the GIL is held by the calling thread.
+pub unsafe fn interrupted_wait() -> Option<u64> {
+    // SAFETY: by contract.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() {
+            return None;
+        }
+        (*actor).interrupted.take().filter(|&tries| tries == (*actor).tries)
+    }
+}
+
+/// A handler that ran in a wait for a lock has returned: the lock is tried again, once all handlers have run.
+///
+/// # Safety
+/// As [`interrupted_wait`].
+pub unsafe fn wait_goes_on() {
+    // SAFETY: by contract.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if !actor.is_null() {
+            (*actor).interrupted = Some((*actor).tries);
+        }
+    }
+}
+
 /// Kinds of a `thread` event.
 pub const MADE: u8 = 0;
 pub const FOREIGN: u8 = 1;
 
 static mut NEXT_CREATE: *mut c_void = ptr::null_mut();
+static mut NEXT_FORK: *mut c_void = ptr::null_mut();
+/// This process's forks so far.
+static mut FORKS: u64 = 0;
 
 pub type Start = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
 type Create =
@@ -127,6 +163,7 @@ fn recording_bindings() -> Vec<Binding> {
     let hook = |name, with: *mut c_void, next: *mut *mut c_void, needed| Binding { name, with, next, needed };
     {
         let mut bindings = vec![hook(c"pthread_create", create as *mut c_void, &raw mut NEXT_CREATE, true)];
+        bindings.push(hook(c"fork", fork as *mut c_void, &raw mut NEXT_FORK, true));
         if gil::COLLECTS_AFTER_TAKE {
             let with = gil::retrace_hook_mutex_unlock as *mut c_void;
             bindings.push(hook(c"pthread_mutex_unlock", with, &raw mut gil::retrace_next_mutex_unlock, true));
@@ -289,6 +326,7 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             (*actor).wait_end = 0;
         } else if let Ok(end) = WaitEnd::try_from(std::mem::take(&mut (*actor).wait_end)) {
             session::append_event(&Event::Wait(end));
+            (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
         }
     }
 }
@@ -351,4 +389,58 @@ unsafe extern "C" fn create(
 pub unsafe extern "C" fn retrace_take_beginning(from: *mut c_void, into: *mut c_void) {
     // SAFETY: by contract.
     unsafe { into.cast::<Beginning>().write(*Box::from_raw(from.cast::<Beginning>())) };
+}
+
+/// `fork`, while recording. What CPython does around it, `os.register_at_fork`'s functions included, is internal code.
+unsafe extern "C" fn fork() -> libc::pid_t {
+    // SAFETY: called by CPython; `NEXT_FORK` is fork.
+    unsafe {
+        let next = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> libc::pid_t>(NEXT_FORK);
+        let actor = gil::retrace_actor().cast::<Actor>();
+        // Inside an external call it is that call's (a subprocess with a preexec_fn, a pseudo-terminal's).
+        if actor.is_null() || !(*actor).holds_gil || *(*actor).external || !session::is_recording() {
+            return next();
+        }
+        let serial = begin_fork();
+        let pid = next();
+        let errno = crate::platform::errno();
+        if pid == 0 {
+            end_fork(serial, true);
+        } else {
+            // The recorder's thread comes back when os.fork() returns: CPython 3.12 counts threads first.
+            let pid = if pid < 0 { -i64::from(errno) } else { i64::from(pid) };
+            session::append_event(&Event::Fork { serial, pid });
+        }
+        crate::platform::set_errno(errno);
+        pid
+    }
+}
+
+/// Before a fork: its number among this process's.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn begin_fork() -> u64 {
+    // SAFETY: by contract.
+    unsafe {
+        session::before_fork();
+        FORKS += 1;
+        FORKS - 1
+    }
+}
+
+/// After it, in both processes.
+///
+/// # Safety
+/// As [`begin_fork`].
+pub unsafe fn end_fork(serial: u64, is_child: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        if is_child {
+            FORKS = 0;
+            session::after_fork_child(serial);
+        } else {
+            session::after_fork_parent();
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! The session of this process: off, recording or replaying. All state here is guarded by the GIL.
 
 use crate::gil::GilCell;
-use pyo3_ffi::*;
 use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint, code};
 use retrace_replay::trace_writer::TraceWriter;
 use std::ffi::c_int;
@@ -18,8 +17,6 @@ static mut MODE: Mode = Mode::Off;
 static WRITER: GilCell<Option<TraceWriter>> = GilCell::new(None);
 static mut FULL_ARGUMENTS: bool = false;
 static mut OPAQUE: u64 = 0;
-/// Events that went through [`append`]: a position for bindings, not the trace's event index.
-static mut POSITION: u64 = 0;
 /// Where the collector keeps its count and its threshold.
 static mut COLLECTION: (*const c_int, *const c_int) = (&raw const ZERO, &raw const ZERO);
 static ZERO: c_int = 0;
@@ -114,7 +111,6 @@ pub unsafe fn append(parts: &[&[u8]]) {
         if MODE != Mode::Recording {
             return;
         }
-        POSITION += 1;
         writer().append(parts);
         if let Some(reason) = writer().stopped() {
             ended_early(&reason);
@@ -196,27 +192,32 @@ pub unsafe fn before_fork() {
     }
 }
 
-/// After a fork, in both processes. `result` is the original's: the child's is 0 (or a tuple that begins with it).
+/// After a fork, or one that failed, in the parent.
 ///
 /// # Safety
 /// As [`before_fork`].
-pub unsafe fn after_fork(result: *mut PyObject) {
+pub unsafe fn after_fork_parent() {
+    // SAFETY: by contract.
+    unsafe {
+        if is_recording() {
+            writer().after_fork_parent();
+        }
+    }
+}
+
+/// After a fork, in the child: it becomes a process of the trace. `fork` counts the parent's forks, from 0.
+///
+/// # Safety
+/// As [`before_fork`].
+pub unsafe fn after_fork_child(fork: u64) {
     // SAFETY: by contract.
     unsafe {
         if !is_recording() {
             return;
         }
-        if result.is_null() {
-            return writer().after_fork_parent();
-        }
-        let pid = if PyTuple_Check(result) != 0 { PyTuple_GET_ITEM(result, 0) } else { result };
-        if PyLong_Check(pid) == 0 || PyLong_AsLong(pid) != 0 {
-            return writer().after_fork_parent();
-        }
         let parent = writer().process();
-        let forked_at = POSITION;
         match writer().after_fork_child() {
-            Ok(()) => crate::start::record_forked_child(parent, forked_at),
+            Ok(()) => crate::start::record_forked_child(parent, fork),
             Err(error) => {
                 eprintln!("retrace: a forked process is not recorded: {error}");
                 abandon();

@@ -143,7 +143,7 @@ pub fn recorded_hash_secret() -> Option<Vec<u8>> {
     // SAFETY: called while the interpreter is being initialised: one thread.
     let plan = unsafe { PLAN.get().as_ref() };
     let Some(Plan::Replay { trace, process, .. }) = plan else { return None };
-    match trace.start(*process)?.get("hash_secret")? {
+    match trace.start(trace.descent(*process).ok()?.ancestor)?.get("hash_secret")? {
         Value::Bytes(secret) => Some(secret.clone()),
         _ => None,
     }
@@ -210,6 +210,7 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
         crate::record::learn_evaluator();
         builtins();
         modules::hook_loaded()?;
+        crate::signals::take_over();
         if retrace_abi::collector::retrace_collector_install(observer) < 0 {
             return Err("the garbage collector can't be taken over".into());
         }
@@ -666,14 +667,14 @@ unsafe fn put_stream(streams: &mut Dict, name: &CStr) {
 ///
 /// # Safety
 /// Recording, in the child; the GIL is held.
-pub unsafe fn record_forked_child(parent: u32, forked_at: u64) {
+pub unsafe fn record_forked_child(parent: u32, fork: u64) {
     // SAFETY: by contract.
     unsafe {
         let mut start = Dict::new();
         start.int("pid", std::process::id().into());
         start.int("ppid", libc::getppid().into());
         start.int("parent", parent.into());
-        start.int("forked_at", forked_at as i64);
+        start.int("forked_at", fork as i64);
         start.int("time_ns", now_ns());
         for name in [c"argv", c"orig_argv", c"executable", c"version"] {
             start.object(&name.to_string_lossy(), PySys_GetObject(name.as_ptr()));
@@ -691,6 +692,11 @@ pub unsafe fn record_forked_child(parent: u32, forked_at: u64) {
 unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_int {
     // SAFETY: by the contract of `program_starts`.
     unsafe {
+        let descent = match trace.descent(process) {
+            Ok(descent) => descent,
+            Err(error) => refuse(&error.to_string()),
+        };
+        let process = descent.ancestor;
         let mut events = match trace.events(process) {
             Ok(events) => events,
             Err(error) => refuse(&error.to_string()),
@@ -707,7 +713,7 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
             Err(failure) => refuse(&failure.to_string()),
         };
         events.finish_event();
-        replay::begin(events, strict);
+        replay::begin(events, strict, descent.forks);
         remember_local_path();
         if !crate::pickle::load() {
             refuse("the module _pickle can't be loaded");
@@ -726,6 +732,22 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         session::set_mode(Mode::Replaying);
         replay::settle();
         run_main(run, start.0)
+    }
+}
+
+/// The events of another process of the trace, which the replay becomes.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn go_on_as(process: u32) -> retrace_replay::EventStream {
+    // SAFETY: by contract.
+    unsafe {
+        let Some((trace, current)) = REPLAYED.get() else { refuse("there is no recording") };
+        *current = process;
+        match trace.events(process) {
+            Ok(events) => events,
+            Err(error) => refuse(&error.to_string()),
+        }
     }
 }
 
@@ -835,7 +857,12 @@ pub unsafe fn source_file(path: &str) -> Option<i32> {
     }
     // SAFETY: by contract.
     let (trace, process) = unsafe { replayed_trace() }?;
-    let source = trace.sources(process).ok()?.flatten().find(|source| source.path.to_string_lossy() == path)?;
+    let descent = trace.descent(process).ok()?;
+    // A forked child's earlier sources are its ancestors'.
+    let processes = descent.forks.iter().rev().map(|(_, process)| *process).chain([descent.ancestor]);
+    let source = processes
+        .filter_map(|process| trace.sources(process).ok())
+        .find_map(|mut sources| sources.find_map(|source| source.ok().filter(|s| s.path.to_string_lossy() == path)))?;
     let mut file = anonymous_file().ok()?;
     file.write_all(&source.contents().ok()?).ok()?;
     file.rewind().ok()?;

@@ -103,7 +103,7 @@ static mut NEXT: [*mut c_void; 24] = [ptr::null_mut(); 24];
 /// # Safety
 /// [`begin`] was called.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 17] = [
+    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 20] = [
         (c"pthread_create", create as *mut c_void, true),
         (c"pthread_self", own_ident as *mut c_void, true),
         (c"pthread_exit", exit as *mut c_void, false),
@@ -121,6 +121,9 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"sem_post", sem_post as *mut c_void, cfg!(target_os = "linux")),
         (c"pthread_kill", refuse_kill as *mut c_void, false),
         (c"pthread_getcpuclockid", refuse_clock as *mut c_void, false),
+        (c"fork", fork as *mut c_void, true),
+        (c"fopen", open_stream as *mut c_void, false),
+        (c"fopen64", open_stream as *mut c_void, false),
     ];
     let place = |i: usize| {
         // SAFETY: within the array.
@@ -142,6 +145,7 @@ const GETSPECIFIC: usize = 8;
 const SETSPECIFIC: usize = 9;
 const TRYWAIT: usize = 10;
 const POST: usize = 14;
+const FOPEN: usize = 18;
 
 /// The library's own function, which `rebind` put there.
 macro_rules! next {
@@ -343,7 +347,10 @@ unsafe fn with_thread_state(run: impl FnOnce()) {
 }
 
 /// Whether the running thread is at a recorded check.
-unsafe fn is_at(wanted: &Fingerprint) -> bool {
+///
+/// # Safety
+/// The GIL or its mutex is held; the thread runs no frame now.
+pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
     // SAFETY: the GIL's mutex is held, as in `dropped`.
     unsafe {
         SCANS += 1;
@@ -661,4 +668,52 @@ unsafe extern "C" fn sem_timedwait(lock: *mut libc::sem_t, _until: *const libc::
 unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: as above.
     unsafe { next!(POST, *mut libc::sem_t => c_int)(lock) }
+}
+
+// ---- processes ----
+
+static mut FORKS: u64 = 0;
+
+/// `fork`: answers as recorded; where the process that is replayed is a child of this very fork, becomes that child.
+unsafe extern "C" fn fork() -> libc::pid_t {
+    // SAFETY: called by CPython.
+    unsafe {
+        if !session::is_replaying() || thread::current().external.get() {
+            return fail(libc::EAGAIN);
+        }
+        let serial = FORKS;
+        FORKS += 1;
+        if replay::becomes_child(serial) {
+            FORKS = 0;
+            // Only the thread that forked goes on.
+            for (k, thread) in threads().iter_mut().enumerate() {
+                if k != RUNNING {
+                    thread.state = State::Ended;
+                    std::mem::forget(thread.coroutine.take());
+                }
+            }
+            return 0;
+        }
+        let Front::Fork { pid } = replay::front() else {
+            divergence::stop_at("the process forks here");
+        };
+        replay::consume_front();
+        if pid < 0 { fail(-pid as c_int) } else { pid as libc::pid_t }
+    }
+}
+
+/// CPython 3.12 counts the process's threads after a fork by `/proc/self/stat`, and without it by what `threading` knows
+/// (Modules/posixmodule.c, warn_about_fork_with_threads): here the latter is right.
+unsafe extern "C" fn open_stream(path: *const std::ffi::c_char, mode: *const std::ffi::c_char) -> *mut libc::FILE {
+    // SAFETY: called by CPython with C strings.
+    unsafe {
+        if session::is_replaying() && std::ffi::CStr::from_ptr(path) == c"/proc/self/stat" {
+            crate::platform::set_errno(libc::ENOENT);
+            return ptr::null_mut();
+        }
+        // One of the two is imported, which are the same where files are large.
+        let place = if NEXT[FOPEN].is_null() { FOPEN + 1 } else { FOPEN };
+        let next = next!(place, *const std::ffi::c_char, *const std::ffi::c_char => *mut libc::FILE);
+        next(path, mode)
+    }
 }

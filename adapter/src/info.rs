@@ -148,9 +148,9 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         let start = summary.start.as_ref();
         let pid = start.and_then(|start| start.int("pid")).map(|pid| format!(", pid {pid}")).unwrap_or_default();
         let parent = start.and_then(Start::parent).map(|parent| {
-            let event = start.and_then(|start| start.int("forked_at"));
-            match event {
-                Some(event) => format!(", forked from process {parent} at event {event}"),
+            let fork = start.and_then(|start| start.int("forked_at"));
+            match fork {
+                Some(fork) => format!(", forked from process {parent} by its fork {fork}"),
                 None => format!(", started by process {parent}"),
             }
         });

@@ -22,7 +22,9 @@ pub fn run(arguments: &ReplayArguments) -> Result<ExitCode, CliError> {
     // The stream has to exist even where its first event does not.
     trace.events(arguments.process)?;
     let no_start = || CliError::NoStart { path: arguments.file.clone(), process: arguments.process };
-    let start = trace.start(arguments.process).ok_or_else(no_start)?;
+    // A forked process is replayed from where its ancestor was started.
+    let ancestor = trace.descent(arguments.process)?.ancestor;
+    let start = trace.start(ancestor).ok_or_else(no_start)?;
     let library = Library::find()?;
     let python = find_python(arguments, &trace, &start, &library)?;
     let scratch = tempfile::Builder::new().prefix("retrace-").tempdir().map_err(CliError::Scratch)?;

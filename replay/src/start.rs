@@ -52,6 +52,11 @@ impl Start {
         u32::try_from(self.int("parent")?).ok()
     }
 
+    /// For a forked process: its parent's index, and which of that one's forks made it.
+    pub fn forked(&self) -> Option<(u32, u64)> {
+        Some((self.parent()?, u64::try_from(self.int("forked_at")?).ok()?))
+    }
+
     /// The environment the process was started with.
     pub fn environ(&self) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         let Value::Dict(pairs) = self.get("environ")? else {

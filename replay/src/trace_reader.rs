@@ -55,6 +55,8 @@ pub enum TraceError {
     MalformedSource { path: PathBuf, process: u32, position: u64, what: String },
     #[error("{} has no process {process}; `retrace info` lists its {count}", path.display())]
     NoSuchProcess { path: PathBuf, process: u32, count: usize },
+    #[error("{}: the ancestors of process {process} are damaged; record it again", path.display())]
+    NoAncestor { path: PathBuf, process: u32 },
 }
 
 /// The mapped file, shared by all cursors.
@@ -124,6 +126,15 @@ pub struct Trace {
     processes: Arc<BTreeMap<u32, Process>>,
 }
 
+/// A process's way from the one of its ancestors that was started and not forked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descent {
+    /// The index of that ancestor.
+    pub ancestor: u32,
+    /// The forks from there on: which of the parent's forks, from 0, and the index of the process it made.
+    pub forks: Vec<(u64, u32)>,
+}
+
 impl Trace {
     /// Opens the trace at `path` and checks its extents. A trace that is still being recorded shows what was committed
     /// up to now.
@@ -178,6 +189,22 @@ impl Trace {
             Ok(Some((_, Event::Start(dict)))) => Some(Start::new(dict)),
             _ => None,
         }
+    }
+
+    /// How a process came to be by forks from one that was started.
+    pub fn descent(&self, process: u32) -> Result<Descent, TraceError> {
+        let mut descent = Descent { ancestor: process, forks: Vec::new() };
+        self.process(process)?;
+        while let Some((parent, fork)) = self.start(descent.ancestor).and_then(|start| start.forked()) {
+            // A parent is older: no trace, however damaged, leads round in a circle.
+            if parent >= descent.ancestor {
+                return Err(TraceError::NoAncestor { path: self.contents.path.clone(), process });
+            }
+            self.process(parent)?;
+            descent.forks.insert(0, (fork, descent.ancestor));
+            descent.ancestor = parent;
+        }
+        Ok(descent)
     }
 
     fn process(&self, process: u32) -> Result<&Process, TraceError> {

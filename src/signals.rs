@@ -1,0 +1,304 @@
+//! Signal handlers. CPython calls a signal's Python handler at a check of the eval breaker, or where a call looks for
+//! signals: the log says where. So that this can be seen, the interpreter is given a function of ours in place of each
+//! handler, and `signal.signal` and `signal.getsignal` go on naming the program's own.
+//!
+//! On replay no signal comes. Where the next event is a handler's, the signal is *tripped*, as its arrival would have,
+//! before each check; CPython then calls our function, which sees whether this is the recorded place. So an exception of
+//! the handler leaves it the way it did.
+
+use crate::call::Call;
+use crate::callback;
+use crate::divergence;
+use crate::gil::GilCell;
+use crate::python::{Owned, SavedError};
+use crate::record::{self, enter_external};
+use crate::replay::{self, Front};
+use crate::session::{self, Mode};
+use crate::{schedule, thread, user_threads};
+use pyo3_ffi::*;
+use retrace_replay::event::{Event, Position, code};
+use std::cell::UnsafeCell;
+use std::ptr;
+
+/// Signals are numbered from 1 to 64.
+const SIGNALS: usize = 65;
+
+struct Handlers {
+    /// The program's, by signal: owned, or null where the interpreter has none of ours.
+    program: [*mut PyObject; SIGNALS],
+    /// Ours: owned.
+    ours: [*mut PyObject; SIGNALS],
+}
+
+static HANDLERS: GilCell<Handlers> =
+    GilCell::new(Handlers { program: [ptr::null_mut(); SIGNALS], ours: [ptr::null_mut(); SIGNALS] });
+
+struct Definition(UnsafeCell<PyMethodDef>);
+// SAFETY: CPython only reads it.
+unsafe impl Sync for Definition {}
+
+static OURS: Definition = Definition(UnsafeCell::new(PyMethodDef {
+    ml_name: c"handler".as_ptr(),
+    ml_meth: PyMethodDefPointer { PyCFunction: handle },
+    ml_flags: METH_VARARGS,
+    ml_doc: ptr::null(),
+}));
+
+/// Our function for a signal: borrowed, or null with an exception.
+unsafe fn ours(number: usize) -> *mut PyObject {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let made = HANDLERS.get().ours[number];
+        if !made.is_null() {
+            return made;
+        }
+        let own = Owned(PyLong_FromSize_t(number));
+        let function = PyCFunction_NewEx(OURS.0.get(), own.0, ptr::null_mut());
+        if !function.is_null() {
+            // Not for gc.get_objects() to find.
+            PyObject_GC_UnTrack(function.cast());
+        }
+        HANDLERS.get().ours[number] = function;
+        function
+    }
+}
+
+/// What the program knows as the handler where CPython answers with ours. Takes the reference and gives one back.
+unsafe fn as_program_sees(number: usize, handler: *mut PyObject) -> *mut PyObject {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let handlers = HANDLERS.get();
+        if handler.is_null() || handler != handlers.ours[number] || handlers.program[number].is_null() {
+            return handler;
+        }
+        let program = handlers.program[number];
+        Py_INCREF(program);
+        Py_DECREF(handler);
+        program
+    }
+}
+
+unsafe fn number_of(argument: Option<&*mut PyObject>) -> Option<usize> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let &number = argument?;
+        if PyLong_Check(number) == 0 {
+            return None;
+        }
+        let mut overflow = 0;
+        let number = PyLong_AsLongAndOverflow(number, &mut overflow);
+        usize::try_from(number).ok().filter(|number| (1..SIGNALS).contains(number))
+    }
+}
+
+/// `_signal.signal`: as internal code, in both directions.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn set(call: &Call) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        let (Some(number), Some(&handler)) = (number_of(call.args.first()), call.args.get(1)) else {
+            return call.invoke();
+        };
+        // SIG_DFL and SIG_IGN are numbers; what can't be called is CPython's to refuse.
+        let is_function = PyLong_Check(handler) == 0 && PyCallable_Check(handler) != 0;
+        let mut args = [call.args[0], handler];
+        if is_function && call.args.len() == 2 && call.keyword_names.is_null() {
+            args[1] = ours(number);
+            if args[1].is_null() {
+                return ptr::null_mut();
+            }
+        }
+        let before = call.with_arguments(&args[..call.args.len().min(2)]).invoke();
+        if before.is_null() {
+            return before;
+        }
+        let before = as_program_sees(number, before);
+        let kept = if is_function { handler } else { ptr::null_mut() };
+        Py_XINCREF(kept);
+        let old = std::mem::replace(&mut HANDLERS.get().program[number], kept);
+        Py_XDECREF(old);
+        before
+    }
+}
+
+/// `_signal.getsignal`.
+///
+/// # Safety
+/// As [`set`].
+pub unsafe fn get(call: &Call) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        let handler = call.invoke();
+        match number_of(call.args.first()) {
+            Some(number) => as_program_sees(number, handler),
+            None => handler,
+        }
+    }
+}
+
+/// Takes over the handlers that are set already: SIGINT's, as a rule.
+///
+/// # Safety
+/// The GIL is held, on the main thread; no session is active yet.
+pub unsafe fn take_over() {
+    // SAFETY: by contract; both functions are CPython's own.
+    unsafe {
+        let module = crate::python::loaded_module("_signal");
+        if module.is_null() {
+            return;
+        }
+        let (signal, getsignal) = (crate::python::attribute(module, c"signal"), crate::python::attribute(module, c"getsignal"));
+        if signal.is_null() || getsignal.is_null() {
+            return;
+        }
+        for number in 1..SIGNALS {
+            let argument = Owned(PyLong_FromSize_t(number));
+            let handler = Owned(PyObject_CallOneArg(getsignal.0, argument.0));
+            if handler.is_null() || PyLong_Check(handler.0) != 0 || PyCallable_Check(handler.0) == 0 {
+                PyErr_Clear();
+                continue;
+            }
+            let none = ptr::null_mut::<PyObject>();
+            let before = Owned(PyObject_CallFunctionObjArgs(signal.0, argument.0, ours(number), none));
+            if before.is_null() {
+                PyErr_Clear();
+                continue;
+            }
+            HANDLERS.get().program[number] = handler.into_raw();
+        }
+    }
+}
+
+/// Called by CPython in place of a handler, with the signal's number and the interrupted frame.
+unsafe extern "C" fn handle(own: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by CPython with the GIL held, on the main thread.
+    unsafe {
+        let number = PyLong_AsSize_t(own).min(SIGNALS - 1);
+        match session::mode() {
+            Mode::Off => call_program(number, args),
+            Mode::Recording => record_call(number, args),
+            Mode::Replaying => replay_call(number, args),
+        }
+    }
+}
+
+unsafe fn call_program(number: usize, args: *mut PyObject) -> *mut PyObject {
+    // SAFETY: as in `handle`; the handler may replace itself.
+    unsafe {
+        let handler = HANDLERS.get().program[number];
+        if handler.is_null() {
+            let none = Py_None();
+            Py_INCREF(none);
+            return none;
+        }
+        let handler = Owned::borrowed(handler);
+        PyObject_CallObject(handler.0, args)
+    }
+}
+
+unsafe fn record_call(number: usize, args: *mut PyObject) -> *mut PyObject {
+    // SAFETY: as in `handle`.
+    unsafe {
+        let thread = thread::current();
+        let outside = thread.external.replace(false);
+        let at = if outside {
+            record::disarm();
+            Position::InCall
+        } else if let Some(tries) = schedule::interrupted_wait() {
+            Position::Released(tries)
+        } else {
+            Position::Check(schedule::fingerprint(thread.tstate))
+        };
+        let call = thread.call.get();
+        let serial = callback::next_serial();
+        session::append_event(&Event::Signal { number: number as u64, at });
+        let result = call_program(number, args);
+        if session::is_recording() {
+            if outside {
+                callback::keep_result(serial, result);
+            }
+            session::append_event(&Event::SignalEnd { raised: result.is_null() });
+            if matches!(at, Position::Released(_)) && !result.is_null() {
+                schedule::wait_goes_on();
+            }
+            if outside {
+                let thread = thread::current();
+                thread.call.set(call);
+                enter_external(thread);
+            }
+        }
+        result
+    }
+}
+
+unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
+    // SAFETY: as in `handle`.
+    unsafe {
+        let here = match replay::front() {
+            Front::Signal { number: recorded, at } if recorded == number as u64 => match at {
+                Position::Check(wanted) => user_threads::is_at(&wanted),
+                Position::Released(_) => true,
+                Position::InCall => false,
+            },
+            Front::Signal { .. } => false,
+            _ if number == libc::SIGINT as usize => {
+                // Not the recording's: whoever watches the replay has had enough.
+                libc::_exit(128 + libc::SIGINT);
+            }
+            _ => false,
+        };
+        if !here {
+            let none = Py_None();
+            Py_INCREF(none);
+            return none;
+        }
+        replay::consume_front();
+        callback::next_serial();
+        let result = call_program(number, args);
+        expect_end(result.is_null());
+        result
+    }
+}
+
+/// Runs the handler that ran inside the external call that is being replayed. What it raises goes where the call's own
+/// event says.
+///
+/// # Safety
+/// Replaying; the GIL is held; the next event is this signal's.
+pub unsafe fn replay_in_call(number: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        replay::consume_front();
+        let serial = callback::next_serial();
+        let frame = PyEval_GetFrame().cast::<PyObject>();
+        let frame = if frame.is_null() { Py_None() } else { frame };
+        let args = Owned(Py_BuildValue(c"(kO)".as_ptr(), number as std::ffi::c_ulong, frame));
+        let saved = SavedError::take();
+        let result = call_program((number as usize).min(SIGNALS - 1), args.0);
+        callback::keep_result(serial, result);
+        if result.is_null() {
+            PyErr_Clear();
+        }
+        let raised = result.is_null();
+        drop(Owned(result));
+        drop(saved);
+        expect_end(raised);
+    }
+}
+
+unsafe fn expect_end(raised: bool) {
+    // SAFETY: replaying, the GIL held.
+    unsafe {
+        let source = replay::source();
+        if source.at_end() || source.peek_u16() != Ok(code::SIGNAL_END) {
+            // The error indicator may be set; the report only looks.
+            divergence::stop_at("a signal's handler ends here");
+        }
+        match source.next_event() {
+            Ok(Some((_, Event::SignalEnd { raised: recorded }))) if recorded == raised => replay::settle(),
+            _ => divergence::stop_at("a signal's handler ended otherwise than in the recording"),
+        }
+    }
+}
