@@ -78,9 +78,10 @@ pub unsafe fn becomes_child(serial: u64) -> bool {
         let events = crate::start::go_on_as(process);
         *SOURCE.get() = Some(events);
         // The child's stream begins with its start, and names all hooks again.
-        if !matches!(source().next_event(), Ok(Some((_, Event::Start(_))))) {
+        let Ok(Some((_, Event::Start(start)))) = source().next_event() else {
             divergence::recording_cut("a forked process's start");
-        }
+        };
+        user_threads::set_pid(start.get("pid").and_then(Value::as_int).unwrap_or(0));
         OURS.get().clear();
         RECORDED_NAMES.get().clear();
         settle();

@@ -723,6 +723,8 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         if main_thread.is_null() || PyTuple_Check(main_thread) == 0 {
             refuse("the recording does not name its main thread");
         }
+        let pid = item(start.0, c"pid");
+        crate::user_threads::set_pid(if pid.is_null() { 0 } else { PyLong_AsLong(pid) });
         crate::user_threads::begin(PyLong_AsUnsignedLong(PyTuple_GetItem(main_thread, 0)));
         if let Err(why) = take_over(None) {
             refuse(&why);

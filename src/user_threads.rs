@@ -103,7 +103,7 @@ static mut NEXT: [*mut c_void; 24] = [ptr::null_mut(); 24];
 /// # Safety
 /// [`begin`] was called.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 20] = [
+    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 21] = [
         (c"pthread_create", create as *mut c_void, true),
         (c"pthread_self", own_ident as *mut c_void, true),
         (c"pthread_exit", exit as *mut c_void, false),
@@ -124,6 +124,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"fork", fork as *mut c_void, true),
         (c"fopen", open_stream as *mut c_void, false),
         (c"fopen64", open_stream as *mut c_void, false),
+        (c"getpid", own_pid as *mut c_void, false),
     ];
     let place = |i: usize| {
         // SAFETY: within the array.
@@ -700,6 +701,22 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         replay::consume_front();
         if pid < 0 { fail(-pid as c_int) } else { pid as libc::pid_t }
     }
+}
+
+static mut PID: libc::pid_t = 0;
+
+/// The recorded process's number, for what CPython says of itself in C.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn set_pid(pid: i64) {
+    // SAFETY: one thread.
+    unsafe { PID = pid as libc::pid_t };
+}
+
+unsafe extern "C" fn own_pid() -> libc::pid_t {
+    // SAFETY: one thread.
+    unsafe { PID }
 }
 
 /// CPython 3.12 counts the process's threads after a fork by `/proc/self/stat`, and without it by what `threading` knows
