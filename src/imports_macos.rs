@@ -148,7 +148,9 @@ pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), I
                     // C names begin with an underscore there.
                     let name = CStr::from_ptr(strings.add((*symbols.add(index as usize)).name as usize));
                     let Some(name) = name.to_bytes().strip_prefix(b"_") else { continue };
-                    let Some(at) = bindings.iter().position(|binding| binding.name.to_bytes() == name) else { continue };
+                    let Some(at) = bindings.iter().position(|binding| binding.name.to_bytes() == name) else {
+                        continue;
+                    };
                     let slot = slots.add(i);
                     if vm_protect(mach_task_self_, slot as usize, 8, 0, WRITABLE_COPY) != 0 {
                         return Err(ImportError::Protected(String::from_utf8_lossy(name).into_owned()));

@@ -403,7 +403,6 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         {
             return result;
         }
-        before_call();
         special::before(call);
         let converted = match call.convert() {
             Ok(converted) => converted,
@@ -419,6 +418,8 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.terminal && !special::reads_terminal() {
             return call.invoke();
         }
+        // After the conversions: what they run may cross the boundary and collect by itself.
+        before_call();
         let mirrored = call.mirrored();
         let before = mirrored.map(|external| external.snapshot(call.receiver));
         let mut event = Event::begin(call, thread);

@@ -352,6 +352,17 @@ unsafe fn read_collect() -> Result<(u8, u64), Failure> {
     }
 }
 
+/// Whether the next call in the log, after what may stand before it, is one of `hook`.
+unsafe fn next_call_is(hook: &Hook) -> bool {
+    // SAFETY: as in `before_call`.
+    if let Err(failure) = unsafe { before_call() } {
+        // SAFETY: replaying, the GIL held.
+        unsafe { divergence::stop(None, &failure) };
+    }
+    // SAFETY: as above.
+    unsafe { next_is(hook) }
+}
+
 /// Whether the next event is a call of `hook`.
 unsafe fn next_is(hook: &Hook) -> bool {
     // SAFETY: as in `before_call`.
@@ -369,9 +380,6 @@ unsafe fn next_is(hook: &Hook) -> bool {
 pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        if let Err(failure) = before_call() {
-            divergence::stop(Some(call), &failure);
-        }
         special::before(call);
         if call.hook.entry.seed && !seed::draws_entropy(call) {
             return call.invoke();
@@ -384,7 +392,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
             Some(converted) => converted.apply(call),
             None => *call,
         };
-        if call.hook.entry.terminal && !next_is(call.hook) {
+        if call.hook.entry.terminal && !next_call_is(call.hook) {
             return call.invoke();
         }
         if call.hook.entry.keeps {
@@ -632,7 +640,7 @@ unsafe fn apply_dict(slot: *mut *mut PyObject, changes: *mut PyObject) -> Result
 pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
-        before_call()?;
+        read_pending_hooks();
         let source = source();
         if source.at_end() || source.peek_u16()? != code::CALLBACK_END {
             return Err(Failure::Missing(format!("callback {serial} ended earlier than in the recording")));
@@ -660,9 +668,7 @@ pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failu
 pub unsafe fn finalizer_was_open() -> bool {
     // SAFETY: by contract.
     unsafe {
-        if let Err(failure) = before_call() {
-            divergence::stop(None, &failure);
-        }
+        read_pending_hooks();
         if source().at_end() || source().peek_u16().ok() != Some(code::WARNING) {
             return false;
         }
@@ -679,9 +685,7 @@ pub unsafe fn finalizer_was_open() -> bool {
 pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
     // SAFETY: by contract.
     unsafe {
-        if let Err(failure) = before_call() {
-            divergence::stop(None, &failure);
-        }
+        read_pending_hooks();
         if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
             let why = format!("the extension module {} is loaded here, which the recording did not do", file.name);
             divergence::stop(None, &Failure::Missing(why));

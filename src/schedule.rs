@@ -203,11 +203,7 @@ unsafe fn learn_checks() -> Result<(), String> {
         let source = std::ffi::CString::new(CHECKED).unwrap_or_default();
         let code = Owned(Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
         let globals = Owned(PyDict_New());
-        let found = if code.is_null() || globals.is_null() {
-            -1
-        } else {
-            gil::retrace_learn_checks(code.0, globals.0)
-        };
+        let found = if code.is_null() || globals.is_null() { -1 } else { gil::retrace_learn_checks(code.0, globals.0) };
         PyErr_Clear();
         if !globals.is_null() {
             // The function holds its globals: no garbage of ours is left.

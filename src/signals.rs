@@ -149,7 +149,8 @@ pub unsafe fn take_over() {
         if module.is_null() {
             return;
         }
-        let (signal, getsignal) = (crate::python::attribute(module, c"signal"), crate::python::attribute(module, c"getsignal"));
+        let (signal, getsignal) =
+            (crate::python::attribute(module, c"signal"), crate::python::attribute(module, c"getsignal"));
         if signal.is_null() || getsignal.is_null() {
             return;
         }

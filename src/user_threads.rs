@@ -26,7 +26,11 @@ const STACK: usize = 8 << 20;
 
 enum State {
     /// Made, and not yet run.
-    New { start: schedule::Start, argument: usize, stack: usize },
+    New {
+        start: schedule::Start,
+        argument: usize,
+        stack: usize,
+    },
     Running,
     /// Its function returned, or it left by pthread_exit().
     Ended,

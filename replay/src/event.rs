@@ -383,10 +383,7 @@ impl Event {
                 arguments: Value::decode(source, strings)?,
                 keywords: Value::decode(source, strings)?,
             },
-            code::CALLBACK_END => Event::CallbackEnd {
-                serial: source.read_varint()?,
-                raised: read_bool(source)?,
-            },
+            code::CALLBACK_END => Event::CallbackEnd { serial: source.read_varint()?, raised: read_bool(source)? },
             code::COLLECT => {
                 let generation = source.read_u8()?;
                 let found = source.read_varint()?;

@@ -109,8 +109,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
-    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>())
-        .prop_map(|(place, shallow, deep, cpu_us)| Fingerprint { place, shallow, deep, cpu_us })
+    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(place, shallow, deep, cpu_us)| Fingerprint {
+        place,
+        shallow,
+        deep,
+        cpu_us,
+    })
 }
 
 fn position() -> impl Strategy<Value = Position> {
