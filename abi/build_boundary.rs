@@ -14,7 +14,7 @@ mod parse;
 #[path = "src/boundary/table.rs"]
 mod table;
 
-use table::{ALL_VERSIONS, Convert, Echo, Entry, Fds, ModuleTable, TypeTable};
+use table::{ALL_VERSIONS, Convert, Echo, Entry, Environment, Fds, ModuleTable, TypeTable};
 
 /// Writes the tables of every file in `abi/boundary` for the target's platform.
 ///
@@ -97,6 +97,9 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
     }
     if entry.convert != Convert::None {
         let _ = write!(options, "convert: Convert::{:?}, ", entry.convert);
+    }
+    if entry.environment != Environment::None {
+        let _ = write!(options, "environment: Environment::{:?}, ", entry.environment);
     }
     if entry.versions != ALL_VERSIONS {
         let _ = write!(options, "versions: {}, ", entry.versions);

@@ -1,18 +1,25 @@
 /* The library that LD_PRELOAD (DYLD_INSERT_LIBRARIES) names. It is loaded into every program of a command line, shells
- * included, so it names no symbol of Python: it looks whether this process is a Python, loads the library for its
- * version, and otherwise does nothing.
+ * included, and into everything that a recorded program starts, so it names no symbol of Python: it looks whether this
+ * process is a Python, and loads the library for its version. In every process it takes our variables out of the
+ * environment, and gives them to the programs that the process starts (preload_environment.h).
  *
  * In a replay it also feeds the recorded hash secret to the interpreter: CPython draws it from the system before its
  * first string is hashed (Python/bootstrap_hash.c), and no later moment will do. */
 #define _GNU_SOURCE
+#include <alloca.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/types.h>
 #include <unistd.h>
+
+#define EXPORTED __attribute__((visibility("default")))
 
 /* sizeof(_Py_HashSecret_t): what CPython asks for at once. */
 #define SECRET_SIZE 24
@@ -34,68 +41,60 @@ static int give_hash_secret(void *buffer, size_t length)
 #else
 #include "preload_linux.h"
 #endif
+#include "preload_environment.h"
+#include "preload_exec.h"
+#ifndef __APPLE__
+#include "preload_exec_linux.h"
+#endif
 
+/* A child of a recorded program says nothing: its stderr is the program's to read. */
 static void complain(const char *what, const char *detail)
 {
-    fprintf(stderr, "retrace: %s%s%s; the program runs unrecorded\n", what, detail ? ": " : "", detail ? detail : "");
+    if (variable("RETRACE_PARENT") == NULL)
+        fprintf(stderr, "retrace: %s%s%s; the program runs unrecorded\n", what, detail ? ": " : "", detail ? detail : "");
 }
 
-/* Removes our library from the list that children inherit; the rest of the list is the user's. */
-static void leave_preload_list(const char *variable, const char *directory)
+/* Loads the library for this process's version of Python; NULL where it is no Python, or none that we know. */
+static void *load_library(const char *directory)
 {
-    const char *value = getenv(variable);
-    if (value == NULL)
-        return;
-    char *rest = malloc(strlen(value) + 1);
-    if (rest == NULL)
-        return;
-    size_t n = 0, prefix = strlen(directory);
-    for (const char *p = value; *p;) {
-        size_t length = strcspn(p, ": ");
-        int ours = length > prefix && !strncmp(p, directory, prefix) && memmem(p, length, "libretrace-preload.", 19);
-        if (length > 0 && !ours) {
-            if (n > 0)
-                rest[n++] = ':';
-            memcpy(rest + n, p, length);
-            n += length;
-        }
-        p += length;
-        p += *p != 0;
-    }
-    rest[n] = 0;
-    if (n > 0)
-        setenv(variable, rest, 1);
-    else
-        unsetenv(variable);
-    free(rest);
-}
-
-__attribute__((constructor)) static void begin(void)
-{
-    int replaying = getenv("RETRACE_REPLAY") != NULL, doctor = getenv("RETRACE_DOCTOR") != NULL;
-    if (!replaying && !doctor && getenv("RETRACE_RECORDING") == NULL)
-        return;
     const char *(*version)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "Py_GetVersion");
-    const char *directory = getenv("RETRACE_LIBRARY_DIR");
-    if (version == NULL || directory == NULL)
-        return; /* not a Python: an `env` or a shell on the way to one */
+    if (version == NULL)
+        return NULL; /* not a Python: an `env` or a shell on the way to one */
     int major = 0, minor = 0;
     const char *text = version();
     if (sscanf(text, "%d.%d", &major, &minor) != 2 || major != 3 || (minor != 11 && minor != 12)) {
         char name[32];
         snprintf(name, sizeof name, "%.*s", (int)strcspn(text, " "), text);
         complain("Python 3.11 and 3.12 are supported, this is", name);
-        return;
+        return NULL;
     }
     char path[4096];
     snprintf(path, sizeof path, "%s/libretrace-%d.%d.%s", directory, major, minor, LIBRARY_SUFFIX);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
+    if (library == NULL)
         complain("cannot load the recorder", dlerror());
+    return library;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    int replaying = variable("RETRACE_REPLAY") != NULL;
+    int answering = replaying || variable("RETRACE_DOCTOR") != NULL;
+    const char *directory = variable("RETRACE_LIBRARY_DIR");
+    int recording = variable("RETRACE_RECORDING") != NULL || variable("RETRACE_PARENT") != NULL;
+    if (directory == NULL || !(answering || recording))
         return;
+    if (keep(directory) < 0)
+        return; /* no memory: everything stays as it is */
+    void *library = load_library(directory);
+    if (library != NULL) {
+        int (*preloaded)(void) = (int (*)(void))dlsym(library, "retrace_preloaded");
+        if (preloaded != NULL && preloaded() == 0 && replaying)
+            hash_secret = (int (*)(void *, size_t))dlsym(library, "retrace_recorded_hash_secret");
     }
-    leave_preload_list(PRELOAD_VARIABLE, directory);
-    int (*preloaded)(void) = (int (*)(void))dlsym(library, "retrace_preloaded");
-    if (preloaded != NULL && preloaded() == 0 && replaying)
-        hash_secret = (int (*)(void *, size_t))dlsym(library, "retrace_recorded_hash_secret");
+    if (!answering)
+        pass_on();
+    else if (library == NULL)
+        return; /* a script on the way to the interpreter that will replay */
+    take_out();
 }

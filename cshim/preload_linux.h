@@ -1,18 +1,44 @@
 /* Linux: what preload.c needs of the platform. */
 #define PRELOAD_VARIABLE "LD_PRELOAD"
 #define LIBRARY_SUFFIX "so"
+#define ENVIRONMENT environ
+
+/* INTERPOSE defines a function that comes before the C library's in every program's search order; NEXT is the C
+ * library's. The look-up's first result is kept: after a vfork() it is there, because resolve() below has run. */
+#define INTERPOSE(type, name, parameters) EXPORTED type name parameters
+#define NEXT(name) ((__typeof__(&name))next(NEXT_##name, #name))
+
+enum {
+    NEXT_execve, NEXT_execvpe, NEXT_fexecve, NEXT_posix_spawn, NEXT_posix_spawnp, NEXT_system, NEXT_popen,
+    NEXT_getrandom, NEXT_COUNT,
+};
+
+static void *next(int which, const char *name)
+{
+    static void *found[NEXT_COUNT];
+    if (found[which] == NULL)
+        found[which] = dlsym(RTLD_NEXT, name);
+    return found[which];
+}
+
+__attribute__((constructor(101))) static void resolve(void)
+{
+    next(NEXT_execve, "execve");
+    next(NEXT_execvpe, "execvpe");
+    next(NEXT_fexecve, "fexecve");
+    next(NEXT_posix_spawn, "posix_spawn");
+    next(NEXT_posix_spawnp, "posix_spawnp");
+}
 
 /* CPython's first draw of entropy goes through its PLT, and so to us. */
-__attribute__((visibility("default"))) ssize_t getrandom(void *buffer, size_t length, unsigned int flags)
+EXPORTED ssize_t getrandom(void *buffer, size_t length, unsigned int flags)
 {
-    static ssize_t (*next)(void *, size_t, unsigned int);
     if (give_hash_secret(buffer, length))
         return (ssize_t)length;
-    if (next == NULL)
-        next = (ssize_t (*)(void *, size_t, unsigned int))dlsym(RTLD_NEXT, "getrandom");
-    if (next == NULL) {
+    ssize_t (*original)(void *, size_t, unsigned int) = NEXT(getrandom);
+    if (original == NULL) {
         errno = ENOSYS;
         return -1;
     }
-    return next(buffer, length, flags);
+    return original(buffer, length, flags);
 }

@@ -160,6 +160,12 @@ impl Call<'_> {
         }
         let Some(args) = converted else { return Ok(None) };
         // SAFETY: by contract.
+        unsafe { self.converted(args) }.map(Some)
+    }
+
+    /// The call with other arguments, as many as it has; `Err` with an exception set where memory is short.
+    unsafe fn converted(&self, args: Vec<Owned>) -> Result<Converted, ()> {
+        // SAFETY: by the contract of `convert`.
         unsafe {
             let mut result = Converted {
                 args: args.iter().map(|a| a.0).collect(),
@@ -187,7 +193,24 @@ impl Call<'_> {
                     }
                 }
             }
-            Ok(Some(result))
+            Ok(result)
+        }
+    }
+
+    /// The call with another argument in the place of the `i`-th; `None` where memory is short.
+    ///
+    /// # Safety
+    /// As [`Call::invoke`]; no exception is set.
+    pub unsafe fn with_argument(&self, i: usize, replacement: Owned) -> Option<Converted> {
+        // SAFETY: by contract.
+        unsafe {
+            let mut args: Vec<Owned> = self.args.iter().map(|&arg| Owned::borrowed(arg)).collect();
+            args[i] = replacement;
+            let converted = self.converted(args);
+            if converted.is_err() {
+                PyErr_Clear();
+            }
+            converted.ok()
         }
     }
 }

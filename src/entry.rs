@@ -35,20 +35,25 @@ pub unsafe extern "C" fn retrace_recorded_hash_secret(into: *mut c_void, size: u
     1
 }
 
-/// `retrace.start(path)`: records from the program's first line on. Returns None; never raises for what is wrong with
-/// the path, which is said on stderr: the program runs unrecorded then.
+/// `retrace.start(path)`: records from the program's first line on, into the file that `path` or, where it is None, the
+/// environment names. Returns None; never raises for what is wrong with the path, which is said on stderr: the program
+/// runs unrecorded then.
 unsafe extern "C" fn py_start(_module: *mut PyObject, path: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by CPython with a borrowed argument.
     unsafe {
+        let none = Py_None();
+        Py_INCREF(none);
+        if path == none {
+            start::prepare_recording(None);
+            return none;
+        }
         let encoded = crate::python::Owned(PyUnicode_EncodeFSDefault(path));
         if encoded.is_null() {
             return std::ptr::null_mut();
         }
         let path = crate::encode::bytes_of(encoded.0).to_vec();
         use std::os::unix::ffi::OsStringExt;
-        start::prepare_recording(PathBuf::from(std::ffi::OsString::from_vec(path)));
-        let none = Py_None();
-        Py_INCREF(none);
+        start::prepare_recording(Some(PathBuf::from(std::ffi::OsString::from_vec(path))));
         none
     }
 }

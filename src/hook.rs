@@ -159,10 +159,10 @@ pub unsafe fn make(
 
 /// Nothing to do but to log arguments and result; what happens to descriptors is replay's business.
 fn is_quick(entry: &Entry) -> bool {
-    use retrace_abi::boundary::Convert;
+    use retrace_abi::boundary::{Convert, Environment};
     let special =
         entry.out || entry.last || entry.fork || entry.seed || entry.keeps || entry.namespace || entry.terminal;
-    !special && entry.convert == Convert::None
+    !special && entry.convert == Convert::None && entry.environment == Environment::None
 }
 
 /// Slots that make objects have their own rules.
@@ -171,11 +171,12 @@ fn has_no_special(kind: HookKind, entry: &Entry) -> bool {
 }
 
 fn is_plain(entry: &Entry) -> bool {
-    use retrace_abi::boundary::{Convert, Echo, Fds};
+    use retrace_abi::boundary::{Convert, Echo, Environment, Fds};
     !(entry.out || entry.last || entry.fork || entry.seed || entry.keeps)
         && entry.echo == Echo::None
         && entry.fds == Fds::None
         && entry.convert == Convert::None
+        && entry.environment == Environment::None
 }
 
 impl Hook {

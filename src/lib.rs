@@ -6,6 +6,7 @@ mod buffers;
 mod call;
 mod callback;
 mod capi;
+mod children;
 mod console;
 mod cross;
 mod decode;

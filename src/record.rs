@@ -7,9 +7,10 @@ use crate::hook::Hook;
 use crate::python::SavedError;
 use crate::session::{self, writer};
 use crate::thread::{self, Thread};
-use crate::{buffers, callback, external, hook, memory_map, schedule, seed, special};
+use crate::{buffers, callback, children, external, hook, memory_map, schedule, seed, special};
 use pyo3_ffi::*;
 use retrace_abi::FrameHook;
+use retrace_abi::boundary::Environment;
 use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, code, flag, form};
 use retrace_replay::trace_writer::MAX_INLINE;
 use retrace_replay::value::{put_varint, tag};
@@ -438,7 +439,10 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         let kept = thread.results.get().len();
         let outer = thread.call.replace(std::ptr::from_ref(call).cast());
         enter_external(thread);
-        let result = call.invoke();
+        let result = match call.hook.entry.environment {
+            Environment::None => call.invoke(),
+            environment => children::start(call, environment),
+        };
         let thread = crate::thread::current();
         thread.call.set(outer);
         leave_external(thread);

@@ -123,7 +123,9 @@ pub unsafe fn append(parts: &[&[u8]]) {
 unsafe fn ended_early(reason: &str) {
     // SAFETY: as in `append`.
     unsafe {
-        eprintln!("retrace: recording ended: {reason}");
+        if !crate::children::is_child() {
+            eprintln!("retrace: recording ended: {reason}");
+        }
         if let Some(mut writer) = WRITER.get().take() {
             leave();
             writer.close();

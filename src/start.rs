@@ -3,6 +3,7 @@
 
 use crate::call::Call;
 use crate::capi::{PySys_AddAuditHook, PyThread_get_thread_ident, PyThread_get_thread_native_id};
+use crate::children::{self, Parent};
 use crate::decode::{Context, Decoder};
 use crate::encode::{self, Encoder, put_bytes, put_int, put_str};
 use crate::gil::GilCell;
@@ -12,10 +13,11 @@ use crate::session::{self, Mode};
 use crate::{record, replay};
 use pyo3_ffi::*;
 use retrace_replay::event::code;
+use retrace_replay::trace_writer::WriteError;
 use retrace_replay::value::{Value, put_varint, tag};
 use retrace_replay::{Options, Trace, TraceWriter};
 use std::env;
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -41,9 +43,21 @@ impl Run {
 
 /// What was asked for, until the program starts.
 enum Plan {
-    Record { path: PathBuf, max_bytes: Option<u64>, full_arguments: bool },
+    Record(Recording),
     Replay { trace: Trace, process: u32, strict: bool },
     Doctor,
+}
+
+/// What is recorded, and where.
+struct Recording {
+    path: PathBuf,
+    /// The command line's: whoever finds the recording of this id at the path joins it.
+    id: Option<[u8; 16]>,
+    /// The recorded process that started this one. Then the recording is there already, or nothing is recorded.
+    parent: Option<u32>,
+    max_bytes: Option<u64>,
+    full_arguments: bool,
+    boundary: Option<OsString>,
 }
 
 static PLAN: GilCell<Option<Plan>> = GilCell::new(None);
@@ -89,8 +103,8 @@ pub unsafe fn prepare_from_environment() -> bool {
         }
     } else if env::var_os("RETRACE_DOCTOR").is_some() {
         Plan::Doctor
-    } else if let Some(path) = env::var_os("RETRACE_RECORDING") {
-        recording_plan(PathBuf::from(path))
+    } else if let Some(recording) = Recording::wanted(None) {
+        Plan::Record(recording)
     } else {
         return false;
     };
@@ -109,14 +123,58 @@ pub unsafe fn prepare_from_environment() -> bool {
     true
 }
 
-/// Variables of the command line tool's `record`.
-const OURS: [&str; 4] = ["RETRACE_LIBRARY_DIR", "RETRACE_MAX_SIZE", "RETRACE_ARGUMENTS", "RETRACE_RECORDING"];
+/// Variables that say what to record, as `cshim/preload_environment.h` and `python/retrace/_start.py` know them.
+const OURS: [&str; 7] = [
+    "RETRACE_LIBRARY_DIR",
+    "RETRACE_ARGUMENTS",
+    "RETRACE_BOUNDARY",
+    "RETRACE_PARENT",
+    "RETRACE_RECORDING",
+    "RETRACE_ID",
+    "RETRACE_MAX_SIZE",
+];
 
-fn recording_plan(path: PathBuf) -> Plan {
-    Plan::Record {
-        path: std::path::absolute(&path).unwrap_or(path),
-        max_bytes: env::var("RETRACE_MAX_SIZE").ok().and_then(|n| n.parse().ok()),
-        full_arguments: env::var("RETRACE_ARGUMENTS").is_ok_and(|v| v == "full"),
+impl Recording {
+    /// What `file`, or else the environment, asks for. A file that is named wins over the recording that the process
+    /// was born into, unless it is the same: a program that starts itself again has its command line once more.
+    fn wanted(file: Option<PathBuf>) -> Option<Recording> {
+        let named = file.or_else(|| env::var_os("RETRACE_RECORDING").map(PathBuf::from));
+        if named.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return None;
+        }
+        let named = named.map(|path| std::path::absolute(&path).unwrap_or(path));
+        let parent = env::var_os("RETRACE_PARENT").and_then(|text| Parent::parse(&text));
+        let parent = parent.filter(|parent| named.as_ref().is_none_or(|path| *path == parent.path));
+        let id = env::var_os("RETRACE_ID").and_then(|text| children::parse_id(text.as_bytes()));
+        Some(Recording {
+            id: parent.as_ref().map(|parent| parent.recording).or(id),
+            parent: parent.as_ref().map(|parent| parent.process),
+            path: named.or_else(|| parent.map(|parent| parent.path))?,
+            max_bytes: env::var("RETRACE_MAX_SIZE").ok().and_then(|n| n.parse().ok()),
+            full_arguments: env::var("RETRACE_ARGUMENTS").is_ok_and(|v| v == "full"),
+            boundary: env::var_os("RETRACE_BOUNDARY"),
+        })
+    }
+
+    /// The trace's writer. `None` where this is a child and its parent's recording is not there any more: moved,
+    /// removed, or replaced by another.
+    fn open(&self) -> Result<Option<TraceWriter>, WriteError> {
+        let joined = self.id.map(|id| TraceWriter::join_recording(&self.path, &id));
+        if self.parent.is_some() || matches!(joined, Some(Ok(_))) {
+            return Ok(joined.and_then(Result::ok));
+        }
+        if self.id.is_none() && TraceWriter::is_being_recorded(&self.path) {
+            return TraceWriter::join(&self.path).map(Some);
+        }
+        let python = 3 << 8 | u32::from(retrace_abi::MINOR);
+        let options = Options { max_bytes: self.max_bytes, python, recording_id: self.id, ..Options::default() };
+        match (TraceWriter::create(&self.path, &options), self.id) {
+            // Two programs that were started at once: the other one was first.
+            (Err(_), Some(id)) if TraceWriter::is_being_recorded(&self.path) => {
+                TraceWriter::join_recording(&self.path, &id).map(Some)
+            }
+            (created, _) => created.map(Some),
+        }
     }
 }
 
@@ -124,13 +182,14 @@ fn recording_plan(path: PathBuf) -> Plan {
 ///
 /// # Safety
 /// The GIL is held.
-pub unsafe fn prepare_recording(path: PathBuf) {
+pub unsafe fn prepare_recording(path: Option<PathBuf>) {
     // SAFETY: by contract.
     unsafe {
         if session::is_active() || PLAN.get().is_some() {
             return;
         }
-        *PLAN.get() = Some(recording_plan(path));
+        let Some(recording) = Recording::wanted(path) else { return };
+        *PLAN.get() = Some(Plan::Record(recording));
         if PySys_AddAuditHook(crate::entry::audit, ptr::null_mut()) < 0 {
             PyErr_Clear();
             *PLAN.get() = None;
@@ -159,8 +218,10 @@ pub unsafe fn program_starts(run: Run, args: *mut PyObject) -> c_int {
         let Some(plan) = PLAN.get().take() else { return 0 };
         if retrace_abi::retrace_shim_init() < 0 {
             let why = CStr::from_ptr(retrace_abi::retrace_shim_error()).to_string_lossy();
-            if let Plan::Record { .. } = plan {
-                eprintln!("retrace: {why}; the program runs unrecorded");
+            if let Plan::Record(recording) = plan {
+                if recording.parent.is_none() {
+                    eprintln!("retrace: {why}; the program runs unrecorded");
+                }
                 return 0;
             }
             eprintln!("retrace: {why}");
@@ -168,9 +229,14 @@ pub unsafe fn program_starts(run: Run, args: *mut PyObject) -> c_int {
         }
         retrace_abi::retrace_remove_audit_hook(crate::entry::audit as *mut c_void);
         match plan {
-            Plan::Record { path, max_bytes, full_arguments } => {
+            Plan::Record(recording) => {
                 let saved = SavedError::take();
-                if let Err(why) = begin_recording(run, args, &path, max_bytes, full_arguments) {
+                if recording.parent.is_some() {
+                    children::become_child();
+                }
+                if let Err(why) = begin_recording(run, args, &recording)
+                    && recording.parent.is_none()
+                {
                     eprintln!("retrace: {why}; the program runs unrecorded");
                 }
                 drop(saved);
@@ -224,27 +290,15 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
     }
 }
 
-unsafe fn begin_recording(
-    run: Run,
-    args: *mut PyObject,
-    path: &Path,
-    max_bytes: Option<u64>,
-    full_arguments: bool,
-) -> Result<(), String> {
+unsafe fn begin_recording(run: Run, args: *mut PyObject, recording: &Recording) -> Result<(), String> {
     // SAFETY: by the contract of `program_starts`.
     unsafe {
-        if let Some(user) = env::var_os("RETRACE_BOUNDARY") {
-            let tables = retrace_abi::boundary::load_user(Path::new(&user)).map_err(|error| error.to_string())?;
+        if let Some(user) = &recording.boundary {
+            let tables = retrace_abi::boundary::load_user(Path::new(user)).map_err(|error| error.to_string())?;
             modules::set_user_tables(tables);
         }
         let main = Main::of(run, args)?;
-        let writer = if TraceWriter::is_being_recorded(path) {
-            TraceWriter::join(path)
-        } else {
-            let python = u32::from(Py_Version as u16).max((Py_Version >> 16) as u32 & 0xffff);
-            TraceWriter::create(path, &Options { max_bytes, python, ..Options::default() })
-        };
-        let mut writer = writer.map_err(|error| error.to_string())?;
+        let Some(mut writer) = recording.open().map_err(|error| error.to_string())? else { return Ok(()) };
         if !crate::pickle::load() {
             let why = "the module _pickle can't be loaded";
             writer.stop(why);
@@ -257,12 +311,13 @@ unsafe fn begin_recording(
             writer.close();
             return Err(why);
         }
-        let event = start_event(&main);
+        let event = start_event(&main, recording.parent);
         writer.append(&[&event]);
         if let Some(path) = main.source_path() {
             writer.add_source_bytes(path.as_bytes(), main.source.clone().unwrap_or_default());
         }
-        session::begin_recording(writer, full_arguments);
+        children::begin(&writer, &recording.path, recording.full_arguments, recording.boundary.as_deref());
+        session::begin_recording(writer, recording.full_arguments);
         record::announce_hooks();
         Py_AtExit(Some(at_exit));
         Ok(())
@@ -312,7 +367,7 @@ impl Main {
             match run {
                 Run::File => main.source = std::fs::read(&main.what).ok(),
                 Run::Stdin => {
-                    if libc::isatty(0) == 1 {
+                    if libc::isatty(0) == 1 || is_interactive() {
                         return Err("an interactive session can't be recorded".into());
                     }
                     main.source = Some(take_stdin().map_err(|error| format!("stdin can't be read: {error}"))?);
@@ -341,6 +396,16 @@ unsafe fn runs_module_option() -> bool {
             let arg = text(PyList_GET_ITEM(argv, i));
             arg.starts_with('-') && !arg.starts_with("--") && arg.contains('m')
         })
+    }
+}
+
+/// With `-i`, CPython runs each statement from a pipe as it comes, and whoever writes them may wait for its output.
+unsafe fn is_interactive() -> bool {
+    // SAFETY: the GIL is held; PySys_GetObject is borrowed.
+    unsafe {
+        let flags = PySys_GetObject(c"flags".as_ptr());
+        let interactive = if flags.is_null() { Owned(ptr::null_mut()) } else { attribute(flags, c"interactive") };
+        !interactive.is_null() && PyObject_IsTrue(interactive.0) == 1
     }
 }
 
@@ -473,13 +538,16 @@ const MODULE_STATE: [(&str, &[&CStr]); 2] = [
     ("site", &[c"ENABLE_USER_SITE", c"USER_SITE", c"USER_BASE", c"PREFIXES"]),
 ];
 
-unsafe fn start_event(main: &Main) -> Vec<u8> {
+unsafe fn start_event(main: &Main, parent: Option<u32>) -> Vec<u8> {
     // SAFETY: the GIL is held; what encoding runs is not recorded because no session is active yet.
     unsafe {
         let mut start = Dict::new();
         start.int("pid", std::process::id().into());
         start.int("ppid", libc::getppid().into());
-        start.object("parent", ptr::null_mut());
+        match parent {
+            Some(parent) => start.int("parent", parent.into()),
+            None => start.object("parent", ptr::null_mut()),
+        }
         start.object("forked_at", ptr::null_mut());
         start.int("time_ns", now_ns());
         let mut sys = Dict::new();

@@ -10,8 +10,8 @@ use std::path::Path;
 
 pub use parse::BoundaryError;
 pub use table::{
-    ALL_VERSIONS, Convert, Echo, Entry, Fds, ModuleTable, PY_3_11, PY_3_12, Treatment, TypeTable, TypeTreatment,
-    version_bit,
+    ALL_VERSIONS, Convert, Echo, Entry, Environment, Fds, ModuleTable, PY_3_11, PY_3_12, Treatment, TypeTable,
+    TypeTreatment, version_bit,
 };
 
 include!(concat!(env!("OUT_DIR"), "/boundary_table.rs"));

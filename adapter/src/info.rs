@@ -31,6 +31,8 @@ enum Ending {
     Abrupt,
     /// As above, but somebody still writes to the trace.
     Running,
+    /// It became that process by exec.
+    Replaced(u32),
 }
 
 impl Ending {
@@ -41,6 +43,7 @@ impl Ending {
             Ending::Stopped(reason) => format!("recording stopped: {}", one_line(reason)),
             Ending::Abrupt => "ended abruptly".to_owned(),
             Ending::Running => "still recording".to_owned(),
+            Ending::Replaced(by) => format!("replaced by process {by}"),
         }
     }
 
@@ -50,6 +53,7 @@ impl Ending {
             Ending::Stopped(reason) => json!({"kind": "stopped", "reason": reason}),
             Ending::Abrupt => json!({"kind": "abrupt"}),
             Ending::Running => json!({"kind": "recording"}),
+            Ending::Replaced(by) => json!({"kind": "replaced", "by": by}),
         }
     }
 }
@@ -62,6 +66,7 @@ pub fn run(arguments: &InfoArguments) -> Result<ExitCode, CliError> {
     for summary in trace.processes() {
         processes.push(walk(&trace, summary, live)?);
     }
+    find_replaced(&mut processes);
     let mut out = io::stdout().lock();
     match arguments.json {
         true => writeln!(out, "{:#}", json(&trace, &processes))?,
@@ -92,6 +97,41 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
     Ok(process)
 }
 
+/// A process that started another with its own pid, and has no end, went on as that one.
+fn find_replaced(processes: &mut [Process]) {
+    let field = |process: &Process, key| process.summary.start.as_ref()?.int(key);
+    let started: Vec<(i64, Option<i64>, u32)> = processes
+        .iter()
+        .filter(|process| field(process, "forked_at").is_none())
+        .filter_map(|process| Some((field(process, "parent")?, field(process, "pid"), process.summary.index)))
+        .collect();
+    for process in processes {
+        let pid = field(process, "pid");
+        let by = |(parent, child_pid, _): &&(i64, Option<i64>, u32)| {
+            *parent == i64::from(process.summary.index) && *child_pid == pid && pid.is_some()
+        };
+        if let (Ending::Abrupt | Ending::Running, Some((_, _, by))) = (&process.ending, started.iter().find(by)) {
+            process.ending = Ending::Replaced(*by);
+        }
+    }
+}
+
+/// The processes in the order of the tree, with their depths: after each those that it started.
+fn tree(processes: &[Process]) -> Vec<(usize, &Process)> {
+    let parent = |process: &Process| process.summary.start.as_ref().and_then(Start::parent);
+    let known = |index: u32| processes.iter().any(|process| process.summary.index == index);
+    // A process has a smaller index than those that it starts: anything else is a damaged trace's.
+    let is_root = |process: &&Process| parent(process).is_none_or(|p| p >= process.summary.index || !known(p));
+    let mut found = Vec::new();
+    let mut left: Vec<(usize, &Process)> = processes.iter().filter(is_root).map(|root| (0, root)).rev().collect();
+    while let Some((depth, process)) = left.pop() {
+        found.push((depth, process));
+        let is_child = |other: &&Process| !is_root(other) && parent(other) == Some(process.summary.index);
+        left.extend(processes.iter().filter(is_child).map(|child| (depth + 1, child)).rev());
+    }
+    found
+}
+
 fn created(trace: &Trace) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_nanos(trace.header().created_ns));
     time.map(|time| humantime::format_rfc3339_seconds(time).to_string()).unwrap_or_default()
@@ -111,6 +151,15 @@ fn quote(argument: &str) -> String {
         return argument;
     }
     format!("'{}'", argument.replace('\'', "'\\''"))
+}
+
+/// So much of a command that a line holds it.
+fn shortened(command: &str) -> String {
+    let most = 80;
+    match command.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command.to_owned(),
+    }
 }
 
 fn human_size(bytes: u64) -> String {
@@ -143,6 +192,14 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
     text += &field("python", Some(version));
     text += &field("platform", of_root("platform"));
     out.write_all(text.as_bytes())?;
+    if processes.len() > 1 {
+        writeln!(out, "\nprocesses")?;
+        for (depth, process) in tree(processes) {
+            let command = process.summary.start.as_ref().map(command).unwrap_or_default();
+            let shown = format!("{:depth$}{}", "", process.summary.index, depth = 2 * depth);
+            writeln!(out, "  {shown:<6} {}: {}", process.ending.text(), shortened(&command))?;
+        }
+    }
     for process in processes {
         let summary = &process.summary;
         let start = summary.start.as_ref();

@@ -1,6 +1,7 @@
 //! `retrace record`: becomes the program, with the recorder loaded.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,9 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, CliError> {
     match check_output(&output) {
         Ok(output) => {
             library.preload(&mut command, Library::inherited_preload());
-            command.env("RETRACE_RECORDING", output);
+            command.env("RETRACE_RECORDING", output).env("RETRACE_ID", random_id());
+            // Run by a recorded program: this recording is another one.
+            command.env_remove("RETRACE_PARENT");
             command.env(
                 "RETRACE_ARGUMENTS",
                 match arguments.arguments {
@@ -53,6 +56,14 @@ pub fn run(arguments: &RecordArguments) -> Result<ExitCode, CliError> {
         io::ErrorKind::NotFound => Err(CliError::CommandNotFound(program.into())),
         _ => Err(CliError::CannotRun { command: program.into(), source }),
     }
+}
+
+/// The recording's id. Whichever programs of the command line find the trace with this id join it, so that a shell
+/// script's second Python does not replace what the first one left.
+fn random_id() -> String {
+    // Each has a key of its own from the system's entropy.
+    let half = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
 }
 
 /// Whether a trace can be created at `output`; its absolute path.

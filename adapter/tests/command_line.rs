@@ -55,7 +55,7 @@ impl World {
     fn trace(&self, code: &str, more: &[(&str, Value)]) -> PathBuf {
         let path = self.path("x.retrace");
         let (major, minor) = self.version;
-        let options = Options { extent_size: 4096, max_bytes: None, python: major << 8 | minor };
+        let options = Options { extent_size: 4096, max_bytes: None, python: major << 8 | minor, recording_id: None };
         let mut writer = TraceWriter::create(&path, &options).unwrap();
         let strings = |items: &[&str]| Value::List(items.iter().map(|item| Value::from(*item)).collect());
         let environ = Value::Dict(vec![

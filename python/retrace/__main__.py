@@ -21,9 +21,10 @@ def pth_file():
 
 
 def pth_line():
-    """One line of Python that site executes at start-up. Neither option given, it looks twice and is done."""
+    """One line of Python that site executes at start-up. Where nobody asks for a recording, it looks and is done."""
     start = ascii(str(FOLDER / "_start.py"))
-    wanted = '("retrace" in sys._xoptions or os.environ.get("RETRACE_RECORDING"))'
+    variables = "RETRACE_RECORDING", "RETRACE_PARENT"
+    wanted = f'("retrace" in sys._xoptions or any(map(os.environ.get, {variables})))'
     run = f'exec(compile(open({start}, "rb").read(), {start}, "exec"), {{"FOLDER": {ascii(str(FOLDER))}}})'
     return f"import os, sys; {wanted} and {run}\n"
 

@@ -1,13 +1,21 @@
-"""Run by the `.pth` line when RETRACE_RECORDING or -X retrace=FILE is given: loads the recorder and arms it.
+"""Run by the `.pth` line when a recording is asked for: by -X retrace=FILE, by RETRACE_RECORDING, or by RETRACE_PARENT,
+with which a recorded program starts its children. Loads the recorder and arms it.
 
 The line executes this file's text in a namespace of its own. It is not imported, so no module, no path entry and no
 byte code of it is left for the program to see. It may not raise: a program that can't be recorded runs unrecorded.
 """
 
+# As src/start.rs knows them: the program sees none of them.
+VARIABLES = ("ARGUMENTS", "BOUNDARY", "ID", "LIBRARY_DIR", "MAX_SIZE", "PARENT", "RECORDING")
+
 
 def _say(text):
+    import os
     import sys
 
+    if "RETRACE_PARENT" in os.environ:
+        # What a child writes to stderr is for its parent to read.
+        return _forget()
     # site reads the .pth files of a virtual environment twice, first in its function `venv`: say it the second time.
     frame = sys._getframe()
     while frame is not None:
@@ -16,6 +24,15 @@ def _say(text):
         frame = frame.f_back
     if sys.stderr is not None:
         print(f"retrace: {text}; the program runs unrecorded", file=sys.stderr, flush=True)
+
+
+def _forget():
+    import os
+    import sys
+
+    for name in VARIABLES:
+        os.environ.pop("RETRACE_" + name, None)
+    sys._xoptions.pop("retrace", None)
 
 
 def _library(folder, version):
@@ -43,11 +60,11 @@ def _start(folder):
     import os
     import sys
 
-    target = sys._xoptions.get("retrace", os.environ.get("RETRACE_RECORDING"))
+    option = sys._xoptions.get("retrace")
     version = "{}.{}".format(*sys.version_info[:2])
     if _loaded_already(version):
-        return
-    if target is True:
+        return _forget()
+    if option is True:
         return _say("-X retrace needs a file name: -X retrace=FILE")
     library = _library(folder, version)
     if library is None:
@@ -61,7 +78,8 @@ def _start(folder):
     _imp.exec_dynamic(module)
     if before is None:
         sys.modules.pop("retrace", None)
-    module.start(os.path.abspath(target))
+    module.start(option and os.path.abspath(option))
+    _forget()
 
 
 try:

@@ -137,9 +137,14 @@ impl TraceFile {
         let header = map_shared(fd, 0, layout::FILE_HEADER as usize)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut id = [0u8; 16];
-        // SAFETY: `id` is writable for its length, which is below getentropy's limit of 256. Should it fail, the id
-        // is the creation time's alone, below.
-        unsafe { libc::getentropy(id.as_mut_ptr().cast(), id.len()) };
+        match options.recording_id {
+            Some(given) => id = given,
+            None => {
+                // SAFETY: `id` is writable for its length, which is below getentropy's limit of 256. Should it fail,
+                // the id is the creation time's alone, below.
+                unsafe { libc::getentropy(id.as_mut_ptr().cast(), id.len()) };
+            }
+        }
         let mut bytes = [0u8; 128];
         let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
         put(layout::VERSION, &layout::FORMAT_VERSION.to_le_bytes());
@@ -163,8 +168,8 @@ impl TraceFile {
         Ok(TraceFile { path: path.to_owned(), device, inode, header, extent_size })
     }
 
-    /// Opens a trace another process is writing.
-    pub(crate) fn join(path: &Path) -> Result<(TraceFile, Descriptor), WriteError> {
+    /// Opens a trace that another process is writing, or has written; only the recording `id` where one is given.
+    pub(crate) fn join(path: &Path, id: Option<&[u8; 16]>) -> Result<(TraceFile, Descriptor), WriteError> {
         let error = |source| WriteError::Join { path: path.to_owned(), source };
         let path = fs::canonicalize(path).map_err(error)?;
         let fd = open(&path, libc::O_RDWR).map_err(error)?;
@@ -176,6 +181,9 @@ impl TraceFile {
             }
             let header = map_shared(fd, 0, layout::FILE_HEADER as usize).map_err(error)?;
             let extent_size = check_header(&header, &path)?;
+            if id.is_some_and(|id| *id != recording_id(&header)) {
+                return Err(WriteError::OtherRecording { path: path.clone() });
+            }
             let fd = platform::move_high(fd).map_err(error)?;
             let file = TraceFile::new(&path, fd, header, extent_size).map_err(error)?;
             Ok((file, Descriptor { fd }))
@@ -184,6 +192,11 @@ impl TraceFile {
             close(fd);
         }
         joined
+    }
+
+    /// The recording's id.
+    pub(crate) fn recording_id(&self) -> [u8; 16] {
+        recording_id(&self.header)
     }
 
     fn counter(&self, offset: usize) -> &AtomicU64 {
@@ -305,6 +318,12 @@ impl TraceFile {
         // Explicit, because a forked child that has not yet reopened the file keeps this lock alive otherwise.
         lock(fd, libc::LOCK_UN);
     }
+}
+
+/// The recording's id, in a header that was checked.
+fn recording_id(header: &MmapRaw) -> [u8; 16] {
+    // SAFETY: within the header; the id no longer changes once the file has its magic.
+    unsafe { header.as_ptr().add(layout::RECORDING_ID).cast::<[u8; 16]>().read() }
 }
 
 /// Checks a mapped header; returns the extent size.

@@ -43,6 +43,8 @@ pub enum WriteError {
     Join { path: PathBuf, source: io::Error },
     #[error("{} is not a trace", path.display())]
     NotATrace { path: PathBuf },
+    #[error("{} is another recording", path.display())]
+    OtherRecording { path: PathBuf },
     #[error("{} has trace format {found}, this is a recorder of format {}", path.display(), layout::FORMAT_VERSION)]
     OtherFormat { path: PathBuf, found: u32 },
     #[error("{size} is not an extent size: it has to be a multiple of 4096, at most 1 GiB")]
@@ -68,11 +70,13 @@ pub struct Options {
     pub max_bytes: Option<u64>,
     /// The root process's Python version, `major << 8 | minor`.
     pub python: u32,
+    /// The recording's id; random where there is none.
+    pub recording_id: Option<[u8; 16]>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { extent_size: 1 << 20, max_bytes: None, python: 0 }
+        Options { extent_size: 1 << 20, max_bytes: None, python: 0, recording_id: None }
     }
 }
 
@@ -162,7 +166,15 @@ impl TraceWriter {
     /// Joins the recording at `path` as another process of the same tree.
     pub fn join(path: &Path) -> Result<TraceWriter, WriteError> {
         let _errno = PreserveErrno::new();
-        let (file, descriptor) = TraceFile::join(path)?;
+        let (file, descriptor) = TraceFile::join(path, None)?;
+        TraceWriter::begin(file, descriptor)
+    }
+
+    /// Joins the recording with this id, also where no process is recording into it just now: one that replaces itself
+    /// (exec) has let go of the file, and its successor belongs to the recording none the less.
+    pub fn join_recording(path: &Path, id: &[u8; 16]) -> Result<TraceWriter, WriteError> {
+        let _errno = PreserveErrno::new();
+        let (file, descriptor) = TraceFile::join(path, Some(id))?;
         TraceWriter::begin(file, descriptor)
     }
 
@@ -190,6 +202,11 @@ impl TraceWriter {
     /// This process's index in the trace.
     pub fn process(&self) -> u32 {
         self.process
+    }
+
+    /// The recording's id; `None` once recording has ended.
+    pub fn recording_id(&self) -> Option<[u8; 16]> {
+        self.recorder.as_ref().map(|recorder| recorder.shared.file.recording_id())
     }
 
     /// Where the next event may be written, with at least `need` bytes (at most [`MAX_INLINE`]) of room. Null when the

@@ -13,7 +13,7 @@ use retrace_replay::event::{Call, Event, Outcome};
 use retrace_replay::value::{Str, Value};
 use retrace_replay::{Options, Trace, TraceWriter, WriteError};
 
-const TINY: Options = Options { extent_size: 4096, max_bytes: None, python: 0x030b };
+const TINY: Options = Options { extent_size: 4096, max_bytes: None, python: 0x030b, recording_id: None };
 
 fn event(number: u64) -> Event {
     let outcome = Outcome::Value(Value::Int(number as i64));
@@ -70,6 +70,24 @@ fn in_child(test: &str) -> Role {
 
 fn trace_in(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("x.retrace")
+}
+
+/// A child joins the very recording of its parent, also when nobody is recording, and no other.
+#[test]
+fn a_recording_is_joined_by_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.retrace");
+    let id = [7; 16];
+    let mut one = TraceWriter::create(&path, &Options { recording_id: Some(id), ..TINY }).unwrap();
+    assert_eq!(one.recording_id(), Some(id));
+    one.close();
+    assert_eq!(one.recording_id(), None);
+    let length = std::fs::metadata(&path).unwrap().len();
+    assert!(matches!(TraceWriter::join_recording(&path, &[8; 16]), Err(WriteError::OtherRecording { .. })));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
+    let mut two = TraceWriter::join_recording(&path, &id).unwrap();
+    assert_eq!((two.process(), two.recording_id()), (1, Some(id)));
+    two.close();
 }
 
 #[test]

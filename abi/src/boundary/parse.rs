@@ -12,7 +12,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::table::{
-    ALL_VERSIONS, Convert, Echo, Entry, Fds, ModuleTable, PY_3_11, PY_3_12, Treatment, TypeTable, TypeTreatment,
+    ALL_VERSIONS, Convert, Echo, Entry, Environment, Fds, ModuleTable, PY_3_11, PY_3_12, Treatment, TypeTable,
+    TypeTreatment,
 };
 
 /// What is wrong with a boundary file, and where.
@@ -141,6 +142,7 @@ const TYPE_KEYS: &[&str] = &["methods", "name", "platforms", "treatment", "versi
 const ENTRY_KEYS: &[&str] = &[
     "convert",
     "echo",
+    "environment",
     "fds",
     "fork",
     "keeps",
@@ -387,7 +389,22 @@ impl Source<'_> {
         if let Some(value) = table.get("convert") {
             entry.convert = self.word(value, &join(path, "convert"), Convert::EXPECTED, Convert::from_word)?;
         }
+        if let Some(value) = table.get("environment") {
+            entry.environment = self.environment(value, &join(path, "environment"))?;
+        }
         Ok(scope.here.then_some(entry))
+    }
+
+    fn environment(&self, value: &Value<'_>, path: &str) -> Result<Environment, BoundaryError> {
+        let expected = "\"own\" or the position of an argument, from 0";
+        match value.get_ref() {
+            DeValue::String(word) if word == "own" => Ok(Environment::Own),
+            DeValue::Integer(number) => match number.as_str().parse() {
+                Ok(position) => Ok(Environment::Argument(position)),
+                Err(_) => Err(self.error(value.span().start, path, kind(value.get_ref()), expected)),
+            },
+            other => Err(self.error(value.span().start, path, kind(other), expected)),
+        }
     }
 
     /// `versions` and `platforms` of a table, within those of the table around it.

@@ -107,6 +107,17 @@ words! {
     }
 }
 
+/// Which environment the programs get that the call starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// The call starts none.
+    None,
+    /// The process's own.
+    Own,
+    /// The argument of this position, or with the name `env`; the process's own where it is None or missing.
+    Argument(u8),
+}
+
 /// Bits of `versions`: minor version 11 is bit 0.
 pub const PY_3_11: u8 = 1;
 pub const PY_3_12: u8 = 2;
@@ -131,6 +142,7 @@ pub struct Entry {
     pub echo: Echo,
     pub fds: Fds,
     pub convert: Convert,
+    pub environment: Environment,
     /// May not return: the event is committed before the call too.
     pub last: bool,
     pub fork: bool,
@@ -158,6 +170,7 @@ impl Entry {
             echo: Echo::None,
             fds: Fds::None,
             convert: Convert::None,
+            environment: Environment::None,
             last: false,
             fork: false,
             seed: false,

@@ -26,6 +26,7 @@ fn shipped_tables_are_sorted_and_consistent() {
             assert!(recorded || !about_event, "{name} is not recorded");
             let plain = (Echo::None, Fds::None, Convert::None);
             assert!(recorded || (entry.echo, entry.fds, entry.convert) == plain, "{name} is not recorded");
+            assert!(recorded || entry.environment == Environment::None, "{name} is not recorded");
         }
     }
 }
@@ -104,7 +105,7 @@ fn every_option_is_read() {
     let text = r#"
         module = "m"
         [functions]
-        g = { treatment = "record", echo = "self", fds = "close-self", convert = "fileno", versions = ["3.12"] }
+        g = { treatment = "record", echo = "self", fds = "close-self", convert = "fileno", environment = 2, versions = ["3.12"] }
         h = { treatment = "record", platforms = ["macos"] }
         [functions.f]
         treatment = "record"
@@ -116,12 +117,14 @@ fn every_option_is_read() {
         live = true
         namespace = true
         terminal = true
+        environment = "own"
     "#;
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
+    assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));
 }
 
 #[test]
