@@ -368,13 +368,11 @@ impl Decoder<'_> {
     pub unsafe fn members(&mut self, external: &'static ExternalType, object: *mut PyObject) -> Result<(), Failure> {
         // SAFETY: by contract.
         unsafe {
-            if self.count()? != external.objects.len() {
+            if self.count()? != external.member_count() {
                 return Err(Failure::Missing(format!("{} has other members here", external.name)));
             }
-            for i in 0..external.objects.len() {
-                let value = self.value()?.into_raw();
-                let before = ptr::replace(external.member(object, i), value);
-                Py_XDECREF(before);
+            for i in 0..external.member_count() {
+                external.write_member(object, i, self.value()?);
             }
             Ok(())
         }

@@ -320,9 +320,9 @@ impl<'a> Encoder<'a> {
             external.read_scalars(object, &mut scalars);
             put_varint(self.out, scalars.len() as u64);
             self.out.extend_from_slice(&scalars);
-            put_varint(self.out, external.objects.len() as u64);
-            for i in 0..external.objects.len() {
-                self.nested(*external.member(object, i), depth + 1);
+            put_varint(self.out, external.member_count() as u64);
+            for i in 0..external.member_count() {
+                self.nested(external.member_value(object, i).0, depth + 1);
             }
             let dict = external.dict_slot(object);
             let dict = if dict.is_null() { ptr::null_mut() } else { *dict };

@@ -41,6 +41,8 @@ pub struct ExternalType {
     pub scalars: Vec<(usize, usize)>,
     /// Mirrored object members: offsets.
     pub objects: Vec<usize>,
+    /// Mirrored members that are C strings: offsets.
+    strings: Vec<usize>,
     /// `tp_dictoffset` where positive, else 0.
     pub dict_offset: usize,
     slots: [Option<&'static Hook>; SLOTS],
@@ -96,7 +98,10 @@ impl ExternalType {
 
     /// Whether the mirrored state is a few scalars side by side and no more, or nothing at all.
     pub fn is_quick(&self) -> bool {
-        self.objects.is_empty() && self.dict_offset == 0 && (self.scalars.is_empty() || self.quick_mask != 0)
+        self.objects.is_empty()
+            && self.strings.is_empty()
+            && self.dict_offset == 0
+            && (self.scalars.is_empty() || self.quick_mask != 0)
     }
 
     /// The mirrored state of such a type, as one number.
@@ -145,7 +150,7 @@ impl ExternalType {
                 ptr::copy_nonoverlapping(base.add(offset), into.as_mut_ptr().add(n), length);
                 n += length;
             }
-            for &offset in &self.objects {
+            for &offset in self.objects.iter().chain(&self.strings) {
                 ptr::copy_nonoverlapping(base.add(offset), into.as_mut_ptr().add(n), 8);
                 n += 8;
             }
@@ -236,6 +241,53 @@ impl ExternalType {
     pub unsafe fn member(&self, receiver: *mut PyObject, index: usize) -> *mut *mut PyObject {
         // SAFETY: an object member's offset.
         unsafe { receiver.cast::<u8>().add(self.objects[index]).cast() }
+    }
+
+    /// How many members the trace holds as values: the object members, then the strings.
+    pub fn member_count(&self) -> usize {
+        self.objects.len() + self.strings.len()
+    }
+
+    /// Member `index` as a value: a new reference, or null.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`]; `index` is below `member_count()`.
+    pub unsafe fn member_value(&self, receiver: *mut PyObject, index: usize) -> Owned {
+        // SAFETY: by contract.
+        unsafe {
+            if index < self.objects.len() {
+                return Owned::borrowed(*self.member(receiver, index));
+            }
+            let offset = self.strings[index - self.objects.len()];
+            let text = *receiver.cast::<u8>().add(offset).cast::<*const std::ffi::c_char>();
+            if text.is_null() {
+                return Owned(ptr::null_mut());
+            }
+            let bytes = CStr::from_ptr(text).to_bytes();
+            Owned(PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as Py_ssize_t))
+        }
+    }
+
+    /// Writes member `index`, taking the reference. What it held before is given back.
+    ///
+    /// # Safety
+    /// As [`ExternalType::member_value`], in a replay.
+    pub unsafe fn write_member(&self, object: *mut PyObject, index: usize, value: Owned) {
+        // SAFETY: by contract. A string's memory is never freed: its owner would be the C code that does not run.
+        unsafe {
+            if index < self.objects.len() {
+                let before = ptr::replace(self.member(object, index), value.into_raw());
+                Py_XDECREF(before);
+                return;
+            }
+            let text = if value.is_null() || PyBytes_Check(value.0) == 0 {
+                ptr::null_mut()
+            } else {
+                std::ffi::CString::new(crate::encode::bytes_of(value.0)).unwrap_or_default().into_raw()
+            };
+            let offset = self.strings[index - self.objects.len()];
+            *object.cast::<u8>().add(offset).cast::<*mut std::ffi::c_char>() = text;
+        }
     }
 
     /// # Safety
@@ -593,6 +645,7 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             name: name.clone(),
             scalars: Vec::new(),
             objects: Vec::new(),
+            strings: Vec::new(),
             dict_offset: usize::try_from((*class).tp_dictoffset).unwrap_or(0),
             slots: [None; SLOTS],
             quick_offset: 0,
@@ -646,6 +699,10 @@ unsafe fn collect_members(external: &mut ExternalType) {
             let length = match (*member).type_code {
                 Py_T_OBJECT | Py_T_OBJECT_EX => {
                     external.objects.push(offset);
+                    continue;
+                }
+                Py_T_STRING => {
+                    external.strings.push(offset);
                     continue;
                 }
                 Py_T_INT | Py_T_UINT | Py_T_FLOAT => 4,

@@ -639,10 +639,10 @@ impl Event {
                     external.read_scalars(call.receiver, &mut scalars);
                     put_varint(&mut self.buffer, scalars.len() as u64);
                     self.buffer.extend_from_slice(&scalars);
-                    put_varint(&mut self.buffer, external.objects.len() as u64);
-                    for i in 0..external.objects.len() {
+                    put_varint(&mut self.buffer, external.member_count() as u64);
+                    for i in 0..external.member_count() {
                         let context = Context { external: None, ..context };
-                        self.encode(context, *external.member(call.receiver, i));
+                        self.encode(context, external.member_value(call.receiver, i).0);
                     }
                 }
                 let changes = external.dict_changes(call.receiver, before);
