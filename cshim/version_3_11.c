@@ -5,6 +5,7 @@
 #include "opcode.h"
 #include "pycore_runtime.h"
 #include "version.h"
+#include "fingerprint.h"
 
 _Atomic(uintptr_t) *retrace_current_tstate;
 uint8_t retrace_is_precall[256];
@@ -26,3 +27,100 @@ int retrace_version_init(const char **error)
 }
 
 _Py_AuditHookEntry **retrace_audit_hooks(void) { return &_PyRuntime.audit_hook_head; }
+
+/* ---- for fingerprint.c ---- */
+
+static int8_t
+jump_of(int opcode)
+{
+    switch (opcode) {
+    case FOR_ITER: case SEND: case JUMP_FORWARD: case JUMP_IF_FALSE_OR_POP: case JUMP_IF_TRUE_OR_POP:
+    case POP_JUMP_FORWARD_IF_FALSE: case POP_JUMP_FORWARD_IF_TRUE: case POP_JUMP_FORWARD_IF_NONE:
+    case POP_JUMP_FORWARD_IF_NOT_NONE:
+        return 1;
+    case JUMP_BACKWARD: case JUMP_BACKWARD_NO_INTERRUPT: case POP_JUMP_BACKWARD_IF_FALSE:
+    case POP_JUMP_BACKWARD_IF_TRUE: case POP_JUMP_BACKWARD_IF_NONE: case POP_JUMP_BACKWARD_IF_NOT_NONE:
+        return -1;
+    default:
+        return 0;
+    }
+}
+
+retrace_instruction retrace_instruction_at(PyCodeObject *code, int unit)
+{
+    uint8_t opcode = _PyOpcode_Deopt[_Py_OPCODE(_PyCode_CODE(code)[unit])];
+    return (retrace_instruction){
+        .opcode = opcode,
+        .cache_units = _PyOpcode_Caches[opcode],
+        .jump = jump_of(opcode),
+        .falls_through = opcode != JUMP_FORWARD && opcode != JUMP_BACKWARD && opcode != JUMP_BACKWARD_NO_INTERRUPT
+                         && opcode != RETURN_VALUE && opcode != RAISE_VARARGS && opcode != RERAISE,
+        .rethrows = opcode == RAISE_VARARGS || opcode == RERAISE || opcode == END_ASYNC_FOR,
+    };
+}
+
+/* From https://github.com/python/cpython/blob/v3.11.7/Python/ceval.c. PRECALL leaves the callable and its arguments for
+ * CALL in fact, although it counts as taking the arguments; PRECALL's own specialised forms do CALL's work as well. */
+int retrace_instruction_inputs(int opcode, int argument)
+{
+    switch (opcode) {
+    case NOP: case PUSH_NULL: case RESUME: case JUMP_FORWARD: case JUMP_BACKWARD: case JUMP_BACKWARD_NO_INTERRUPT:
+    case FOR_ITER: case GET_LEN: case MATCH_MAPPING: case MATCH_SEQUENCE: case MATCH_KEYS: case WITH_EXCEPT_START:
+    case GET_ANEXT: case DELETE_NAME: case DELETE_GLOBAL: case DELETE_FAST: case DELETE_DEREF: case LOAD_NAME:
+    case LOAD_GLOBAL: case LOAD_DEREF: case LOAD_BUILD_CLASS: case IMPORT_FROM: case MAKE_CELL: case COPY_FREE_VARS:
+    case SETUP_ANNOTATIONS: case RETURN_GENERATOR:
+    case LOAD_CLASSDEREF: case KW_NAMES:
+        return 0;
+    case POP_TOP: case UNARY_NEGATIVE: case UNARY_NOT: case UNARY_INVERT: case CHECK_EXC_MATCH: case PUSH_EXC_INFO:
+    case GET_AITER: case BEFORE_ASYNC_WITH: case BEFORE_WITH: case STORE_NAME: case UNPACK_SEQUENCE: case UNPACK_EX:
+    case DELETE_ATTR: case STORE_GLOBAL: case LOAD_ATTR: case STORE_FAST: case STORE_DEREF: case GET_AWAITABLE:
+    case GET_ITER: case GET_YIELD_FROM_ITER: case LIST_APPEND: case LIST_EXTEND: case SET_ADD: case SET_UPDATE:
+    case DICT_MERGE: case DICT_UPDATE: case RERAISE: case SEND: case YIELD_VALUE: case RETURN_VALUE: case POP_EXCEPT:
+    case UNARY_POSITIVE: case PRINT_EXPR: case IMPORT_STAR: case LIST_TO_TUPLE: case ASYNC_GEN_WRAP: case LOAD_METHOD:
+    case JUMP_IF_FALSE_OR_POP: case JUMP_IF_TRUE_OR_POP: case POP_JUMP_FORWARD_IF_FALSE: case POP_JUMP_FORWARD_IF_TRUE:
+    case POP_JUMP_FORWARD_IF_NONE: case POP_JUMP_FORWARD_IF_NOT_NONE: case POP_JUMP_BACKWARD_IF_FALSE:
+    case POP_JUMP_BACKWARD_IF_TRUE: case POP_JUMP_BACKWARD_IF_NONE: case POP_JUMP_BACKWARD_IF_NOT_NONE:
+        return 1;
+    case BINARY_OP: case BINARY_SUBSCR: case DELETE_SUBSCR: case CHECK_EG_MATCH: case END_ASYNC_FOR: case STORE_ATTR:
+    case COMPARE_OP: case IMPORT_NAME: case IS_OP: case CONTAINS_OP: case MAP_ADD:
+    case PREP_RERAISE_STAR:
+        return 2;
+    case STORE_SUBSCR: case MATCH_CLASS:
+        return 3;
+    case RAISE_VARARGS: case BUILD_TUPLE: case BUILD_LIST: case BUILD_SET: case BUILD_STRING: case BUILD_SLICE:
+        return argument;
+    case BUILD_CONST_KEY_MAP:
+        return argument + 1;
+    case BUILD_MAP:
+        return 2 * argument;
+    case FORMAT_VALUE:
+        return 1 + ((argument & 4) != 0); /* a format besides the value */
+    case MAKE_FUNCTION:
+        return 1 + __builtin_popcount((unsigned)argument & 15); /* defaults, annotations, closure */
+    case CALL_FUNCTION_EX:
+        return 3 + (argument & 1); /* NULL, the callable, its arguments, its keyword arguments */
+    case PRECALL:
+        return argument + 2;
+    case CALL:
+        return 2;
+    default:
+        return -1;
+    }
+}
+
+/* A frame stands at PRECALL or at CALL (see retrace_is_precall); COMPARE_OP has forms that jump, STORE_FAST one that
+ * stores twice. */
+int retrace_instruction_continues(int opcode, int next)
+{
+    switch (opcode) {
+    case PRECALL:
+        return next == CALL;
+    case COMPARE_OP:
+        return next == POP_JUMP_FORWARD_IF_FALSE || next == POP_JUMP_FORWARD_IF_TRUE
+               || next == POP_JUMP_BACKWARD_IF_FALSE || next == POP_JUMP_BACKWARD_IF_TRUE;
+    case STORE_FAST:
+        return next == STORE_FAST;
+    default:
+        return 0;
+    }
+}

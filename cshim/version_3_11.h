@@ -1,4 +1,5 @@
 /* CPython 3.11: included by version.h only. */
+#include "pycore_frame.h"
 
 #define RETRACE_FRAME_FUNCTION f_func
 
@@ -34,3 +35,38 @@ static inline void
 retrace_forget_scheduled_collection(void)
 {
 }
+
+/* An int's digits of PyLong_SHIFT bits, the lowest first; `*negative` is its sign. Returns how many there are. */
+static inline size_t
+retrace_int_digits(PyObject *number, const digit **digits, int *negative)
+{
+    Py_ssize_t size = Py_SIZE(number);
+    *digits = ((PyLongObject *)number)->ob_digit;
+    *negative = size < 0;
+    return (size_t)(size < 0 ? -size : size);
+}
+
+/* Whether `frame` runs Python code. */
+static inline int
+retrace_is_python_frame(struct _PyInterpreterFrame *Py_UNUSED(frame))
+{
+    return 1;
+}
+
+/* Objects/rangeobject.c, rangeiterobject and longrangeiterobject. */
+typedef struct {
+    PyObject_HEAD
+    long index, start, step, len;
+} retrace_range_iterator;
+typedef struct {
+    PyObject_HEAD
+    PyObject *numbers[4]; /* index, start, step, len */
+} retrace_long_range_iterator;
+
+/* Modules/itertoolsmodule.c, teeobject. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *data;
+    int index;
+    PyObject *weakrefs;
+} retrace_tee;

@@ -2,6 +2,7 @@
 
 #define RETRACE_FRAME_FUNCTION f_funcobj
 
+#include "pycore_frame.h"
 #include "pycore_typeobject.h"
 
 /* The type's dictionary: borrowed, or NULL before PyType_Ready. Builtin static types keep it in the interpreter. */
@@ -50,3 +51,40 @@ retrace_forget_scheduled_collection(void)
 {
     _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.gc_scheduled, 0);
 }
+
+/* An int's digits of PyLong_SHIFT bits, the lowest first; `*negative` is its sign. Returns how many there are.
+ * Include/internal/pycore_long.h: the low bits of lv_tag are 0 for positive, 1 for zero, 2 for negative. */
+static inline size_t
+retrace_int_digits(PyObject *number, const digit **digits, int *negative)
+{
+    uintptr_t tag = ((PyLongObject *)number)->long_value.lv_tag;
+    *digits = ((PyLongObject *)number)->long_value.ob_digit;
+    *negative = (tag & 3) == 2;
+    return tag >> 3;
+}
+
+/* Whether `frame` runs Python code: the evaluation loop keeps one of its own below each of its entries. */
+static inline int
+retrace_is_python_frame(struct _PyInterpreterFrame *frame)
+{
+    return frame->owner != FRAME_OWNED_BY_CSTACK;
+}
+
+/* Include/internal/pycore_range.h, _PyRangeIterObject, and Objects/rangeobject.c, longrangeiterobject. */
+typedef struct {
+    PyObject_HEAD
+    long start, step, len;
+} retrace_range_iterator;
+typedef struct {
+    PyObject_HEAD
+    PyObject *numbers[3]; /* start, step, len */
+} retrace_long_range_iterator;
+
+/* Modules/itertoolsmodule.c, teeobject. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *data;
+    int index;
+    PyObject *weakrefs;
+    void *state;
+} retrace_tee;
