@@ -786,11 +786,11 @@ fields_hash(uint64_t hash, PyObject *object, const type_row *row, int levels)
     return hash;
 }
 
+/* By its name alone: the walk meets many functions that never ran, and analysing them would take milliseconds. */
 static uint64_t
 code_hash(uint64_t hash, PyCodeObject *code)
 {
-    code_facts *facts = facts_of(code);
-    return fold(hash, facts == NULL ? NOTHING : facts->identity);
+    return fold(retrace_name_str(hash, code->co_qualname), (uint64_t)code->co_firstlineno);
 }
 
 static inline uint64_t

@@ -1,0 +1,131 @@
+"""The shim's fingerprints, alone: built into a small extension, no Rust, no trace.
+
+Interpreters: RETRACE_TEST_PYTHONS (separated by colons), else pyenv's 3.11 and 3.12 and Debian's. There is one build
+per minor version, made with the headers of the first interpreter of it, and used with all.
+"""
+import glob
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SHIM = HERE.parents[1] / "cshim"
+HANG = 600  # against a hang only
+
+# What of CPython's own tests makes frames, generators and handlers of every kind, and takes a few seconds in all.
+CPYTHON_TESTS = [f"test.test_{name}" for name in
+                 "generators coroutines grammar contextlib with except_star list generator_stop".split()]
+
+# Loops in which one level is not enough: their progress is in an object's attributes, or further away.
+DEEP_ONLY = {"linked_list", "attribute", "attribute_in_dict", "slot", "delegated_generator", "through_c",
+             "function_from_elsewhere", "global_table", "coroutines", "pair_of_iterators"}
+
+
+def find_pythons():
+    named = os.environ.get("RETRACE_TEST_PYTHONS")
+    if named:
+        return named.split(":")
+    pyenv = [p for minor in ("3.11", "3.12") for p in sorted(glob.glob(os.path.expanduser(
+        f"~/.pyenv/versions/{minor}.*/bin/python")))]
+    return pyenv + [p for p in ("/usr/bin/python3.11",) if os.path.exists(p)]
+
+
+@cache
+def minor_and_include(python):
+    script = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_path('include'))"
+    return subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.fixture(scope="session")
+def builds(tmp_path_factory):
+    """minor version -> folder with fingerprint_probe.so"""
+    folders = {}
+
+    def build(python):
+        minor, include = minor_and_include(python)
+        if minor not in folders:
+            folders[minor] = tmp_path_factory.mktemp(f"fingerprint-probe-{minor}")
+            subprocess.run(
+                ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
+                 "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", f"-I{include}", f"-I{include}/internal", f"-I{SHIM}",
+                 "-o", folders[minor] / "fingerprint_probe.so", HERE / "fingerprint_probe.c", SHIM / "fingerprint.c",
+                 SHIM / f"version_{minor.replace('.', '_')}.c"], check=True)
+        return folders[minor]
+
+    return build
+
+
+@pytest.fixture(params=find_pythons(), ids=lambda p: "-".join(Path(p).parts[-3:]), scope="session")
+def run(request, builds):
+    """run("program.py", …): the last line of its output; the test fails with its standard error if it does."""
+    python = request.param
+
+    def run(program, *arguments, malloc="default"):
+        environment = os.environ | {"PYTHONPATH": str(builds(python)), "PYTHONHASHSEED": "0", "PYTHONMALLOC": malloc}
+        done = subprocess.run([python, "-X", "faulthandler", "-W", "ignore", HERE / program, *map(str, arguments)],
+                              env=environment, capture_output=True, text=True, timeout=HANG)
+        assert done.returncode == 0, done.stderr[-5000:]
+        return done.stdout.splitlines()[-1]
+
+    run.python = python
+    return run
+
+
+def test_another_process_gets_the_same_fingerprints(run):
+    first = json.loads(run("same_series.py", 0))
+    for variant in (0, 3):
+        other = json.loads(run("same_series.py", variant))
+        assert other["address"] != first["address"], "addresses are not random here: nothing is tested"
+        assert len(other["series"]) == len(first["series"]) > 2000
+        differing = [i for i, (a, b) in enumerate(zip(first["series"], other["series"])) if a != b]
+        assert not differing
+    assert len(set(map(tuple, first["series"]))) == len(first["series"])
+
+
+def test_progress_in_the_heap_shows(run):
+    found = json.loads(run("heap_progress.py"))
+    for name, (checks, shallow, triples) in found["loops"].items():
+        assert checks > 90, name
+        assert triples == checks, name
+        assert (shallow < checks) == (name in DEEP_ONLY), name
+    compared, wrong, first = found["depths"]
+    assert compared > 10_000 and not wrong, first
+
+
+def test_positions_of_iterators_and_values_show(run):
+    found = json.loads(run("iterators.py"))
+    for name, (taken, shallow, deep) in found["shallow"].items():
+        assert shallow == deep == taken, name
+    for name, (taken, _, deep) in found["deep"].items():
+        assert deep == taken, name
+    for name, (_, shallow, deep) in found["alike"].items():
+        assert shallow == deep == 1, name
+
+
+def test_stack_depths_are_the_real_ones(run):
+    assert run("stack_depths.py") == "ok"
+
+
+def test_nothing_that_is_gone_is_read(run):
+    assert run("unwinding.py", malloc="debug") == "ok"
+
+
+def test_cpython_tests_run_while_sampled_at_every_check(run):
+    probe = subprocess.run([run.python, "-c", f"import test.support, {', '.join(CPYTHON_TESTS)}"], capture_output=True)
+    assert probe.returncode == 0, f"this interpreter comes without its tests: {probe.stderr}"
+    found = json.loads(run("suite.py", 16, *CPYTHON_TESTS, malloc="debug"))
+    compared, wrong, first = found["depths"]
+    assert found["tests"] > 400 and found["samples"] > 200_000
+    assert compared > 1_000_000 and not wrong, first
+
+
+def test_costs(run, record_property):
+    """Prints what a fingerprint costs (pytest -s). Fails only where something is off by far: machines differ."""
+    place, shallow, deep = json.loads(run("costs.py"))
+    print(f"\nplace {place:.0f} ns, shallow {shallow:.0f} ns, deep {deep / 1000:.1f} us")
+    record_property("nanoseconds", (place, shallow, deep))
+    assert place + shallow < 10_000 and deep < 500_000
