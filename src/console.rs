@@ -227,7 +227,7 @@ unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
             return 0;
         }
         let n = limit.min(view.len as usize);
-        let mut rest = std::slice::from_raw_parts(view.buf.cast::<u8>(), n);
+        let mut rest = crate::attempt::unseen(own, std::slice::from_raw_parts(view.buf.cast::<u8>(), n));
         while !rest.is_empty() {
             let written = libc::write(own, rest.as_ptr().cast(), rest.len());
             match usize::try_from(written) {

@@ -142,6 +142,8 @@ unsafe fn report(expected: Option<String>, met: String) -> Divergence {
 
 unsafe fn end(divergence: &Divergence) -> ! {
     flush_console();
+    // SAFETY: replaying.
+    unsafe { crate::attempt::end_in_doubt("diverged", &divergence.to_string()) };
     eprint!("{divergence}");
     // SAFETY: ends the process without running more of the program.
     unsafe { libc::_exit(EXIT_STATUS) }
@@ -240,6 +242,9 @@ pub unsafe fn other_arguments(call: &Call, recorded: &[Value], met_values: &[Val
         let found = format!("{}({})", call.hook.name, list(met_values));
         if strict {
             end(&report(Some(expected), found));
+        }
+        if crate::attempt::doubts_arguments() {
+            crate::attempt::end_in_doubt("arguments", "");
         }
         if !crate::start::is_quiet() {
             let event = source().index().0;
@@ -383,6 +388,7 @@ pub unsafe fn events_left() -> bool {
                     stack: Vec::new(),
                     before,
                 };
+                crate::attempt::end_in_doubt("diverged", &divergence.to_string());
                 eprint!("{divergence}");
                 true
             }

@@ -94,6 +94,8 @@ pub unsafe fn replayed_trace() -> Option<(&'static Trace, u32)> {
 pub unsafe fn prepare_from_environment() -> bool {
     let plan = if let Some(path) = env::var_os("RETRACE_REPLAY") {
         let process = env::var("RETRACE_PROCESS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+        // SAFETY: by contract.
+        unsafe { crate::attempt::from_environment() };
         match Trace::open(&path) {
             Ok(trace) => Plan::Replay { trace, process, strict: env::var_os("RETRACE_STRICT").is_some() },
             Err(error) => {
@@ -114,6 +116,7 @@ pub unsafe fn prepare_from_environment() -> bool {
         for name in ["RETRACE_REPLAY", "RETRACE_PROCESS", "RETRACE_STRICT", "RETRACE_QUIET", "RETRACE_DOCTOR"]
             .into_iter()
             .chain(OURS)
+            .chain(crate::attempt::VARIABLES)
         {
             env::remove_var(name);
         }

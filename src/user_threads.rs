@@ -371,7 +371,7 @@ pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
             return false;
         }
         SAME_SHALLOW += 1;
-        gil::retrace_fingerprint_deep(tstate) == wanted.deep
+        gil::retrace_fingerprint_deep(tstate) == wanted.deep && crate::attempt::takes_match()
     }
 }
 

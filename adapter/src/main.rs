@@ -4,6 +4,7 @@
 //! unsafe code: what runs inside the interpreter is another process's business.
 #![forbid(unsafe_code)]
 
+mod attempts;
 mod cli;
 mod doctor;
 mod error;

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use retrace_replay::Trace;
 use retrace_replay::start::Start;
 
+use crate::attempts::Attempts;
 use crate::cli::ReplayArguments;
 use crate::error::CliError;
 use crate::interpreter::{self, Interpreter};
@@ -28,10 +29,13 @@ pub fn run(arguments: &ReplayArguments) -> Result<ExitCode, CliError> {
     let library = Library::find()?;
     let python = find_python(arguments, &trace, &start, &library)?;
     let scratch = tempfile::Builder::new().prefix("retrace-").tempdir().map_err(CliError::Scratch)?;
-    let mut command = command(arguments, &start, &python, &library)?;
-    command.current_dir(scratch.path());
-    let ending =
-        process::run(&mut command).map_err(|source| CliError::CannotRun { command: python.clone(), source })?;
+    let attempts = Attempts::new(scratch.path().join("attempt"));
+    let ending = attempts.run(arguments.quiet, |settings| {
+        let mut command = command(arguments, &start, &python, &library)?;
+        command.current_dir(scratch.path());
+        settings.tell(&mut command);
+        process::run(&mut command).map_err(|source| CliError::CannotRun { command: python.clone(), source })
+    })?;
     // Before a signal may end us.
     drop(scratch);
     Ok(ExitCode::from(match ending {

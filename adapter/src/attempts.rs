@@ -1,0 +1,200 @@
+//! Attempts at a replay. Where two positions of a program look alike, the first is taken (`src/attempt.rs`); if what
+//! follows shows that it was another one, the replay begins anew and passes that match over.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::error::CliError;
+use crate::process::Ending;
+
+/// How many attempts one replay may take.
+const MOST: u32 = 40;
+/// How far back a wrong match is looked for, and how many candidates of one position are tried.
+const BACK: usize = 8;
+const CANDIDATES: u32 = 3;
+
+/// Whose output is not shown.
+const ALL: u64 = u64::MAX;
+
+/// How one attempt is made.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    report: PathBuf,
+    pass_over: BTreeMap<u64, u32>,
+    /// Bytes of stdout and stderr that were shown already.
+    shown: (u64, u64),
+    accept_arguments: bool,
+}
+
+impl Settings {
+    /// Puts them into the environment.
+    pub fn tell(&self, command: &mut Command) {
+        command.env("RETRACE_ATTEMPT", &self.report);
+        if !self.pass_over.is_empty() {
+            let pairs: Vec<String> = self.pass_over.iter().map(|(event, n)| format!("{event}:{n}")).collect();
+            command.env("RETRACE_PASS_OVER", pairs.join(","));
+        }
+        if self.shown != (0, 0) {
+            command.env("RETRACE_SHOWN", format!("{}/{}", self.shown.0, self.shown.1));
+        }
+        if self.accept_arguments {
+            command.env("RETRACE_ACCEPT_ARGUMENTS", "1");
+        }
+    }
+}
+
+/// Why an attempt ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Doubt {
+    /// Only arguments differ, which may mean nothing.
+    arguments: bool,
+    event: u64,
+    /// What it had written by then.
+    written: (u64, u64),
+    /// The events whose positions were found, newest last.
+    matches: Vec<u64>,
+    report: String,
+}
+
+impl Doubt {
+    fn parse(text: &str) -> Option<Doubt> {
+        let mut lines = text.splitn(3, '\n');
+        let mut words = lines.next()?.split(' ');
+        let kind = words.next()?;
+        let mut number = || words.next()?.parse().ok();
+        let (event, out, err) = (number()?, number()?, number()?);
+        let matches = lines.next()?.split(',').filter_map(|word| word.parse().ok()).collect();
+        let report = lines.next().unwrap_or_default().to_owned();
+        Some(Doubt { arguments: kind == "arguments", event, written: (out, err), matches, report })
+    }
+}
+
+/// Makes attempts until one ends the way the recording did, or none does better than the first.
+pub struct Attempts {
+    report: PathBuf,
+}
+
+impl Attempts {
+    /// `report`: a file in the replay's scratch folder, where an attempt says how it ended.
+    pub fn new(report: PathBuf) -> Attempts {
+        Attempts { report }
+    }
+
+    /// Runs attempts; the ending of the one that counts.
+    pub fn run(
+        &self,
+        quiet: bool,
+        mut attempt: impl FnMut(&Settings) -> Result<Ending, CliError>,
+    ) -> Result<Ending, CliError> {
+        let mut made = 0;
+        let mut once = |settings: &Settings| -> Result<(Ending, Option<Doubt>), CliError> {
+            let _ = fs::remove_file(&self.report);
+            made += 1;
+            let ending = attempt(settings)?;
+            let doubt = fs::read_to_string(&self.report).ok().and_then(|text| Doubt::parse(&text));
+            Ok((ending, if made < MOST { doubt } else { None }))
+        };
+        let mut settings = Settings { report: self.report.clone(), ..Settings::default() };
+        let (mut ending, mut found) = once(&settings)?;
+        while let Some(doubt) = found.take() {
+            settings.shown = (settings.shown.0.max(doubt.written.0), settings.shown.1.max(doubt.written.1));
+            let better = Self::search(&settings, &doubt, &mut once)?;
+            match better {
+                Some(better) => settings.pass_over = better,
+                None if doubt.arguments => settings.accept_arguments = true,
+                None => {
+                    eprint!("{}", doubt.report);
+                    return Ok(ending);
+                }
+            }
+            (ending, found) = once(&settings)?;
+        }
+        let wrong: u32 = settings.pass_over.values().sum();
+        if wrong > 0 && !quiet {
+            eprintln!("retrace: {wrong} recorded positions looked like an earlier one, which was tried first");
+        }
+        Ok(ending)
+    }
+
+    /// Matches to pass over with which the replay gets further than it did.
+    fn search(
+        settings: &Settings,
+        doubt: &Doubt,
+        once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), CliError>,
+    ) -> Result<Option<BTreeMap<u64, u32>>, CliError> {
+        let back = if doubt.arguments { BACK / 4 } else { BACK };
+        for &event in doubt.matches.iter().rev().take(back) {
+            for _ in 0..CANDIDATES {
+                let mut trial = Settings { shown: (ALL, ALL), ..settings.clone() };
+                let before = settings.pass_over.get(&event).copied().unwrap_or(0);
+                trial.pass_over.insert(event, before + 1);
+                let (_, after) = once(&trial)?;
+                match after {
+                    Some(after) if after.event <= event => break,
+                    Some(after) if after.event <= doubt.event => {}
+                    _ => return Ok(Some(trial.pass_over)),
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program with one ambiguous position, at event 10, whose third candidate is the right one; it shows at event 20.
+    fn program(report: &std::path::Path, settings: &Settings, right: u32, log: &mut Vec<Settings>) -> Ending {
+        log.push(settings.clone());
+        let taken = settings.pass_over.get(&10).copied().unwrap_or(0);
+        if taken == right {
+            return Ending::Exited(0);
+        }
+        let (event, matches) = if taken > right { (10, "5") } else { (20 + u64::from(taken), "5,10") };
+        fs::write(report, format!("diverged {event} 7 0\n{matches}\nthe report\n")).unwrap();
+        Ending::Exited(70)
+    }
+
+    #[test]
+    fn the_next_match_is_tried_and_output_shown_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("attempt");
+        let mut log = Vec::new();
+        let ending = Attempts::new(report.clone()).run(true, |s| Ok(program(&report, s, 2, &mut log))).unwrap();
+        assert_eq!(ending, Ending::Exited(0));
+        let last = log.last().unwrap();
+        assert_eq!(last.pass_over, BTreeMap::from([(10, 2)]));
+        assert_eq!(last.shown, (7, 0));
+    }
+
+    #[test]
+    fn what_no_match_explains_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("attempt");
+        let mut made = 0;
+        let ending = Attempts::new(report.clone()).run(true, |_| {
+            made += 1;
+            fs::write(&report, "diverged 20 0 0\n5,10\nthe report\n").unwrap();
+            Ok(Ending::Exited(70))
+        });
+        assert_eq!(ending.unwrap(), Ending::Exited(70));
+        assert!(made > 2 && made < 20, "{made}");
+    }
+
+    #[test]
+    fn arguments_that_differ_anyway_are_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("attempt");
+        let ending = Attempts::new(report.clone()).run(true, |settings| {
+            if settings.accept_arguments {
+                return Ok(Ending::Exited(3));
+            }
+            fs::write(&report, "arguments 20 0 0\n10\n").unwrap();
+            Ok(Ending::Exited(70))
+        });
+        assert_eq!(ending.unwrap(), Ending::Exited(3));
+    }
+}
