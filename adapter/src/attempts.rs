@@ -10,10 +10,10 @@ use crate::error::CliError;
 use crate::process::Ending;
 
 /// How many attempts one replay may take.
-const MOST: u32 = 40;
-/// How far back a wrong match is looked for, and how many candidates of one position are tried.
-const BACK: usize = 8;
-const CANDIDATES: u32 = 3;
+const MOST: u32 = 200;
+/// How far back wrong matches are looked for, and how many candidates of one position are passed over at most.
+const BACK: usize = 4;
+const CANDIDATES: u32 = 2;
 
 /// Whose output is not shown.
 const ALL: u64 = u64::MAX;
@@ -124,22 +124,44 @@ impl Attempts {
         doubt: &Doubt,
         once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), CliError>,
     ) -> Result<Option<BTreeMap<u64, u32>>, CliError> {
-        let back = if doubt.arguments { BACK / 4 } else { BACK };
-        for &event in doubt.matches.iter().rev().take(back) {
-            for _ in 0..CANDIDATES {
-                let mut trial = Settings { shown: (ALL, ALL), ..settings.clone() };
-                let before = settings.pass_over.get(&event).copied().unwrap_or(0);
-                trial.pass_over.insert(event, before + 1);
-                let (_, after) = once(&trial)?;
-                match after {
-                    Some(after) if after.event <= event => break,
-                    Some(after) if after.event <= doubt.event => {}
-                    _ => return Ok(Some(trial.pass_over)),
+        let known = |event: &u64| settings.pass_over.get(event).copied().unwrap_or(0);
+        let recent: Vec<u64> = doubt.matches.iter().rev().take(BACK).copied().collect();
+        // Candidates that a position does not have, once an attempt has looked for them in vain.
+        let mut exhausted: BTreeMap<u64, u32> = BTreeMap::new();
+        for combination in combinations(recent.len()) {
+            let mut trial = Settings { shown: (ALL, ALL), ..settings.clone() };
+            for (event, more) in recent.iter().zip(&combination).filter(|(_, more)| **more > 0) {
+                trial.pass_over.insert(*event, known(event) + more);
+            }
+            if trial.pass_over.iter().any(|(event, n)| exhausted.get(event).is_some_and(|limit| n >= limit)) {
+                continue;
+            }
+            let (_, after) = once(&trial)?;
+            match after {
+                // It looked for a candidate that is not there.
+                Some(after) if recent.contains(&after.event) && trial.pass_over.contains_key(&after.event) => {
+                    exhausted.insert(after.event, trial.pass_over[&after.event]);
                 }
+                Some(after) if after.event <= doubt.event => {}
+                _ => return Ok(Some(trial.pass_over)),
             }
         }
         Ok(None)
     }
+}
+
+/// How many more candidates to pass over at each of `n` positions, newest first: few before many.
+fn combinations(n: usize) -> Vec<Vec<u32>> {
+    let mut all = vec![Vec::new()];
+    for _ in 0..n {
+        all = all
+            .into_iter()
+            .flat_map(|head: Vec<u32>| (0..=CANDIDATES).map(move |more| [head.as_slice(), &[more]].concat()))
+            .collect();
+    }
+    all.retain(|combination| combination.iter().any(|more| *more > 0));
+    all.sort_by_key(|combination| (combination.iter().sum::<u32>(), combination.iter().rev().copied().collect::<Vec<_>>()));
+    all
 }
 
 #[cfg(test)]
@@ -181,7 +203,8 @@ mod tests {
             Ok(Ending::Exited(70))
         });
         assert_eq!(ending.unwrap(), Ending::Exited(70));
-        assert!(made > 2 && made < 20, "{made}");
+        // Every combination of two positions, and the first attempt.
+        assert_eq!(made, 9);
     }
 
     #[test]
