@@ -280,7 +280,7 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
 ///
 /// # Safety
 /// Replaying; the GIL is held; the thread is not marked external.
-pub unsafe fn replay(call: &Call) -> Result<(), Failure> {
+pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
         let thread = thread::current();
@@ -308,12 +308,16 @@ pub unsafe fn replay(call: &Call) -> Result<(), Failure> {
 
 type Read = (u64, Owned, Owned, Owned);
 
-unsafe fn read_callback(call: &Call) -> Result<Read, Failure> {
+unsafe fn read_callback(call: Option<&Call>) -> Result<Read, Failure> {
     // SAFETY: as in `replay`.
     unsafe {
         let source = crate::replay::source();
         let serial = source.read_varint()?;
-        let context = decode::Context { receiver: call.receiver, external: call.mirrored(), args: call.args };
+        let context = match call {
+            Some(call) => decode::Context { receiver: call.receiver, external: call.mirrored(), args: call.args },
+            // A thread that Python did not make has called it.
+            None => decode::Context::NONE,
+        };
         let mut decoder = Decoder { source, context };
         let callable = decoder.value()?;
         let args = decoder.value()?;

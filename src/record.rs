@@ -435,7 +435,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
-        let fork = if call.hook.entry.fork { Some(schedule::begin_fork()) } else { None };
+        if call.hook.entry.fork {
+            session::before_fork();
+        }
         let kept = thread.results.get().len();
         let outer = thread.call.replace(std::ptr::from_ref(call).cast());
         enter_external(thread);
@@ -446,8 +448,12 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         let thread = crate::thread::current();
         thread.call.set(outer);
         leave_external(thread);
-        if let Some(fork) = fork {
-            schedule::end_fork(fork, child_of_fork(result));
+        if call.hook.entry.fork {
+            if child_of_fork(result) {
+                session::leave_forked_child();
+            } else {
+                session::after_fork_parent();
+            }
         }
         if !session::is_recording() {
             return result;

@@ -145,6 +145,7 @@ pub enum Front {
     Thread {
         serial: u64,
         ident: u64,
+        kind: u8,
         error: i32,
     },
     Busy(u64),
@@ -196,8 +197,39 @@ pub unsafe fn settle() {
 unsafe fn look_ahead() {
     // SAFETY: as in `settle`.
     unsafe {
-        *FRONT.get() = schedule_event();
+        *FRONT.get() = loop {
+            match schedule_event() {
+                // It has just come to Python: who has the GIL makes it known, and switches to it next.
+                Front::Thread { serial, ident, kind: crate::schedule::FOREIGN, .. }
+                    if source().peek_u16() == Ok(code::THREAD) =>
+                {
+                    if !matches!(source().next_event(), Ok(Some(_))) {
+                        break Front::Other;
+                    }
+                    user_threads::add_foreign(serial, ident);
+                }
+                front => break front,
+            }
+        };
         arm();
+    }
+}
+
+/// Runs the callback that the next event is, on a thread that Python did not make. False where it is another event.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn foreign_callback() -> Result<bool, Failure> {
+    // SAFETY: by contract.
+    unsafe {
+        read_pending_hooks();
+        if source().at_end() || source().peek_u16()? != code::CALLBACK {
+            return Ok(false);
+        }
+        source().read_u16()?;
+        source().finish_event();
+        callback::replay(None)?;
+        Ok(true)
     }
 }
 
@@ -214,7 +246,7 @@ unsafe fn schedule_event() -> Front {
         }
         match ahead.next_event() {
             Ok(Some((_, Event::Switch { thread, from }))) => Front::Switch { next: thread, from },
-            Ok(Some((_, Event::Thread { serial, ident, error, .. }))) => Front::Thread { serial, ident, error },
+            Ok(Some((_, Event::Thread { serial, ident, kind, error }))) => Front::Thread { serial, ident, kind, error },
             Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
             Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
             Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
@@ -426,7 +458,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             if head == code::CALLBACK {
                 source().read_u16()?;
                 source().finish_event();
-                callback::replay(call)?;
+                callback::replay(Some(call))?;
                 continue;
             }
             if !next_is(call.hook) {

@@ -397,11 +397,14 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         if actor.is_null() || !(*actor).holds_gil || *(*actor).external || !session::is_recording() {
             return next();
         }
-        let serial = begin_fork();
+        session::before_fork();
+        let serial = FORKS;
+        FORKS += 1;
         let pid = next();
         let errno = crate::platform::errno();
         if pid == 0 {
-            end_fork(serial, true);
+            FORKS = 0;
+            session::after_fork_child(serial);
         } else {
             // The recorder's thread comes back when os.fork() returns: CPython 3.12 counts threads first.
             let pid = if pid < 0 { -i64::from(errno) } else { i64::from(pid) };
@@ -409,34 +412,5 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         }
         crate::platform::set_errno(errno);
         pid
-    }
-}
-
-/// Before a fork: its number among this process's.
-///
-/// # Safety
-/// Recording; the GIL is held.
-pub unsafe fn begin_fork() -> u64 {
-    // SAFETY: by contract.
-    unsafe {
-        session::before_fork();
-        FORKS += 1;
-        FORKS - 1
-    }
-}
-
-/// After it, in both processes.
-///
-/// # Safety
-/// As [`begin_fork`].
-pub unsafe fn end_fork(serial: u64, is_child: bool) {
-    // SAFETY: by contract.
-    unsafe {
-        if is_child {
-            FORKS = 0;
-            session::after_fork_child(serial);
-        } else {
-            session::after_fork_parent();
-        }
     }
 }

@@ -220,10 +220,21 @@ pub unsafe fn after_fork_child(fork: u64) {
         let parent = writer().process();
         match writer().after_fork_child() {
             Ok(()) => crate::start::record_forked_child(parent, fork),
-            Err(error) => {
-                eprintln!("retrace: a forked process is not recorded: {error}");
-                abandon();
-            }
+            // Nothing is said: its stderr is the program's own.
+            Err(_) => abandon(),
+        }
+    }
+}
+
+/// In the child of a fork that is inside an external call: nothing of it can be replayed, so nothing is recorded.
+///
+/// # Safety
+/// As [`before_fork`].
+pub unsafe fn leave_forked_child() {
+    // SAFETY: by contract.
+    unsafe {
+        if is_recording() {
+            abandon();
         }
     }
 }

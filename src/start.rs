@@ -12,6 +12,7 @@ use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
 use crate::session::{self, Mode};
 use crate::{record, replay};
 use pyo3_ffi::*;
+use retrace_abi::boundary;
 use retrace_replay::event::code;
 use retrace_replay::trace_writer::WriteError;
 use retrace_replay::value::{Value, put_varint, tag};
@@ -296,10 +297,11 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
 unsafe fn begin_recording(run: Run, args: *mut PyObject, recording: &Recording) -> Result<(), String> {
     // SAFETY: by the contract of `program_starts`.
     unsafe {
-        if let Some(user) = &recording.boundary {
-            let tables = retrace_abi::boundary::load_user(Path::new(user)).map_err(|error| error.to_string())?;
-            modules::set_user_tables(tables);
-        }
+        let boundary = match &recording.boundary {
+            Some(user) => boundary::user_texts(Path::new(user)).map_err(|error| error.to_string())?,
+            None => Vec::new(),
+        };
+        modules::set_user_tables(boundary::load_user_texts(&boundary).map_err(|error| error.to_string())?);
         let main = Main::of(run, args)?;
         let Some(mut writer) = recording.open().map_err(|error| error.to_string())? else { return Ok(()) };
         if !crate::pickle::load() {
@@ -314,7 +316,7 @@ unsafe fn begin_recording(run: Run, args: *mut PyObject, recording: &Recording) 
             writer.close();
             return Err(why);
         }
-        let event = start_event(&main, recording.parent);
+        let event = start_event(&main, recording.parent, &boundary);
         writer.append(&[&event]);
         if let Some(path) = main.source_path() {
             writer.add_source_bytes(path.as_bytes(), main.source.clone().unwrap_or_default());
@@ -541,7 +543,7 @@ const MODULE_STATE: [(&str, &[&CStr]); 2] = [
     ("site", &[c"ENABLE_USER_SITE", c"USER_SITE", c"USER_BASE", c"PREFIXES"]),
 ];
 
-unsafe fn start_event(main: &Main, parent: Option<u32>) -> Vec<u8> {
+unsafe fn start_event(main: &Main, parent: Option<u32>, boundary: &[(PathBuf, String)]) -> Vec<u8> {
     // SAFETY: the GIL is held; what encoding runs is not recorded because no session is active yet.
     unsafe {
         let mut start = Dict::new();
@@ -604,6 +606,11 @@ unsafe fn start_event(main: &Main, parent: Option<u32>) -> Vec<u8> {
         put_int(main_thread, PyThread_get_thread_ident() as i64);
         put_int(main_thread, PyThread_get_thread_native_id() as i64);
         start.object("random_state", random_state().0);
+        let mut texts = Dict::new();
+        for (file, text) in boundary {
+            texts.text(&file.to_string_lossy(), text);
+        }
+        start.dict("boundary", texts);
         start.dict("importers", importers());
         let mut streams = Dict::new();
         for name in [c"stdin", c"stdout", c"stderr"] {
@@ -790,6 +797,7 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
             refuse("the module _pickle can't be loaded");
         }
         restore(start.0);
+        restore_boundary(item(start.0, c"boundary"));
         let main_thread = item(start.0, c"main_thread");
         if main_thread.is_null() || PyTuple_Check(main_thread) == 0 {
             refuse("the recording does not name its main thread");
@@ -833,6 +841,25 @@ fn refuse(why: &str) -> ! {
 unsafe fn item(dict: *mut PyObject, key: &CStr) -> *mut PyObject {
     // SAFETY: a live dict; borrowed result.
     unsafe { PyDict_GetItemString(dict, key.as_ptr()) }
+}
+
+/// The user's own tables of the boundary, as the recording had them.
+unsafe fn restore_boundary(texts: *mut PyObject) {
+    // SAFETY: live or null; the GIL is held.
+    unsafe {
+        let mut recorded = Vec::new();
+        let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while !texts.is_null()
+            && PyDict_Check(texts) != 0
+            && PyDict_Next(texts, &mut position, &mut key, &mut value) != 0
+        {
+            recorded.push((PathBuf::from(text(key)), text(value)));
+        }
+        match boundary::load_user_texts(&recorded) {
+            Ok(tables) => modules::set_user_tables(tables),
+            Err(error) => refuse(&error.to_string()),
+        }
+    }
 }
 
 /// Runs `restore.py` in a namespace of its own.

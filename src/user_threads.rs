@@ -419,6 +419,10 @@ unsafe extern "C" fn mutex_lock(mutex: *mut libc::pthread_mutex_t) -> c_int {
     // SAFETY: called by CPython; the GIL's own mutexes order nothing here.
     unsafe {
         if mutex == gil::retrace_gil.mutex {
+            if gil::retrace_actor().is_null() {
+                // A real thread, of a library that runs live: Python would not stay on one.
+                divergence::schedule_lost("a thread that the replay did not make wants to run Python".into());
+            }
             if *gil::retrace_gil.locked == 0 {
                 wait_for_turn();
             }
@@ -489,7 +493,7 @@ unsafe extern "C" fn create(
         if !session::is_replaying() || thread::current().external.get() {
             return libc::EAGAIN;
         }
-        let Front::Thread { serial, ident: recorded, error } = replay::front() else {
+        let Front::Thread { serial, ident: recorded, kind: schedule::MADE, error } = replay::front() else {
             divergence::stop_at("a thread is made here");
         };
         replay::consume_front();
@@ -510,6 +514,49 @@ unsafe extern "C" fn create(
         threads().push(made);
         *ident = recorded as libc::pthread_t;
         0
+    }
+}
+
+/// A thread that Python did not make: what it runs of Python are callbacks, and of itself nothing is here.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn add_foreign(serial: u64, ident: u64) {
+    // SAFETY: one thread.
+    unsafe {
+        while (threads().len() as u64) < serial {
+            threads().push(new_thread(0, State::Ended));
+        }
+        threads().push(new_thread(ident, State::New { start: foreign, argument: 0, stack: STACK }));
+    }
+}
+
+unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {
+    // SAFETY: on its coroutine.
+    unsafe {
+        loop {
+            wait_for_turn();
+            let state = pyo3_ffi::PyGILState_Ensure();
+            loop {
+                match replay::foreign_callback() {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(failure) => divergence::stop(None, &failure),
+                }
+                let Front::Switch { next, from: Position::InCall } = replay::front() else {
+                    if replay::source().at_end() {
+                        divergence::recording_cut("what another library's thread does");
+                    }
+                    divergence::stop_at("a thread that Python did not make comes to nothing of its own here");
+                };
+                replay::consume_front();
+                give_turn_to(next);
+                break;
+            }
+            IN_CALL = true;
+            pyo3_ffi::PyGILState_Release(state);
+            IN_CALL = false;
+        }
     }
 }
 

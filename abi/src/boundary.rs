@@ -6,7 +6,7 @@
 mod parse;
 mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use parse::BoundaryError;
 pub use table::{
@@ -29,6 +29,22 @@ pub fn module(name: &str) -> Option<&'static ModuleTable> {
 /// Those of reading and of the schema; the message names the file, the line, the key and what was expected there.
 pub fn load_user(path: &Path) -> Result<&'static [ModuleTable], BoundaryError> {
     Ok(parse::parse_path(path, OS)?.leak())
+}
+
+/// The user's own files, unparsed: what a recording keeps of them, so that its replay treats the same calls alike.
+///
+/// # Errors
+/// Those of reading.
+pub fn user_texts(path: &Path) -> Result<Vec<(PathBuf, String)>, BoundaryError> {
+    parse::read_path(path)
+}
+
+/// Parses what [`user_texts`] returned.
+///
+/// # Errors
+/// Those of the schema.
+pub fn load_user_texts(texts: &[(PathBuf, String)]) -> Result<&'static [ModuleTable], BoundaryError> {
+    Ok(parse::parse_all(texts, OS)?.leak())
 }
 
 fn find_entry(entries: &'static [Entry], name: &str, minor: u8) -> Option<&'static Entry> {

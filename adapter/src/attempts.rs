@@ -160,7 +160,9 @@ fn combinations(n: usize) -> Vec<Vec<u32>> {
             .collect();
     }
     all.retain(|combination| combination.iter().any(|more| *more > 0));
-    all.sort_by_key(|combination| (combination.iter().sum::<u32>(), combination.iter().rev().copied().collect::<Vec<_>>()));
+    all.sort_by_key(|combination| {
+        (combination.iter().sum::<u32>(), combination.iter().rev().copied().collect::<Vec<_>>())
+    });
     all
 }
 

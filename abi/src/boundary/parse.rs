@@ -67,11 +67,26 @@ impl std::error::Error for BoundaryError {
 /// Reads and parses a file, or every `.toml` file of a folder in the order of their names; sorted by module.
 ///
 /// # Errors
-/// Those of `parse_file`, and a module that is listed twice.
+/// Those of reading and of the schema, and a module that is listed twice.
 pub fn parse_path(path: &Path, os: &str) -> Result<Vec<ModuleTable>, BoundaryError> {
+    parse_all(&read_path(path)?, os)
+}
+
+/// Reads a file, or a folder's files, without parsing them.
+pub fn read_path(path: &Path) -> Result<Vec<(PathBuf, String)>, BoundaryError> {
+    files(path)?.into_iter().map(|file| read_file(&file).map(|text| (file, text))).collect()
+}
+
+fn read_file(file: &Path) -> Result<String, BoundaryError> {
+    fs::read_to_string(file).map_err(|source| BoundaryError::Unreadable { file: file.to_owned(), source })
+}
+
+/// Parses files that were read: each module may be listed once.
+pub fn parse_all(texts: &[(PathBuf, String)], os: &str) -> Result<Vec<ModuleTable>, BoundaryError> {
     let mut found: BTreeMap<&str, (ModuleTable, PathBuf)> = BTreeMap::new();
-    for file in files(path)? {
-        for table in parse_file(&file, os)? {
+    for (file, text) in texts {
+        let file = file.clone();
+        for table in parse(&file, text, os)? {
             if let Some((_, other)) = found.insert(table.module, (table, file.clone())) {
                 return Err(BoundaryError::Schema {
                     file,
@@ -96,15 +111,6 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, BoundaryError> {
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     Ok(files)
-}
-
-/// Reads and parses one file. `os` is the target ("linux", "macos"): what carries other `platforms` is left out.
-///
-/// The tables are leaked: they live as long as the process, like the shipped ones.
-pub fn parse_file(file: &Path, os: &str) -> Result<Vec<ModuleTable>, BoundaryError> {
-    let text =
-        fs::read_to_string(file).map_err(|source| BoundaryError::Unreadable { file: file.to_owned(), source })?;
-    parse(file, &text, os)
 }
 
 /// Parses the text of one file; `file` is only for messages.

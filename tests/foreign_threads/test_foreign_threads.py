@@ -1,0 +1,41 @@
+"""Threads that a C extension makes and that call Python are recorded as callbacks, and replayed without the extension's
+code."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def extension(trial, tmp_path):
+    """A folder with the built extension."""
+    script = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"
+    output = subprocess.run([trial.python, "-c", script], check=True, capture_output=True, text=True).stdout
+    include, suffix = output.splitlines()
+    folder = tmp_path / "extension"
+    folder.mkdir()
+    flags = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    command = ["cc", "-O1", "-shared", "-fPIC", f"-I{include}", *flags, "-o", folder / f"foreign{suffix}"]
+    subprocess.run([*command, HERE / "foreign.c", "-lpthread"], check=True)
+    return folder
+
+
+def test_callbacks_on_foreign_threads(trial, extension):
+    trial.prepare(inputs=False)
+    shutil.copy(HERE / "program.py", trial.work)
+    shutil.copy(HERE / "foreign.toml", trial.work)
+    env = {"PYTHONPATH": str(extension), "RETRACE_BOUNDARY": str(trial.work / "foreign.toml")}
+    recorded = trial.record(["program.py"], env=env)
+    assert recorded.exit == 0 and b"joined 3" in recorded.stdout, recorded
+    assert recorded.stdout.count(b"raises") == 3, recorded
+    listing = trial.tool("events", trial.trace).stdout
+    assert listing.count(b"callback") >= 90, listing[-2000:]
+    # The boundary is in the trace; the extension is loaded, and its functions are never called.
+    shutil.rmtree(trial.work)
+    replayed = trial.replay(recorded.trace)
+    trial.same(recorded, replayed, ("recorded", "replayed"))
