@@ -70,6 +70,15 @@ pub unsafe fn disarm() {
     unsafe { *EVALUATOR = None };
 }
 
+/// Whether frames that are entered now go through [`callback::entered`].
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn is_armed() -> bool {
+    // SAFETY: by contract.
+    unsafe { (*EVALUATOR).is_some_and(|ours| std::ptr::fn_addr_eq(ours, callback::entered as FrameHook)) }
+}
+
 /// Marks the thread external and lets frames that are entered from now on be seen as callbacks.
 ///
 /// # Safety

@@ -28,6 +28,9 @@ pub struct Actor {
     pub serial: u64,
     /// Python did not make it: what it runs of Python are callbacks.
     pub is_foreign: bool,
+    /// Frames that it entered when it gave the GIL up were seen as callbacks. Not the same as `external`: while a value is
+    /// encoded the thread is external, and what that runs is part of the call.
+    armed: bool,
     /// How often it gave the GIL up itself since it got it from another thread.
     releases: u64,
     /// Where it last gave the GIL up.
@@ -48,6 +51,7 @@ impl Actor {
             tries: 0,
             serial,
             is_foreign,
+            armed: is_foreign,
             releases: 0,
             last: Position::Released(0),
             interrupted: None,
@@ -270,9 +274,12 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
         }
         (*actor).holds_gil = false;
         (*actor).at_check = at_check != 0;
-        (*actor).last = if *(*actor).external {
+        (*actor).armed = record::is_armed();
+        if (*actor).armed {
             // Others run at full speed meanwhile.
             record::disarm();
+        }
+        (*actor).last = if *(*actor).external {
             Position::InCall
         } else if at_check != 0 {
             Position::Check(fingerprint(*gil::retrace_gil.last_holder))
@@ -303,7 +310,7 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         if actor.is_null() {
             actor = new_actor(true);
             gil::retrace_set_actor(actor.cast());
-            let ident = libc::pthread_self() as u64;
+            let ident = ident_number(libc::pthread_self());
             session::append_event(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
         }
         (*actor).holds_gil = true;
@@ -317,8 +324,10 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             (*actor).tries = 0;
             (*actor).releases = 0;
         }
-        if thread.external.get() {
+        if (*actor).armed {
             record::arm();
+        }
+        if thread.external.get() {
             (*actor).wait_end = 0;
         } else if let Ok(end) = WaitEnd::try_from(std::mem::take(&mut (*actor).wait_end)) {
             session::append_event(&Event::Wait(end));
@@ -351,6 +360,12 @@ pub unsafe extern "C" fn retrace_lock_busy(actor: *mut Actor) {
     }
 }
 
+/// A thread's ident as `threading.get_ident()` shows it: a number on Linux, a pointer on macOS.
+#[allow(clippy::unnecessary_cast, reason = "not the same type on every platform")]
+fn ident_number(ident: libc::pthread_t) -> u64 {
+    ident as u64
+}
+
 /// `pthread_create`, while recording.
 unsafe extern "C" fn create(
     ident: *mut libc::pthread_t,
@@ -373,8 +388,8 @@ unsafe extern "C" fn create(
             drop(Box::from_raw(beginning));
             drop(Box::from_raw(actor));
         }
-        let made = if error == 0 { *ident as u64 } else { 0 };
-        session::append_event(&Event::Thread { serial, ident: made, kind: MADE, error });
+        let made = if error == 0 { *ident } else { 0 };
+        session::append_event(&Event::Thread { serial, ident: ident_number(made), kind: MADE, error });
         error
     }
 }

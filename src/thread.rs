@@ -78,7 +78,10 @@ pub unsafe fn of(tstate: *mut ThreadState) -> &'static Thread {
 /// The calling thread holds the GIL, or has just dropped it and holds its mutex.
 pub unsafe fn last() -> &'static Thread {
     // SAFETY: by contract.
-    unsafe { if CURRENT.is_null() { &*(&raw const NOBODY) } else { &*CURRENT } }
+    unsafe {
+        let nobody = &raw const NOBODY;
+        if CURRENT.is_null() { &*nobody } else { &*CURRENT }
+    }
 }
 
 /// Whether external code runs on this thread.
