@@ -1,5 +1,6 @@
 """The few things the tests change in a trace's bytes, after docs/trace-format.md. Not a reader of traces."""
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ PYTHON_AT = 56
 
 FORM_FLOAT = 2
 
+SWITCH = b"\x07\x0f"
+FIRST_THREAD = rb"\x0b\x0f\x01.{6}\0\0\0\0{4}"
+RELEASED, IN_CALL, CHECK = range(3)
+
 
 @dataclass
 class Extent:
@@ -25,6 +30,16 @@ class Extent:
     stream: int
     committed: int
     sealed: int
+
+
+@dataclass
+class Switch:
+    """A switch event; `fingerprint` is where its three hashes begin, if it has them."""
+
+    event: int
+    thread: int
+    kind: int
+    fingerprint: int | None
 
 
 class TraceBytes:
@@ -72,6 +87,31 @@ class TraceBytes:
             offset = self.data.find(pattern, offset + 1)
         assert len(found) == 1, f"{value!r} is the result of {len(found)} events"
         return found[0]
+
+    def switches(self) -> list[Switch]:
+        """The switches of the first process's first extent of events, in order, of threads below 16.
+
+        They are found by their looks: the fields after the head leave little room for anything else, and a fingerprint
+        in which one seems to begin is stepped over.
+        """
+        extent = next(e for e in self.extents() if e.stream == 0 and e.process == 0)
+        end = extent.offset + EXTENT_HEADER + extent.committed
+        found = []
+        # What comes before the first thread is made, the start event above all, may look like anything.
+        offset = self.data.find(SWITCH, re.compile(FIRST_THREAD, re.DOTALL).search(self.data, extent.offset).end(), end)
+        while offset != -1:
+            thread, kind, first = self.data[offset + 2 : offset + 5]
+            if thread < 16 and (kind == IN_CALL or kind == CHECK or (kind == RELEASED and first < 64)):
+                found.append(Switch(offset, thread, kind, offset + 4 if kind == CHECK else None))
+                offset += 28 if kind == CHECK else 3
+            offset = self.data.find(SWITCH, offset + 1, end)
+        return found
+
+    def cut(self, offset: int) -> None:
+        """Ends the first process's first extent of events here, as if no more had been committed."""
+        extent = next(e for e in self.extents() if e.stream == 0 and e.process == 0)
+        assert extent.offset + EXTENT_HEADER < offset < extent.offset + EXTENT_HEADER + extent.committed
+        self.u64(extent.offset + 16, offset - extent.offset - EXTENT_HEADER)
 
     def call_site(self, event: int, change: int) -> None:
         """Moves the caller's position in an event."""

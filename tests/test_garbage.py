@@ -1,0 +1,29 @@
+"""Garbage collections begin where they began, also in code that crosses no boundary."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "cycles",
+        "cycles_in_threads",
+        "callbacks",
+        "counts",
+        "counts_in_threads",
+        "thresholds",
+        "freezing",
+        "disabling",
+        "weak_references",
+        "resurrected",
+        "in_handlers",
+    ],
+)
+def test_part(trial, part):
+    recorded = trial.assert_replays(["garbage.py", part], programs=["garbage.py"])
+    assert recorded.stdout and not recorded.stderr, recorded
+
+
+def test_callbacks_that_fail(trial):
+    recorded = trial.assert_replays(["garbage.py", "callbacks_that_fail"], programs=["garbage.py"])
+    assert b"ValueError('start', 0) True " in recorded.stderr, recorded

@@ -1,0 +1,76 @@
+"""Signals: handlers run where they ran, and leave the program as it was."""
+
+import pytest
+
+from harness import as_shell
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["cpu", "sleep", "selecting", "polling", "lock", "rlock", "event", "condition", "joining", "child", "reading"],
+)
+def test_interrupted_while(trial, wait):
+    """A handler that returns, one that raises, and KeyboardInterrupt; the traceback says where."""
+    recorded = trial.assert_replays(["signals.py", wait], programs=["signals.py"])
+    assert b"from the handler" in recorded.stderr and b"KeyboardInterrupt" in recorded.stderr, recorded
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "ticking",
+        "virtual_time",
+        "nested",
+        "raised_in_handler",
+        "with_threads",
+        "sent_by_threads",
+        "wakeup_fd",
+        "handler_crosses",
+        "fault_handler",
+    ],
+)
+def test_part(trial, part):
+    recorded = trial.assert_replays(["signals.py", part], programs=["signals.py"])
+    assert recorded.stdout and not recorded.stderr, recorded
+
+
+def test_interrupt_main(trial):
+    recorded = trial.assert_replays(["signals.py", "interrupt_main"], programs=["signals.py"])
+    assert b"KeyboardInterrupt" in recorded.stderr, recorded
+
+
+def test_a_handler_ends_the_program(trial):
+    recorded = trial.assert_replays(["signals.py", "raises_to_the_end"], programs=["signals.py"], exit=1)
+    assert b"in fail\n" in recorded.stderr and b"Alarm: ('from the handler', 0)" in recorded.stderr, recorded
+
+
+def test_handlers_stay_the_program_s_own(trial):
+    trial.assert_replays(["signals.py", "identity"], programs=["signals.py"], deterministic=True)
+
+
+def test_dispositions_and_masks(trial):
+    """SIG_IGN, SIG_DFL, siginterrupt, pthread_sigmask, sigwait and pause; SIGTERM ends it."""
+    argv = ["signals.py", "dispositions"]
+    recorded = trial.assert_replays(argv, programs=["signals.py"], deterministic=True, exit=-15)
+    assert recorded.stdout.endswith(b"the end\n"), recorded
+
+
+def test_keyboard_interrupt_ends_the_program(trial):
+    argv = ["signals.py", "ended_by_interrupt"]
+    recorded = trial.assert_replays(argv, programs=["signals.py"], deterministic=True, exit=-2)
+    assert recorded.stderr.endswith(b"KeyboardInterrupt\n"), recorded
+
+
+@pytest.mark.parametrize("options", [[], ["-X", "faulthandler"]], ids=["off", "on"])
+def test_a_crash_is_the_program_s_own(trial, options):
+    """faulthandler writes what it would, or nothing, and the signal ends the program."""
+    trial.prepare("signals.py")
+    argv = [*options, "signals.py", "crash"]
+    plain = trial.plain(argv)
+    recorded = trial.record(argv)
+    assert (plain.exit, recorded.stdout, as_shell(recorded.exit)) == (-11, b"begins\n", 128 + 11), (plain, recorded)
+    for result in (plain, recorded):
+        assert (b"Fatal Python error: Segmentation fault" in result.stderr) == bool(options), result
+        assert (b"in crash\n" in result.stderr) == bool(options), result
+    replayed = trial.replay(recorded.trace)
+    assert replayed.stdout == b"begins\n" and replayed.exit not in (0, 70), replayed

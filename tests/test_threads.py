@@ -1,0 +1,90 @@
+"""Programs with threads: whatever comes out depends on who ran when, and comes out again."""
+
+import pytest
+
+SHAPES = [
+    "counter",
+    "recursion",
+    "equal_nodes",
+    "heap_while",
+    "popping",
+    "generators",
+    "comprehensions",
+    "repeated",
+    "compression",
+    "dictionaries",
+    "exceptions",
+    "sorting",
+    "mixed",
+]
+RACES = [
+    *((shape, 3, 0.0005, 3) for shape in SHAPES),
+    ("counter", 2, 0.00001, 2),
+    ("recursion", 4, 0.0001, 2),
+    ("equal_nodes", 8, 0.0001, 2),
+    ("heap_while", 2, 0.000001, 1),
+    ("generators", 6, 0.00005, 1),
+    ("dictionaries", 3, 0.00001, 1),
+    ("mixed", 12, 0.0001, 3),
+    ("mixed", 24, 0.005, 6),
+]
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: "-".join(map(str, race[:3])))
+def test_race(trial, race):
+    trial.assert_replays(["races.py", *map(str, race)], programs=["races.py"])
+
+
+def test_synchronised(trial):
+    trial.assert_replays(["synchronised.py"], programs=["synchronised.py"])
+
+
+@pytest.mark.parametrize("options", [[], ["debug"]], ids=["plain", "debug"])
+def test_asyncio(trial, options):
+    trial.assert_replays(["asyncio_parts.py", *options], programs=["asyncio_parts.py"])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "started_by_threads",
+        "left_running",
+        "daemons",
+        "local_storage",
+        "idents",
+        "many",
+        "finalizers",
+        "tiny_interval",
+        "traced",
+        "pool_at_exit",
+    ],
+)
+def test_part(trial, part):
+    recorded = trial.assert_replays(["threads.py", part], programs=["threads.py"])
+    assert recorded.stdout and not recorded.stderr, recorded
+
+
+def test_deep_recursion_in_threads(trial):
+    """Python's own limits hold in a replay: the stack is as large as the recorded one."""
+    trial.assert_replays(["threads.py", "recursion"], programs=["threads.py"], deterministic=True)
+
+
+def test_a_thread_ends_the_process(trial):
+    recorded = trial.assert_replays(["threads.py", "ended_by_thread"], programs=["threads.py"], exit=9)
+    assert recorded.stdout.startswith(b"ends the process "), recorded
+
+
+def test_threads_that_exit(trial):
+    trial.assert_replays(["threads.py", "ended_by_main"], programs=["threads.py"], exit=4)
+
+
+def test_unhandled_exceptions(trial):
+    recorded = trial.assert_replays(["threads.py", "unhandled"], programs=["threads.py"])
+    assert recorded.stderr.count(b"ValueError: ('from a thread', ") == 3, recorded
+    assert recorded.stderr.count(b"    inner(k)\n") == 3, recorded
+
+
+def test_the_program_s_excepthook(trial):
+    recorded = trial.assert_replays(["threads.py", "excepthook"], programs=["threads.py"])
+    assert recorded.stdout.count(b"'ValueError', 'fails-") == 3, recorded
+    assert b"the hook itself" in recorded.stderr and b"Exception in thread fails-0" in recorded.stderr, recorded
