@@ -451,7 +451,10 @@ pub unsafe fn end_fork(serial: u64, is_child: bool) {
     unsafe {
         if is_child {
             FORKS = 0;
-            session::after_fork_child(serial);
+            // A process that a thread forked lives until its last thread has ended: no thread of ours may be in it.
+            let actor = gil::retrace_actor().cast::<Actor>();
+            let is_first = !actor.is_null() && (*actor).serial == 0;
+            session::after_fork_child(serial, is_first);
         } else {
             session::after_fork_parent();
         }
