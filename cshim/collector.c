@@ -2,8 +2,10 @@
 #include "collector.h"
 #include "identity_hash.h"
 #include "version.h"
+#include "gil.h"
 #include <limits.h>
 #include <string.h>
+#include <unwind.h>
 
 static const int nothing_counted;
 retrace_collector_view retrace_collector = {&nothing_counted, INT_MAX};
@@ -77,8 +79,9 @@ collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *nam
  *
  * It begins inside some allocation (3.11) or wherever signals are looked for (3.12), which no replay can find again. The
  * collector cannot be told to wait, but it finds nothing to do where there are no objects: they are put aside before it
- * looks and put back after it has, with all that it counts; and the observer asks for a collection at a check of the
- * eval breaker. Modules/gcmodule.c, gc_collect_main, says what it counts. */
+ * looks and put back after it has, with all that it counts. Where it looked at a check of the eval breaker (3.12, as a
+ * rule) the collection follows at once; elsewhere the observer asks for one at the next check. Modules/gcmodule.c,
+ * gc_collect_main, says what it counts. */
 static struct {
     int active;
     PyGC_Head objects[NUM_GENERATIONS];
@@ -143,6 +146,92 @@ put_back(void)
     gc->generations[0].threshold = INT_MAX;
 }
 
+/* ---- whether CPython has begun a collection at a check of the eval breaker ----
+ *
+ * Seen once, by provoking both kinds: the return addresses on the stack from `observe` on are the same until one lies in
+ * what handles a check, or in what else looks for signals. */
+#define CALLERS 16
+struct callers {
+    int n;
+    uintptr_t addresses[CALLERS];
+};
+
+static struct {
+    struct callers *into; /* while learning */
+    int level;            /* how far up that return address lies */
+    uintptr_t address;    /* 0: none was found */
+} collecting_check;
+
+static _Unwind_Reason_Code
+step(struct _Unwind_Context *context, void *data)
+{
+    struct callers *callers = data;
+    if (callers->n == CALLERS) {
+        return _URC_END_OF_STACK;
+    }
+    callers->addresses[callers->n++] = (uintptr_t)_Unwind_GetIP(context);
+    return _URC_NO_REASON;
+}
+
+static __attribute__((noinline)) int
+begun_at_check(void)
+{
+    struct callers callers = {0};
+    _Unwind_Backtrace(step, &callers);
+    if (collecting_check.into != NULL) {
+        *collecting_check.into = callers;
+        return 0;
+    }
+    return collecting_check.address != 0 && callers.addresses[collecting_check.level] == collecting_check.address;
+}
+
+/* Has CPython begin a collection where signals are looked for next, whatever its counts and settings are. */
+static int
+provoke(struct callers *into, PyObject *code, PyObject *globals)
+{
+    int enabled = gc->enabled, count = gc->generations[0].count, threshold = gc->generations[0].threshold;
+    *into = (struct callers){0};
+    collecting_check.into = into;
+    gc->enabled = 1;
+    gc->generations[0].threshold = 1;
+    gc->generations[0].count = 1000;
+    int result = 0;
+    if (retrace_schedule_collection()) {
+        if (code == NULL) {
+            result = PyErr_CheckSignals();
+        }
+        else {
+            PyObject *value = PyEval_EvalCode(code, globals, globals);
+            result = value != NULL ? 0 : -1;
+            Py_XDECREF(value);
+        }
+    }
+    retrace_forget_scheduled_collection();
+    collecting_check.into = NULL;
+    gc->enabled = enabled;
+    gc->generations[0].threshold = threshold;
+    gc->generations[0].count = count;
+    return result;
+}
+
+int
+retrace_collector_learn_checks(PyObject *code, PyObject *globals)
+{
+    struct callers elsewhere, at_check;
+    if (gc == NULL || provoke(&elsewhere, NULL, NULL) < 0 || provoke(&at_check, code, globals) < 0) {
+        return -1;
+    }
+    int level = 0;
+    while (level < at_check.n && level < elsewhere.n && at_check.addresses[level] == elsewhere.addresses[level]) {
+        level++;
+    }
+    if (level < at_check.n && level < elsewhere.n) {
+        collecting_check.level = level;
+        collecting_check.address = at_check.addresses[level];
+    }
+    return 0;
+}
+
 /* The one entry of the collector's list of callbacks: puts off what CPython begins by itself, and does for the program's
  * own callbacks what Modules/gcmodule.c, invoke_gc_callback, does. */
 static PyObject *
@@ -150,7 +239,11 @@ observe(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t nargs)
 {
     if (aside.active) {
         put_back();
-        if (observer != NULL) {
+        if (begun_at_check()) {
+            gc->collecting = 0; /* it has found nothing, and is over but for this */
+            retrace_collection_due();
+        }
+        else if (observer != NULL) {
             observer();
         }
         Py_RETURN_NONE;

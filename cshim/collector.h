@@ -22,13 +22,19 @@ extern retrace_collector_view retrace_collector;
 
 /* Told that CPython would have collected by itself: too much has been made since the last hooked call. Nothing has been
  * collected, and CPython will not try again before retrace_collect() was called. The GIL is held; an exception may be
- * set and must stay. */
+ * set and must stay. Not told where CPython would have collected at a check of the eval breaker: there
+ * retrace_collection_due() is called instead. */
 typedef void (*retrace_collector_observer)(void);
 
 /* Takes over automatic collection. With an observer (recording), it is told once generation 0 has grown to eight times
  * its threshold: a program that makes garbage without ever crossing the boundary keeps its memory bounded. Without one (replay) nothing is collected but what retrace_collect() is asked for.
  * Returns 0, or -1 with nothing changed. Sets no exception. */
 int retrace_collector_install(retrace_collector_observer observer);
+
+/* Learns what a collection that CPython begins at a check of the eval breaker looks like from below, by running code
+ * that passes a check. Call once, after retrace_collector_install(), before the session is active. Returns 0, or -1 with
+ * an exception set. */
+int retrace_collector_learn_checks(PyObject *code, PyObject *globals);
 
 /* Call after the module `gc` was created: its `callbacks` shall be the program's list. Sets no exception. */
 void retrace_collector_gc_module(PyObject *module);

@@ -36,6 +36,13 @@ retrace_forget_scheduled_collection(void)
 {
 }
 
+/* As an allocation does in 3.12. */
+static inline int
+retrace_schedule_collection(void)
+{
+    return 0;
+}
+
 /* The GIL of an interpreter: 3.11 has one for all. */
 static inline struct _gil_runtime_state *
 retrace_version_gil(PyInterpreterState *Py_UNUSED(interpreter))

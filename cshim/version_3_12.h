@@ -52,6 +52,16 @@ retrace_forget_scheduled_collection(void)
     _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.gc_scheduled, 0);
 }
 
+/* As an allocation does: a collection runs where signals are looked for next. Returns 0 where this version has no such
+ * thing. */
+static inline int
+retrace_schedule_collection(void)
+{
+    _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.gc_scheduled, 1);
+    _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.eval_breaker, 1);
+    return 1;
+}
+
 /* The GIL of an interpreter: 3.12 may give each its own. */
 static inline struct _gil_runtime_state *
 retrace_version_gil(PyInterpreterState *interpreter)

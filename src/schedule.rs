@@ -203,17 +203,34 @@ fn recording_bindings() -> Vec<Binding> {
 
 unsafe fn learn_checks() -> Result<(), String> {
     // SAFETY: by the contract of `install`.
+    let found = unsafe { with_checked(gil::retrace_learn_checks) };
+    if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
+}
+
+/// Learns what a collection that CPython begins at a check of the eval breaker looks like from below.
+///
+/// # Safety
+/// The GIL is held; the collector was taken over with an observer; no session is active yet.
+pub unsafe fn learn_collections() -> Result<(), String> {
+    // SAFETY: by contract.
+    let failed = unsafe { with_checked(retrace_abi::collector::retrace_collector_learn_checks) } < 0;
+    if failed { Err("the garbage collector can't be watched".into()) } else { Ok(()) }
+}
+
+/// Calls `learn` with code that passes checks, and the globals to run it with; -1 where there is no memory.
+unsafe fn with_checked(learn: unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> c_int) -> c_int {
+    // SAFETY: the GIL is held.
     unsafe {
         let source = std::ffi::CString::new(CHECKED).unwrap_or_default();
         let code = Owned(Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
         let globals = Owned(PyDict_New());
-        let found = if code.is_null() || globals.is_null() { -1 } else { gil::retrace_learn_checks(code.0, globals.0) };
+        let result = if code.is_null() || globals.is_null() { -1 } else { learn(code.0, globals.0) };
         PyErr_Clear();
         if !globals.is_null() {
             // The function holds its globals: no garbage of ours is left.
             PyDict_Clear(globals.0);
         }
-        if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
+        result
     }
 }
 
@@ -419,7 +436,8 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         let errno = crate::platform::errno();
         if pid == 0 {
             FORKS = 0;
-            session::after_fork_child(serial);
+            // A process that a thread forked lives until its last thread has ended: no thread of ours may be in it.
+            session::after_fork_child(serial, (*actor).serial == 0);
         } else {
             // The recorder's thread comes back when os.fork() returns: CPython 3.12 counts threads first.
             let pid = if pid < 0 { -i64::from(errno) } else { i64::from(pid) };

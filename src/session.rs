@@ -207,18 +207,19 @@ pub unsafe fn after_fork_parent() {
     }
 }
 
-/// After a fork, in the child: it becomes a process of the trace. `fork` counts the parent's forks, from 0.
+/// After a fork, in the child: it becomes a process of the trace. `fork` counts the parent's forks, from 0;
+/// `may_help`: see [`TraceWriter::after_fork_child`].
 ///
 /// # Safety
 /// As [`before_fork`].
-pub unsafe fn after_fork_child(fork: u64) {
+pub unsafe fn after_fork_child(fork: u64, may_help: bool) {
     // SAFETY: by contract.
     unsafe {
         if !is_recording() {
             return;
         }
         let parent = writer().process();
-        match writer().after_fork_child() {
+        match writer().after_fork_child(may_help) {
             Ok(()) => crate::start::record_forked_child(parent, fork),
             // Nothing is said: its stderr is the program's own.
             Err(_) => abandon(),

@@ -284,6 +284,9 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
         if retrace_abi::collector::retrace_collector_install(observer) < 0 {
             return Err("the garbage collector can't be taken over".into());
         }
+        if observer.is_some() {
+            crate::schedule::learn_collections()?;
+        }
         session::watch_collector(
             retrace_abi::collector::retrace_collector_count(),
             retrace_abi::collector::retrace_collector_limit(),

@@ -167,6 +167,9 @@ pub mod collector {
     unsafe extern "C" {
         /// With an observer, that is told when CPython would collect by itself; see cshim/collector.h.
         pub fn retrace_collector_install(observer: Option<Observer>) -> c_int;
+        /// Learns what a collection at a check of the eval breaker looks like, by running code that passes checks; -1
+        /// with an exception set.
+        pub fn retrace_collector_learn_checks(code: *mut PyObject, globals: *mut PyObject) -> c_int;
         /// After the module `gc` was created.
         pub fn retrace_collector_gc_module(module: *mut PyObject);
         pub fn retrace_collector_uninstall();

@@ -87,17 +87,23 @@ struct Recorder {
     helper: Option<Helper>,
     /// The sources' stream while no helper has it.
     sources: Option<SourceWriter>,
+    /// Whether there may be a helper.
+    may_help: bool,
 }
 
 impl Recorder {
-    /// Claims a process and its first extent, and starts the helper.
-    fn start(file: TraceFile, mut descriptor: Descriptor) -> Result<(Recorder, StreamWriter, u32), WriteError> {
+    /// Claims a process and its first extent, and starts the helper if there may be one.
+    fn start(
+        file: TraceFile,
+        mut descriptor: Descriptor,
+        may_help: bool,
+    ) -> Result<(Recorder, StreamWriter, u32), WriteError> {
         let claimed = file.claim_process().and_then(|process| Ok((process, file.allocate(&mut descriptor)?)));
         match claimed {
             Ok((process, extent)) => {
                 let shared = Arc::new(Shared::new(file));
                 let sources = Some(SourceWriter::new(process));
-                let mut recorder = Recorder { shared, descriptor, helper: None, sources };
+                let mut recorder = Recorder { shared, descriptor, helper: None, sources, may_help };
                 recorder.start_helper();
                 Ok((recorder, StreamWriter::new(extent, process, layout::STREAM_EVENTS, WINDOW), process))
             }
@@ -110,6 +116,9 @@ impl Recorder {
 
     /// Starts the helper. Without one (the process may have no threads left) everything is done inline.
     fn start_helper(&mut self) {
+        if !self.may_help {
+            return;
+        }
         let Some(sources) = self.sources.take() else {
             return;
         };
@@ -186,7 +195,7 @@ impl TraceWriter {
 
     fn begin(file: TraceFile, descriptor: Descriptor) -> Result<TraceWriter, WriteError> {
         platform::watch_forks();
-        let (recorder, stream, process) = Recorder::start(file, descriptor)?;
+        let (recorder, stream, process) = Recorder::start(file, descriptor, true)?;
         let writer = TraceWriter {
             stream,
             generation: platform::fork_generation(),
@@ -342,7 +351,7 @@ impl TraceWriter {
     }
 
     /// Stores the source file at `path` (UTF-8). The helper reads it; what cannot be read is left out.
-    pub fn add_source(&self, path: &[u8]) {
+    pub fn add_source(&mut self, path: &[u8]) {
         let _errno = PreserveErrno::new();
         let Some(recorder) = &self.recorder else {
             return;
@@ -356,21 +365,23 @@ impl TraceWriter {
     }
 
     /// Stores `contents` as the source of `path` (UTF-8).
-    pub fn add_source_bytes(&self, path: &[u8], contents: Vec<u8>) {
+    pub fn add_source_bytes(&mut self, path: &[u8], contents: Vec<u8>) {
         let _errno = PreserveErrno::new();
         self.queue_source(path, Some(contents));
     }
 
-    fn queue_source(&self, path: &[u8], contents: Option<Vec<u8>>) {
-        let Some(recorder) = &self.recorder else {
-            return;
-        };
+    fn queue_source(&mut self, path: &[u8], contents: Option<Vec<u8>>) {
         if self.is_inherited() {
             return;
         }
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
         recorder.shared.sources.push(Source { path: path.to_vec(), contents });
         if let Some(helper) = &recorder.helper {
             helper.wake();
+        } else if let Some(sources) = recorder.sources.as_mut().filter(|_| !recorder.may_help) {
+            helper::drain_here(&recorder.shared, &mut recorder.descriptor, sources);
         }
     }
 
@@ -404,12 +415,15 @@ impl TraceWriter {
 
     /// To be called in the child after a fork. The child leaves the parent's extents alone and becomes a process of
     /// its own in the trace. On an error it is not recorded.
-    pub fn after_fork_child(&mut self) -> Result<(), WriteError> {
+    ///
+    /// `may_help`: whether a helper may run in it. Where the thread that forked was not its process's first, the child
+    /// ends when its last thread does, and a helper would be one more.
+    pub fn after_fork_child(&mut self, may_help: bool) -> Result<(), WriteError> {
         let _errno = PreserveErrno::new();
         let Some(recorder) = self.recorder.take() else {
             return Ok(());
         };
-        let Recorder { shared, descriptor, helper, sources } = recorder;
+        let Recorder { shared, descriptor, helper, sources, .. } = recorder;
         let stopped = self.stopped.is_some() || shared.failure.get().is_some();
         self.generation = platform::fork_generation();
         self.stream.abandon();
@@ -429,7 +443,7 @@ impl TraceWriter {
             }
             return Ok(());
         }
-        match forked.and_then(|(file, descriptor)| Recorder::start(file, descriptor)) {
+        match forked.and_then(|(file, descriptor)| Recorder::start(file, descriptor, may_help)) {
             Ok((recorder, stream, process)) => {
                 self.stream = stream;
                 self.process = process;

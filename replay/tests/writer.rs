@@ -348,7 +348,7 @@ fn forked_processes_write_streams_of_their_own() {
                 assert_eq!(threads(), before - 1, "the helper is still counted");
                 let closes = c % 2 == 0;
                 children.push(fork(|| {
-                    writer.after_fork_child().unwrap();
+                    writer.after_fork_child(true).unwrap();
                     assert!(writer.process() > 0);
                     (0..3000).for_each(|i| append(&mut writer, &event(writer_number(c, i))));
                     writer.add_source_bytes(format!("child {c}").as_bytes(), vec![b'c'; 100]);
@@ -447,7 +447,7 @@ fn a_fork_nobody_announced_leaves_the_parent_s_stream_alone() {
             // One that learns of it late, and one that never does.
             let late = fork(|| {
                 (0..2000).for_each(|_| append(&mut writer, &event(99)));
-                writer.after_fork_child().unwrap();
+                writer.after_fork_child(true).unwrap();
                 (0..2000).for_each(|i| append(&mut writer, &event(i)));
                 writer.close();
             });
