@@ -220,7 +220,11 @@ unsafe fn resume(k: usize) {
             if replay::source().at_end() {
                 divergence::recording_cut("the end of a thread");
             }
-            lost(format!("thread {k} has ended here, and the recording does not say who went on"));
+            let passed = match replay::front() {
+                Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => format!("; {}", candidates()),
+                _ => String::new(),
+            };
+            lost(format!("thread {k} has ended here, and the recording does not say who went on{passed}"));
         }
     }
 }

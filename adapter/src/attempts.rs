@@ -71,6 +71,19 @@ impl Doubt {
     }
 }
 
+/// Why there are no more attempts.
+enum Stop {
+    /// Somebody wants the command to end.
+    Interrupted(Ending),
+    Failed(CliError),
+}
+
+impl From<CliError> for Stop {
+    fn from(error: CliError) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
 /// Makes attempts until one ends the way the recording did, or none does better than the first.
 pub struct Attempts {
     report: PathBuf,
@@ -86,21 +99,35 @@ impl Attempts {
     pub fn run(
         &self,
         quiet: bool,
-        mut attempt: impl FnMut(&Settings) -> Result<Ending, CliError>,
+        mut attempt: impl FnMut(&Settings) -> Result<(Ending, bool), CliError>,
     ) -> Result<Ending, CliError> {
         let mut made = 0;
-        let mut once = |settings: &Settings| -> Result<(Ending, Option<Doubt>), CliError> {
+        let mut once = |settings: &Settings| -> Result<(Ending, Option<Doubt>), Stop> {
             let _ = fs::remove_file(&self.report);
             made += 1;
-            let ending = attempt(settings)?;
+            let (ending, interrupted) = attempt(settings)?;
+            if interrupted {
+                return Err(Stop::Interrupted(ending));
+            }
             let doubt = fs::read_to_string(&self.report).ok().and_then(|text| Doubt::parse(&text));
             Ok((ending, if made < MOST { doubt } else { None }))
         };
+        match self.until_it_fits(quiet, &mut once) {
+            Ok(ending) | Err(Stop::Interrupted(ending)) => Ok(ending),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    fn until_it_fits(
+        &self,
+        quiet: bool,
+        once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
+    ) -> Result<Ending, Stop> {
         let mut settings = Settings { report: self.report.clone(), ..Settings::default() };
         let (mut ending, mut found) = once(&settings)?;
         while let Some(doubt) = found.take() {
             settings.shown = (settings.shown.0.max(doubt.written.0), settings.shown.1.max(doubt.written.1));
-            let better = Self::search(&settings, &doubt, &mut once)?;
+            let better = Self::search(&settings, &doubt, once)?;
             match better {
                 Some(better) => settings.pass_over = better,
                 None if doubt.arguments => settings.accept_arguments = true,
@@ -122,8 +149,8 @@ impl Attempts {
     fn search(
         settings: &Settings,
         doubt: &Doubt,
-        once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), CliError>,
-    ) -> Result<Option<BTreeMap<u64, u32>>, CliError> {
+        once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
+    ) -> Result<Option<BTreeMap<u64, u32>>, Stop> {
         let known = |event: &u64| settings.pass_over.get(event).copied().unwrap_or(0);
         let recent: Vec<u64> = doubt.matches.iter().rev().take(BACK).copied().collect();
         // Candidates that a position does not have, once an attempt has looked for them in vain.
@@ -187,7 +214,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = folder.path().join("attempt");
         let mut log = Vec::new();
-        let ending = Attempts::new(report.clone()).run(true, |s| Ok(program(&report, s, 2, &mut log))).unwrap();
+        let ending =
+            Attempts::new(report.clone()).run(true, |s| Ok((program(&report, s, 2, &mut log), false))).unwrap();
         assert_eq!(ending, Ending::Exited(0));
         let last = log.last().unwrap();
         assert_eq!(last.pass_over, BTreeMap::from([(10, 2)]));
@@ -202,7 +230,7 @@ mod tests {
         let ending = Attempts::new(report.clone()).run(true, |_| {
             made += 1;
             fs::write(&report, "diverged 20 0 0\n5,10\nthe report\n").unwrap();
-            Ok(Ending::Exited(70))
+            Ok((Ending::Exited(70), false))
         });
         assert_eq!(ending.unwrap(), Ending::Exited(70));
         // Every combination of two positions, and the first attempt.
@@ -215,10 +243,10 @@ mod tests {
         let report = folder.path().join("attempt");
         let ending = Attempts::new(report.clone()).run(true, |settings| {
             if settings.accept_arguments {
-                return Ok(Ending::Exited(3));
+                return Ok((Ending::Exited(3), false));
             }
             fs::write(&report, "arguments 20 0 0\n10\n").unwrap();
-            Ok(Ending::Exited(70))
+            Ok((Ending::Exited(70), false))
         });
         assert_eq!(ending.unwrap(), Ending::Exited(3));
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -25,29 +27,36 @@ impl From<ExitStatus> for Ending {
     }
 }
 
-/// Runs `command` to its end and forwards what would end us.
+/// Runs `command` to its end. What would end us ends it, whatever it has set for that signal: a replay that runs the
+/// program's own handlers would not end by it. Says whether that happened, and the ending is by that signal then.
 ///
 /// The child gets a process group of its own: what the terminal sends then comes to us alone, and the child gets it
 /// once.
-pub fn run(command: &mut Command) -> io::Result<Ending> {
+pub fn run(command: &mut Command) -> io::Result<(Ending, bool)> {
     // Before the child starts, so that a signal that comes at once is not our end.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
     let mut child = command.process_group(0).spawn()?;
     let handle = signals.handle();
     let pid = Pid::from_child(&child);
+    let came = Arc::new(AtomicI32::new(0));
+    let seen = Arc::clone(&came);
     let forwarder = std::thread::spawn(move || {
         for signal in signals.forever() {
-            if let Some(signal) = Signal::from_named_raw(signal) {
-                // It may have ended already.
-                let _ = kill_process(pid, signal);
-            }
+            // Relaxed: read after this thread was joined.
+            seen.store(signal, Ordering::Relaxed);
+            // It may have ended already.
+            let _ = kill_process(pid, Signal::KILL);
         }
     });
     let status = child.wait();
     // From here on the pid may be another's.
     handle.close();
     let _ = forwarder.join();
-    status.map(Ending::from)
+    let status = status?;
+    match came.load(Ordering::Relaxed) {
+        0 => Ok((status.into(), false)),
+        signal => Ok((Ending::Signalled(signal), true)),
+    }
 }
 
 /// Dies by `signal` as the child did, so that a shell sees what it would have seen; else the shell's code for that.
