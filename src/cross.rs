@@ -26,15 +26,7 @@ pub unsafe fn noargs(hook: &'static Hook, receiver: *mut PyObject) -> *mut PyObj
         {
             return record::plain_noargs(hook, thread, (*def).ml_meth.PyCFunction, receiver);
         }
-        cross(&Call {
-            hook,
-            receiver,
-            args: &[],
-            keyword_names: ptr::null_mut(),
-            class: ptr::null_mut(),
-            tuple: ptr::null_mut(),
-            dict: ptr::null_mut(),
-        })
+        cross(&Call::without_arguments(hook, receiver))
     }
 }
 
@@ -56,15 +48,7 @@ pub unsafe fn vector(
         let keywords = if names.is_null() { 0 } else { PyTuple_GET_SIZE(names) };
         let total = (n + keywords) as usize;
         let args = if total == 0 { &[][..] } else { std::slice::from_raw_parts(args, total) };
-        cross(&Call {
-            hook,
-            receiver,
-            args,
-            keyword_names: names,
-            class,
-            tuple: ptr::null_mut(),
-            dict: ptr::null_mut(),
-        })
+        cross(&Call { args, keyword_names: names, class, ..Call::without_arguments(hook, receiver) })
     }
 }
 
@@ -95,15 +79,7 @@ pub unsafe fn tuple(
         let n = PyTuple_GET_SIZE(tuple) as usize;
         let items = (&raw mut (*tuple.cast::<PyTupleObject>()).ob_item).cast::<*mut PyObject>();
         let positional = if n == 0 { &[][..] } else { std::slice::from_raw_parts(items, n) };
-        let mut call = Call {
-            hook,
-            receiver,
-            args: positional,
-            keyword_names: ptr::null_mut(),
-            class: ptr::null_mut(),
-            tuple,
-            dict,
-        };
+        let mut call = Call { args: positional, tuple, dict, ..Call::without_arguments(hook, receiver) };
         if dict.is_null() || PyDict_Size(dict) == 0 {
             return cross(&call);
         }

@@ -203,16 +203,8 @@ pub unsafe fn hook_function(
 ) -> Result<(), patch::Refused> {
     // SAFETY: by contract.
     unsafe {
-        let function = function.cast::<CFunction>();
-        let def = (*function).m_ml;
-        if is_ours(def) {
-            return Ok(());
-        }
-        let convention = Convention::of((*def).ml_flags).ok_or(patch::Refused::Convention)?;
-        room_for(1)?;
-        let hook = make(name, HookKind::Function, Original::Method { def, convention }, entry, None);
-        let copy = hook.copy_definition(def, convention).ok_or(patch::Refused::PoolEmpty)?;
-        patch::write(&raw mut (*function).m_ml, copy)
+        let place = &raw mut (*function.cast::<CFunction>()).m_ml;
+        hook_definition(place, name, HookKind::Function, entry, None)
     }
 }
 
@@ -229,8 +221,22 @@ pub unsafe fn hook_method(
 ) -> Result<(), patch::Refused> {
     // SAFETY: by contract.
     unsafe {
-        let descriptor = descriptor.cast::<MethodDescr>();
-        let def = (*descriptor).d_method;
+        let place = &raw mut (*descriptor.cast::<MethodDescr>()).d_method;
+        hook_definition(place, name, kind, entry, external)
+    }
+}
+
+/// Hooks the callable whose definition `place` points at.
+unsafe fn hook_definition(
+    place: *mut *mut PyMethodDef,
+    name: String,
+    kind: HookKind,
+    entry: &'static Entry,
+    external: Option<&'static ExternalType>,
+) -> Result<(), patch::Refused> {
+    // SAFETY: `place` is a live callable's; the GIL is held.
+    unsafe {
+        let def = *place;
         if is_ours(def) {
             return Ok(());
         }
@@ -238,7 +244,7 @@ pub unsafe fn hook_method(
         room_for(1)?;
         let hook = make(name, kind, Original::Method { def, convention }, entry, external);
         let copy = hook.copy_definition(def, convention).ok_or(patch::Refused::PoolEmpty)?;
-        patch::write(&raw mut (*descriptor).d_method, copy)
+        patch::write(place, copy)
     }
 }
 

@@ -196,15 +196,7 @@ pub unsafe fn plain_noargs(
                 }
             }
         }
-        let call = Call {
-            hook,
-            receiver,
-            args: &[],
-            keyword_names: ptr::null_mut(),
-            class: ptr::null_mut(),
-            tuple: ptr::null_mut(),
-            dict: ptr::null_mut(),
-        };
+        let call = Call::without_arguments(hook, receiver);
         let mut event = Event::begin(&call, thread);
         event.outcome(&call, result, None);
         event.append(thread, result);
