@@ -36,6 +36,18 @@ impl<'a> Call<'a> {
 }
 
 impl Call<'_> {
+    pub fn without_arguments(hook: &'static Hook, receiver: *mut PyObject) -> Call<'static> {
+        Call {
+            hook,
+            receiver,
+            args: &[],
+            keyword_names: ptr::null_mut(),
+            class: ptr::null_mut(),
+            tuple: ptr::null_mut(),
+            dict: ptr::null_mut(),
+        }
+    }
+
     pub fn positional(&self) -> usize {
         // SAFETY: the names are a tuple.
         let names = if self.keyword_names.is_null() { 0 } else { unsafe { PyTuple_GET_SIZE(self.keyword_names) } };

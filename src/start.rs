@@ -231,6 +231,7 @@ pub unsafe fn program_starts(run: Run, args: *mut PyObject) -> c_int {
             eprintln!("retrace: {why}");
             libc::_exit(2);
         }
+        retrace_abi::learn();
         retrace_abi::retrace_remove_audit_hook(crate::entry::audit as *mut c_void);
         match plan {
             Plan::Record(recording) => {

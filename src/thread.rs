@@ -59,7 +59,7 @@ pub unsafe fn current() -> &'static Thread {
         if !cached.is_null() && (*cached).tstate == tstate && (*cached).id == thread_state_id(tstate) {
             return &*cached;
         }
-        find(tstate)
+        find(retrace_abi::confirmed_thread_state())
     }
 }
 

@@ -24,14 +24,35 @@ unsafe extern "C" {
     static retrace_is_precall: [u8; 256];
 }
 
+/// The shim's. A copy, because the shim's own is reached through another pointer.
+static mut CURRENT_TSTATE: *const *mut ThreadState = std::ptr::null();
+
+/// Takes over what the shim has found out.
+///
+/// # Safety
+/// The shim was initialised; the GIL is held.
+pub unsafe fn learn() {
+    // SAFETY: by contract.
+    unsafe { CURRENT_TSTATE = retrace_current_tstate };
+}
+
 /// The thread state that holds the GIL.
 ///
 /// # Safety
-/// The shim was initialised (`retrace_shim_init`); the GIL is held.
+/// [`learn`] was called; the GIL is held.
 #[inline(always)]
 pub unsafe fn thread_state() -> *mut ThreadState {
     // SAFETY: 3.11 keeps the pointer in `_PyRuntime.gilstate.tstate_current`, whose address the shim looked up.
-    unsafe { *retrace_current_tstate }
+    unsafe { *CURRENT_TSTATE }
+}
+
+/// The same: there is but one place to look.
+///
+/// # Safety
+/// As [`thread_state`].
+pub unsafe fn confirmed_thread_state() -> *mut ThreadState {
+    // SAFETY: by contract.
+    unsafe { thread_state() }
 }
 
 /// The innermost Python frame, or null.

@@ -8,7 +8,9 @@ pub mod special;
 #[cfg_attr(py3_12, path = "layout_3_12.rs")]
 mod layout;
 
-pub use layout::{FRAME_OWNER, MINOR, innermost_frame, instruction_offset, small_int, thread_state};
+pub use layout::{
+    FRAME_OWNER, MINOR, confirmed_thread_state, innermost_frame, instruction_offset, learn, small_int, thread_state,
+};
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
 use std::ffi::{c_char, c_int, c_void};

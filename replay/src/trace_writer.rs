@@ -154,11 +154,11 @@ impl ExtentSupply for Recorder {
 }
 
 /// Writes one process's events. See the module's documentation for who may call when.
+#[repr(C)] // Hot fields first.
 pub struct TraceWriter {
-    // Hot fields first: they share a cache line.
-    stream: StreamWriter,
     /// The fork generation this writer belongs to. Another one means: a child that inherited the parent's writer.
     generation: u32,
+    stream: StreamWriter,
     process: u32,
     recorder: Option<Recorder>,
     stopped: Option<String>,
@@ -226,9 +226,15 @@ impl TraceWriter {
     #[inline(always)]
     pub fn cursor(&mut self, need: usize) -> *mut u8 {
         match self.stream.cursor(need) {
-            Some(cursor) if !self.is_inherited() => cursor,
+            Some(cursor) if !self.is_inherited() => cursor.as_ptr(),
             _ => self.cursor_beyond_limit(need),
         }
+    }
+
+    /// Fetches the cache lines that the next event will be written to: the helper has faulted them in, on another core.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        self.stream.prefetch();
     }
 
     /// Whether this process was forked from the one that writes, and has not become a process of the trace. What it
@@ -269,7 +275,7 @@ impl TraceWriter {
                 self.command(Command::Ahead);
             }
             if let Some(cursor) = self.stream.cursor(need) {
-                return cursor;
+                return cursor.as_ptr();
             }
         }
     }
