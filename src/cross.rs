@@ -2,32 +2,143 @@
 //! records or replays.
 
 use crate::call::Call;
-use crate::hook::{Hook, Original};
+use crate::hook::{Hook, Way};
 use crate::session::{self, Mode};
-use crate::thread;
-use crate::{modules, record, replay};
+use crate::thread::{self, Thread};
+use crate::{modules, quick, record, replay};
 use pyo3_ffi::*;
 use std::ptr;
+
+/// The current thread, where a call through `hook` is recorded by the very function that the trampoline jumped to.
+#[inline(always)]
+unsafe fn direct(hook: &Hook) -> Option<&'static Thread> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        if hook.way == Way::Direct && session::mode() == Mode::Recording {
+            let thread = thread::current();
+            return (!thread.external.get()).then_some(thread);
+        }
+        None
+    }
+}
 
 /// A call without arguments.
 ///
 /// # Safety
 /// Called by a trampoline with the GIL held.
 #[inline(never)]
-pub unsafe fn noargs(hook: &'static Hook, receiver: *mut PyObject) -> *mut PyObject {
+pub unsafe extern "C" fn noargs(hook: &'static Hook, receiver: *mut PyObject) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        let thread = thread::current();
-        if session::mode() == Mode::Recording
-            && !thread.external.get()
-            && hook.plain
-            && !modules::is_watch(hook)
-            && let Original::Method { def, .. } = hook.original
-        {
-            return record::plain_noargs(hook, thread, (*def).ml_meth.PyCFunction, receiver);
+        match direct(hook) {
+            Some(thread) => quick::plain(hook, thread, receiver),
+            None => slot(hook, receiver, &[]),
         }
-        cross(&Call::without_arguments(hook, receiver))
     }
+}
+
+/// A call with one argument.
+///
+/// # Safety
+/// Called by a trampoline with the GIL held.
+#[inline(never)]
+pub unsafe extern "C" fn one(hook: &'static Hook, receiver: *mut PyObject, argument: *mut PyObject) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        let args = [argument];
+        if let Some(thread) = direct(hook) {
+            let call = Call { args: &args, ..Call::without_arguments(hook, receiver) };
+            let original = || (hook.function.PyCFunction)(receiver, argument);
+            if let Some(result) = quick::record(&call, thread, original) {
+                return result;
+            }
+        }
+        general_one(hook, receiver, argument)
+    }
+}
+
+// Out of line, so that they take no part in the layout of the direct way.
+
+#[cold]
+#[inline(never)]
+unsafe fn general_one(hook: &'static Hook, receiver: *mut PyObject, argument: *mut PyObject) -> *mut PyObject {
+    // SAFETY: by the contract of `one`.
+    unsafe { slot(hook, receiver, &[argument]) }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn general_array(
+    hook: &'static Hook,
+    receiver: *mut PyObject,
+    args: *mut *mut PyObject,
+    n: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: by the contract of `fastcall`.
+    unsafe { vector(hook, receiver, args, n, ptr::null_mut(), ptr::null_mut()) }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn general_tuple(hook: &'static Hook, receiver: *mut PyObject, tuple: *mut PyObject) -> *mut PyObject {
+    // SAFETY: by the contract of `varargs`.
+    unsafe { self::tuple(hook, receiver, tuple, ptr::null_mut()) }
+}
+
+/// A call whose arguments are a C array, all of them positional.
+///
+/// # Safety
+/// Called by a trampoline with the GIL held; `args` has `n` arguments.
+#[inline(never)]
+pub unsafe extern "C" fn fastcall(
+    hook: &'static Hook,
+    receiver: *mut PyObject,
+    args: *mut *mut PyObject,
+    n: Py_ssize_t,
+) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(thread) = direct(hook) {
+            let call = Call { args: array(args, n), ..Call::without_arguments(hook, receiver) };
+            let original = || (hook.function.PyCFunctionFast)(receiver, args, n);
+            if let Some(result) = quick::record(&call, thread, original) {
+                return result;
+            }
+        }
+        general_array(hook, receiver, args, n)
+    }
+}
+
+/// A call whose arguments are a tuple.
+///
+/// # Safety
+/// Called by a trampoline with the GIL held.
+#[inline(never)]
+pub unsafe extern "C" fn varargs(hook: &'static Hook, receiver: *mut PyObject, tuple: *mut PyObject) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(thread) = direct(hook) {
+            let call = Call { args: items(tuple), tuple, ..Call::without_arguments(hook, receiver) };
+            let original = || (hook.function.PyCFunction)(receiver, tuple);
+            if let Some(result) = quick::record(&call, thread, original) {
+                return result;
+            }
+        }
+        general_tuple(hook, receiver, tuple)
+    }
+}
+
+#[inline(always)]
+unsafe fn array<'a>(args: *const *mut PyObject, n: Py_ssize_t) -> &'a [*mut PyObject] {
+    // SAFETY: there are `n` arguments; the pointer may be null where there are none.
+    if n == 0 { &[] } else { unsafe { std::slice::from_raw_parts(args, n as usize) } }
+}
+
+/// A tuple's items, which lie in an array.
+#[inline(always)]
+unsafe fn items<'a>(tuple: *mut PyObject) -> &'a [*mut PyObject] {
+    // SAFETY: a live tuple.
+    unsafe { array((&raw mut (*tuple.cast::<PyTupleObject>()).ob_item).cast(), PyTuple_GET_SIZE(tuple)) }
 }
 
 /// A call whose arguments are a C array.
@@ -35,7 +146,7 @@ pub unsafe fn noargs(hook: &'static Hook, receiver: *mut PyObject) -> *mut PyObj
 /// # Safety
 /// Called by a trampoline with the GIL held; `args` has `n` positional and the named keyword arguments.
 #[inline(never)]
-pub unsafe fn vector(
+pub unsafe extern "C" fn vector(
     hook: &'static Hook,
     receiver: *mut PyObject,
     args: *const *mut PyObject,
@@ -46,13 +157,12 @@ pub unsafe fn vector(
     // SAFETY: by contract.
     unsafe {
         let keywords = if names.is_null() { 0 } else { PyTuple_GET_SIZE(names) };
-        let total = (n + keywords) as usize;
-        let args = if total == 0 { &[][..] } else { std::slice::from_raw_parts(args, total) };
+        let args = array(args, n + keywords);
         cross(&Call { args, keyword_names: names, class, ..Call::without_arguments(hook, receiver) })
     }
 }
 
-/// A slot's call.
+/// A call whose arguments are all at hand.
 ///
 /// # Safety
 /// Called by a trampoline with the GIL held.
@@ -68,17 +178,15 @@ pub unsafe fn slot(hook: &'static Hook, receiver: *mut PyObject, args: &[*mut Py
 /// # Safety
 /// Called by a trampoline with the GIL held.
 #[inline(never)]
-pub unsafe fn tuple(
+pub unsafe extern "C" fn tuple(
     hook: &'static Hook,
     receiver: *mut PyObject,
     tuple: *mut PyObject,
     dict: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: by contract; a tuple's items lie in an array.
+    // SAFETY: by contract.
     unsafe {
-        let n = PyTuple_GET_SIZE(tuple) as usize;
-        let items = (&raw mut (*tuple.cast::<PyTupleObject>()).ob_item).cast::<*mut PyObject>();
-        let positional = if n == 0 { &[][..] } else { std::slice::from_raw_parts(items, n) };
+        let positional = items(tuple);
         let mut call = Call { args: positional, tuple, dict, ..Call::without_arguments(hook, receiver) };
         if dict.is_null() || PyDict_Size(dict) == 0 {
             return cross(&call);

@@ -44,8 +44,8 @@ pub struct ExternalType {
     /// `tp_dictoffset` where positive, else 0.
     pub dict_offset: usize,
     slots: [Option<&'static Hook>; SLOTS],
-    quick_offset: usize,
-    quick_mask: u128,
+    quick_offset: u32,
+    quick_mask: [u64; 2],
     dealloc: destructor,
     finalize: Option<destructor>,
     pub special: special::External,
@@ -96,25 +96,23 @@ impl ExternalType {
 
     /// Whether the mirrored state is a few scalars side by side and no more, or nothing at all.
     pub fn is_quick(&self) -> bool {
-        self.objects.is_empty() && self.dict_offset == 0 && (self.scalars.is_empty() || self.quick_mask != 0)
+        self.objects.is_empty() && self.dict_offset == 0 && (self.scalars.is_empty() || self.quick_offset != 0)
     }
 
-    /// The mirrored state of such a type, as one number.
-    ///
-    /// # Safety
-    /// `object` is an instance; the GIL is held; the type is quick.
-    #[inline(always)]
-    pub unsafe fn quick_state(&self, object: *mut PyObject) -> u128 {
-        // SAFETY: `find_quick_range` saw that an instance has 16 bytes from there on.
-        unsafe { object.cast::<u8>().add(self.quick_offset).cast::<u128>().read_unaligned() & self.quick_mask }
+    /// Where the mirrored state of such a type is: at an offset at which an instance has 16 bytes, and which of their
+    /// bits are part of it. 0 where there is no mirrored state.
+    pub fn quick_range(&self) -> (u32, [u64; 2]) {
+        (self.quick_offset, self.quick_mask)
     }
 
-    /// A snapshot made of [`ExternalType::quick_state`].
-    pub fn snapshot_of(&self, quick: u128) -> Snapshot {
+    /// A snapshot made of those bits.
+    pub fn snapshot_of(&self, quick: [u64; 2]) -> Snapshot {
         let mut snapshot = Snapshot { state: [0; 192], len: 0, dict_version: 0, entries: [(0, 0); 12], entry_count: 0 };
-        let bytes = quick.to_ne_bytes();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&quick[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&quick[1].to_ne_bytes());
         for &(offset, length) in &self.scalars {
-            let from = offset - self.quick_offset;
+            let from = offset - self.quick_offset as usize;
             snapshot.state[snapshot.len..snapshot.len + length].copy_from_slice(&bytes[from..from + length]);
             snapshot.len += length;
         }
@@ -126,11 +124,15 @@ impl ExternalType {
         let Some(start) = self.scalars.iter().map(|s| s.0).min() else { return };
         let end = self.scalars.iter().map(|s| s.0 + s.1).max().unwrap_or(start);
         let length: usize = self.scalars.iter().map(|s| s.1).sum();
-        if end - start == length && length <= 16 && start + 16 <= basic_size {
-            let mut mask = [0u8; 16];
-            mask[..length].fill(0xff);
-            self.quick_offset = start;
-            self.quick_mask = u128::from_ne_bytes(mask);
+        if end - start == length
+            && length <= 16
+            && start + 16 <= basic_size
+            && let Ok(offset) = u32::try_from(start)
+        {
+            // The first bytes in memory, whatever the byte order.
+            let mask = |n: usize| if n == 0 { 0 } else { u64::MAX >> (64 - 8 * n) }.to_le();
+            self.quick_offset = offset;
+            self.quick_mask = [mask(length.min(8)), mask(length.saturating_sub(8))];
         }
     }
 
@@ -596,7 +598,7 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             dict_offset: usize::try_from((*class).tp_dictoffset).unwrap_or(0),
             slots: [None; SLOTS],
             quick_offset: 0,
-            quick_mask: 0,
+            quick_mask: [0; 2],
             dealloc,
             finalize,
             special,

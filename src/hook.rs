@@ -62,11 +62,30 @@ pub enum Original {
     Bool(inquiry),
 }
 
+/// How a call is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Way {
+    General,
+    /// `quick::record` is tried, by `record::call`.
+    Quick,
+    /// The same, by the function that the trampoline jumps to.
+    Direct,
+}
+
 /// Never freed: CPython may call through it as long as the process lives.
+#[repr(C, align(64))]
 pub struct Hook {
+    // What the quick way reads comes first: it shares a cache line.
+    /// The original, where it is direct.
+    pub function: PyMethodDefPointer,
+    pub index: u16,
+    pub way: Way,
+    /// Where the receiver's few scalars lie, and which bytes there are theirs; 0 where there are none.
+    state_offset: u32,
+    state_mask: [u64; 2],
     def: PyMethodDef,
     pub original: Original,
-    pub index: u16,
     pub kind: HookKind,
     /// `module.name` or `module.type.name`, as the trace names it.
     pub name: String,
@@ -75,10 +94,6 @@ pub struct Hook {
     pub external: Option<&'static ExternalType>,
     /// The same, where the receiver is an instance of it: its mirrored state may change.
     pub mirrored: Option<&'static ExternalType>,
-    /// Nothing beyond its result needs logging: the short way through `cross` will do.
-    pub plain: bool,
-    /// Recording may assemble its events on the stack (`record::quick`).
-    pub quick: bool,
 }
 
 /// Every hook by index. Grows with the GIL held.
@@ -133,24 +148,36 @@ pub unsafe fn make(
     // SAFETY: as in `all`; the reference is unique until the hook is published.
     unsafe {
         let hooks = HOOKS.get();
-        let plain = external.is_none() && is_plain(entry);
         let mirrored = match kind {
             HookKind::New | HookKind::ClassMethod | HookKind::Function => None,
             _ => external,
         };
         let quick = is_quick(entry) && external.is_none_or(ExternalType::is_quick) && has_no_special(kind, entry);
-        let def = PyMethodDef::zeroed();
+        let mut def = PyMethodDef::zeroed();
+        let mut way = if quick { Way::Quick } else { Way::General };
+        if let Original::Method { def: original, convention } = original {
+            def = ptr::read(original);
+            if quick && is_direct(convention, mirrored) {
+                way = Way::Direct;
+            }
+        }
+        let (state_offset, state_mask) = match mirrored {
+            Some(external) if quick => external.quick_range(),
+            _ => (0, [0; 2]),
+        };
         let hook = Box::into_raw(Box::new(Hook {
+            function: def.ml_meth,
+            index: hooks.len() as u16,
+            way,
+            state_offset,
+            state_mask,
             def,
             original,
-            index: hooks.len() as u16,
             kind,
             name,
             entry,
             external,
             mirrored,
-            plain,
-            quick,
         }));
         hooks.push(&*hook);
         &mut *hook
@@ -159,10 +186,11 @@ pub unsafe fn make(
 
 /// Nothing to do but to log arguments and result; what happens to descriptors is replay's business.
 fn is_quick(entry: &Entry) -> bool {
-    use retrace_abi::boundary::Convert;
+    use retrace_abi::boundary::{Convert, Treatment};
     let special =
         entry.out || entry.last || entry.fork || entry.seed || entry.keeps || entry.namespace || entry.terminal;
-    !special && entry.convert == Convert::None
+    // A hook that only watches is not recorded at all.
+    !special && entry.convert == Convert::None && entry.treatment == Treatment::Record
 }
 
 /// Slots that make objects have their own rules.
@@ -170,21 +198,37 @@ fn has_no_special(kind: HookKind, entry: &Entry) -> bool {
     matches!(kind, HookKind::Function | HookKind::Method | HookKind::Getter) && entry.name != "close"
 }
 
-fn is_plain(entry: &Entry) -> bool {
-    use retrace_abi::boundary::{Convert, Echo, Fds};
-    !(entry.out || entry.last || entry.fork || entry.seed || entry.keeps)
-        && entry.echo == Echo::None
-        && entry.fds == Fds::None
-        && entry.convert == Convert::None
+/// Conventions for which `cross` has a function that calls the original itself.
+fn is_direct(convention: Convention, mirrored: Option<&ExternalType>) -> bool {
+    match convention {
+        Convention::Noargs => mirrored.is_none(),
+        Convention::One | Convention::Fastcall | Convention::Varargs => true,
+        Convention::FastcallKeywords | Convention::Method | Convention::VarargsKeywords => false,
+    }
 }
 
 impl Hook {
-    /// Our copy of `def`, calling the trampoline. `None` when the pool of its convention is used up, or when CPython
-    /// grew a convention we don't know: the callable then stays as it is, and the caller says so.
-    unsafe fn copy_definition(&mut self, def: *mut PyMethodDef, convention: Convention) -> Option<*mut PyMethodDef> {
-        // SAFETY: `def` is the live definition of a hooked callable.
+    /// The receiver's few scalars.
+    ///
+    /// # Safety
+    /// `receiver` is a call's receiver; the GIL is held.
+    #[inline(always)]
+    pub unsafe fn state(&self, receiver: *mut PyObject) -> [u64; 2] {
+        // Without a branch: where there is no state, any 16 bytes will do.
+        let base = if self.state_offset == 0 { ptr::from_ref(self).cast() } else { receiver.cast_const().cast::<u8>() };
+        // SAFETY: by contract; the external type saw that its instances have 16 bytes from there on.
         unsafe {
-            self.def = PyMethodDef { ..ptr::read(def) };
+            let words = base.add(self.state_offset as usize).cast::<u64>();
+            let [first, second] = self.state_mask;
+            [words.read_unaligned() & first, words.add(1).read_unaligned() & second]
+        }
+    }
+
+    /// Our copy of the definition, calling the trampoline. `None` when the pool of its convention is used up: the
+    /// callable then stays as it is, and the caller says so.
+    unsafe fn copy_definition(&mut self, def: *mut PyMethodDef, convention: Convention) -> Option<*mut PyMethodDef> {
+        // SAFETY: `def` is the live definition of a hooked callable, of which `make` took the copy.
+        unsafe {
             self.def.ml_meth = trampoline::claim(convention, self)?;
             retrace_abi::identity::retrace_identity_alias(&mut self.def, def);
         }

@@ -22,6 +22,7 @@ mod patch;
 mod pickle;
 mod platform;
 mod python;
+mod quick;
 mod record;
 mod replay;
 mod seed;

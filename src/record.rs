@@ -3,17 +3,15 @@
 use crate::call::Call;
 use crate::encode::{Context, Encoder, bytes_of};
 use crate::external::{ExternalType, Snapshot};
-use crate::hook::Hook;
+use crate::hook::{Hook, Way};
 use crate::python::SavedError;
-use crate::session::{self, writer};
+use crate::session;
 use crate::thread::Thread;
-use crate::{buffers, callback, external, hook, memory_map, seed, special};
+use crate::{buffers, callback, external, hook, memory_map, quick, seed, special};
 use pyo3_ffi::*;
 use retrace_abi::FrameHook;
 use retrace_replay::event::{ARGUMENTS_BIT, code, flag, form};
-use retrace_replay::trace_writer::MAX_INLINE;
 use retrace_replay::value::{put_varint, tag};
-use std::mem::MaybeUninit;
 use std::ptr;
 
 /// Payloads from this size on go to the log without passing through the event's buffer.
@@ -29,8 +27,12 @@ pub unsafe fn caller_offset() -> u16 {
     unsafe { offset_in(retrace_abi::thread_state()) }
 }
 
+/// The same, in the thread whose state is at hand.
+///
+/// # Safety
+/// The GIL is held by that thread.
 #[inline(always)]
-unsafe fn offset_in(tstate: *mut retrace_abi::ThreadState) -> u16 {
+pub unsafe fn offset_in(tstate: *mut retrace_abi::ThreadState) -> u16 {
     // SAFETY: the GIL is held by the thread whose state this is.
     unsafe {
         let frame = retrace_abi::innermost_frame(tstate);
@@ -90,8 +92,11 @@ pub unsafe fn leave_external(thread: &Thread) {
 }
 
 /// What comes before any call: a collection that is due, and the news that another thread is running.
+///
+/// # Safety
+/// Recording; the GIL is held; `thread` is the current one and not external.
 #[inline(always)]
-unsafe fn before_call(thread: &Thread) {
+pub unsafe fn before_call(thread: &Thread) {
     // SAFETY: the GIL is held; the thread is not external.
     unsafe {
         if session::collection_may_be_due() {
@@ -149,227 +154,6 @@ pub unsafe extern "C" fn collection_observed(phase: i32, generation: i32, found:
 /// The collecting thread was inside an external call. Collections do not nest.
 static mut OUTSIDE: bool = false;
 
-/// The short way: a function without arguments whose result is all there is to log.
-///
-/// # Safety
-/// Recording; the GIL is held; the thread is not external; `hook` is plain and `function` its original.
-#[inline(always)]
-pub unsafe fn plain_noargs(
-    hook: &'static Hook,
-    thread: &Thread,
-    function: PyCFunction,
-    receiver: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: by contract; the event is written only after its room was granted.
-    unsafe {
-        before_call(thread);
-        let kept = thread.results.get().len();
-        thread.call.set(ptr::null());
-        enter_external(thread);
-        let result = function(receiver, ptr::null_mut());
-        leave_external(thread);
-        session::note_thread(thread.serial);
-        if !session::is_recording() {
-            return result;
-        }
-        if !result.is_null() {
-            let at = offset_in(thread.tstate);
-            let event = writer().cursor(16);
-            if !event.is_null() {
-                if PyFloat_CheckExact(result) != 0 {
-                    let head = hook.index | form::FLOAT << form::SHIFT;
-                    ptr::write_unaligned(event.cast(), head.to_le());
-                    ptr::write_unaligned(event.add(2).cast(), at.to_le());
-                    ptr::write_unaligned(event.add(4).cast(), PyFloat_AS_DOUBLE(result).to_bits().to_le());
-                    writer().commit(event.add(12));
-                    return result;
-                }
-                if PyLong_CheckExact(result) != 0
-                    && let Some(small) = retrace_abi::small_int(result)
-                {
-                    let head = hook.index | form::VALUE << form::SHIFT;
-                    ptr::write_unaligned(event.cast(), head.to_le());
-                    ptr::write_unaligned(event.add(2).cast(), at.to_le());
-                    let end = write_int(event.add(4), small);
-                    writer().commit(end);
-                    return result;
-                }
-            }
-        }
-        let call = Call::without_arguments(hook, receiver);
-        let mut event = Event::begin(&call, thread);
-        event.outcome(&call, result, None);
-        event.append(thread, result);
-        callback::release_results(thread, kept);
-        result
-    }
-}
-
-/// [`put_int`] into raw memory with room for nine bytes; the end of what was written.
-#[inline(always)]
-unsafe fn write_int(place: *mut u8, value: i64) -> *mut u8 {
-    // SAFETY: by contract.
-    unsafe {
-        if (0..128).contains(&value) {
-            *place = tag::SMALL_INT | value as u8;
-            place.add(1)
-        } else if let Ok(v) = i8::try_from(value) {
-            *place = tag::INT1;
-            *place.add(1) = v as u8;
-            place.add(2)
-        } else if let Ok(v) = i16::try_from(value) {
-            *place = tag::INT2;
-            ptr::write_unaligned(place.add(1).cast(), v.to_le());
-            place.add(3)
-        } else if let Ok(v) = i32::try_from(value) {
-            *place = tag::INT4;
-            ptr::write_unaligned(place.add(1).cast(), v.to_le());
-            place.add(5)
-        } else {
-            *place = tag::INT8;
-            ptr::write_unaligned(place.add(1).cast(), value.to_le());
-            place.add(9)
-        }
-    }
-}
-
-/// The most an event of the quick way may need before its result.
-const QUICK: usize = 384;
-
-/// The quick way: a call whose arguments are short and whose receiver has nothing but a few scalar members, assembled
-/// on the stack. `None` where an argument is not short: nothing has happened then.
-///
-/// # Safety
-/// Recording; the GIL is held; the thread is not external; `call.hook.quick`.
-#[inline(always)]
-unsafe fn quick(call: &Call, thread: &Thread) -> Option<*mut PyObject> {
-    // SAFETY: by contract; every write into `event` is within the room that `put_short` checks for.
-    unsafe {
-        let mut event = [const { MaybeUninit::<u8>::uninit() }; QUICK];
-        let start = event.as_mut_ptr().cast::<u8>();
-        let mut end = start.add(4);
-        let has_arguments = !call.args.is_empty();
-        if has_arguments {
-            if !call.keyword_names.is_null() || call.args.len() > 8 {
-                return None;
-            }
-            *end = call.args.len() as u8;
-            end = end.add(1);
-            for &arg in call.args {
-                if start.add(QUICK).offset_from(end) < SHORT_ROOM {
-                    return None;
-                }
-                end = put_short(end, arg)?;
-            }
-        }
-        before_call(thread);
-        let at = offset_in(thread.tstate);
-        let external = call.mirrored();
-        let before = external.map(|external| external.quick_state(call.receiver));
-        let outer = thread.call.replace(ptr::from_ref(call).cast());
-        let kept = thread.results.get().len();
-        enter_external(thread);
-        let result = call.invoke();
-        leave_external(thread);
-        thread.call.set(outer);
-        session::note_thread(thread.serial);
-        if !session::is_recording() {
-            return Some(result);
-        }
-        let arguments = if has_arguments { ARGUMENTS_BIT } else { 0 };
-        let changed = match (external, before) {
-            (Some(external), Some(before)) => external.quick_state(call.receiver) != before,
-            _ => false,
-        };
-        if !changed && !result.is_null() {
-            let mut head = call.hook.index | arguments | form::VALUE << form::SHIFT;
-            let mut payload: &[u8] = &[];
-            let mut prefix = [0u8; 12];
-            let mut n = 0;
-            let simple = if result == Py_None() {
-                head = call.hook.index | arguments | form::NONE << form::SHIFT;
-                true
-            } else if PyBytes_CheckExact(result) != 0 {
-                payload = bytes_of(result);
-                prefix[0] = tag::BYTES;
-                n = 1;
-                let mut length = payload.len();
-                while length >= 0x80 {
-                    prefix[n] = length as u8 | 0x80;
-                    length >>= 7;
-                    n += 1;
-                }
-                prefix[n] = length as u8;
-                n += 1;
-                true
-            } else if PyLong_CheckExact(result) != 0
-                && let Some(small) = retrace_abi::small_int(result)
-            {
-                n = write_int(prefix.as_mut_ptr(), small).offset_from(prefix.as_ptr()) as usize;
-                true
-            } else {
-                false
-            };
-            if simple {
-                let size = end.offset_from(start) as usize;
-                ptr::write_unaligned(start.cast(), head.to_le());
-                ptr::write_unaligned(start.add(2).cast(), at.to_le());
-                let total = size + n + payload.len();
-                let room = if total <= MAX_INLINE { writer().cursor(total) } else { ptr::null_mut() };
-                if room.is_null() {
-                    session::append(&[std::slice::from_raw_parts(start, size), &prefix[..n], payload]);
-                } else {
-                    ptr::copy_nonoverlapping(start, room, size);
-                    ptr::copy_nonoverlapping(prefix.as_ptr(), room.add(size), n);
-                    ptr::copy_nonoverlapping(payload.as_ptr(), room.add(size + n), payload.len());
-                    writer().commit(room.add(total));
-                }
-                callback::release_results(thread, kept);
-                return Some(result);
-            }
-        }
-        ptr::write_unaligned(start.cast(), (call.hook.index | arguments).to_le());
-        ptr::write_unaligned(start.add(2).cast(), at.to_le());
-        let mut buffer = thread.take_buffer();
-        buffer.extend_from_slice(std::slice::from_raw_parts(start, end.offset_from(start) as usize));
-        let mut slow = Event { buffer, payload: ptr::null_mut(), opaque: 0 };
-        let snapshot = external.zip(before).map(|(external, before)| (external, external.snapshot_of(before)));
-        slow.outcome(call, result, snapshot.as_ref().map(|(external, before)| (*external, before)));
-        slow.append(thread, result);
-        callback::release_results(crate::thread::current(), kept);
-        Some(result)
-    }
-}
-
-/// The most bytes that [`put_short`] writes.
-const SHORT_ROOM: isize = 80;
-
-/// Writes a short argument; `None` where it is not one of those that most calls have.
-#[inline(always)]
-unsafe fn put_short(place: *mut u8, arg: *mut PyObject) -> Option<*mut u8> {
-    // SAFETY: by the contract of `quick`: there is room for SHORT_ROOM bytes.
-    unsafe {
-        if PyLong_CheckExact(arg) != 0 {
-            return Some(write_int(place, retrace_abi::small_int(arg)?));
-        }
-        if arg == Py_None() {
-            *place = tag::NONE;
-            return Some(place.add(1));
-        }
-        if PyBytes_CheckExact(arg) != 0 {
-            let bytes = bytes_of(arg);
-            if bytes.len() > 64 {
-                return None;
-            }
-            *place = tag::BYTES;
-            *place.add(1) = bytes.len() as u8;
-            ptr::copy_nonoverlapping(bytes.as_ptr(), place.add(2), bytes.len());
-            return Some(place.add(2 + bytes.len()));
-        }
-        None
-    }
-}
-
 /// Any call: a new reference, or null as the original left it.
 ///
 /// # Safety
@@ -377,8 +161,8 @@ unsafe fn put_short(place: *mut u8, arg: *mut PyObject) -> Option<*mut u8> {
 pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        if call.hook.quick
-            && let Some(result) = quick(call, thread)
+        if call.hook.way == Way::Quick
+            && let Some(result) = quick::record(call, thread, || call.invoke())
         {
             return result;
         }
@@ -438,7 +222,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
 }
 
 /// An event under assembly.
-struct Event {
+pub struct Event {
     buffer: Vec<u8>,
     /// A large payload that is appended behind the buffer without being copied into it.
     payload: *mut PyObject,
@@ -451,6 +235,15 @@ impl Event {
         buffer.extend_from_slice(&call.hook.index.to_le_bytes());
         // SAFETY: the GIL is held.
         buffer.extend_from_slice(&unsafe { caller_offset() }.to_le_bytes());
+        Event { buffer, payload: ptr::null_mut(), opaque: 0 }
+    }
+
+    /// An event of which what comes before the outcome has been assembled elsewhere.
+    pub fn resume(thread: &Thread, parts: &[&[u8]]) -> Event {
+        let mut buffer = thread.take_buffer();
+        for part in parts {
+            buffer.extend_from_slice(part);
+        }
         Event { buffer, payload: ptr::null_mut(), opaque: 0 }
     }
 
@@ -478,7 +271,10 @@ impl Event {
     }
 
     /// The result, or the exception that is set, and the receiver's mirrored state where it changed.
-    unsafe fn outcome(
+    ///
+    /// # Safety
+    /// Recording; the GIL is held; the thread is not external; `result` is what `call` returned.
+    pub unsafe fn outcome(
         &mut self,
         call: &Call,
         result: *mut PyObject,
@@ -643,7 +439,11 @@ impl Event {
         }
     }
 
-    unsafe fn append(mut self, thread: &Thread, result: *mut PyObject) {
+    /// Appends the event to the log.
+    ///
+    /// # Safety
+    /// As [`Event::outcome`].
+    pub unsafe fn append(mut self, thread: &Thread, result: *mut PyObject) {
         // SAFETY: the GIL is held; `payload`, where set, is `result`, which our caller owns.
         unsafe {
             if self.payload.is_null() {

@@ -105,12 +105,12 @@ unsafe extern "C" fn noargs<const I: usize>(receiver: Object, _: Object) -> Obje
 
 unsafe extern "C" fn one<const I: usize>(receiver: Object, argument: Object) -> Object {
     // SAFETY: as above.
-    unsafe { cross::vector(hook_at(&raw const ONE_HOOKS, I), receiver, &argument, 1, ptr::null_mut(), ptr::null_mut()) }
+    unsafe { cross::one(hook_at(&raw const ONE_HOOKS, I), receiver, argument) }
 }
 
 unsafe extern "C" fn fastcall<const I: usize>(receiver: Object, args: *mut Object, n: Py_ssize_t) -> Object {
     // SAFETY: as above.
-    unsafe { cross::vector(hook_at(&raw const FASTCALL_HOOKS, I), receiver, args, n, ptr::null_mut(), ptr::null_mut()) }
+    unsafe { cross::fastcall(hook_at(&raw const FASTCALL_HOOKS, I), receiver, args, n) }
 }
 
 unsafe extern "C" fn fastcall_keywords<const I: usize>(
@@ -136,7 +136,7 @@ unsafe extern "C" fn method<const I: usize>(
 
 unsafe extern "C" fn varargs<const I: usize>(receiver: Object, args: Object) -> Object {
     // SAFETY: as above.
-    unsafe { cross::tuple(hook_at(&raw const VARARGS_HOOKS, I), receiver, args, ptr::null_mut()) }
+    unsafe { cross::varargs(hook_at(&raw const VARARGS_HOOKS, I), receiver, args) }
 }
 
 unsafe extern "C" fn varargs_keywords<const I: usize>(receiver: Object, args: Object, keywords: Object) -> Object {
