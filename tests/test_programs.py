@@ -23,6 +23,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "dev_stdout",
         "file_tools",
         "local_sockets",
+        "sizes",
         "subprocesses",
         "finalizers",
         "atexit_time",
