@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::gil::GilCell;
 use pyo3_ffi::*;
 use retrace_abi::boundary::{Echo, Fds};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ptr;
 
 /// Recorded descriptor to the replay's own.
@@ -20,12 +20,13 @@ unsafe fn descriptors() -> &'static mut HashMap<i64, i32> {
     unsafe { DESCRIPTORS.get().get_or_insert_with(|| HashMap::from([(1, 1), (2, 2)])) }
 }
 
-/// Numbers that stand for recorded descriptors.
-static RESERVED: GilCell<Option<HashSet<i64>>> = GilCell::new(None);
+/// Numbers that stand for recorded descriptors, and for how many: a thread may have closed one, and another got the
+/// number again, before the first came back to say so.
+static RESERVED: GilCell<Option<HashMap<i64, u32>>> = GilCell::new(None);
 
-unsafe fn reserved() -> &'static mut HashSet<i64> {
+unsafe fn reserved() -> &'static mut HashMap<i64, u32> {
     // SAFETY: only with the GIL held.
-    unsafe { RESERVED.get().get_or_insert_with(HashSet::new) }
+    unsafe { RESERVED.get().get_or_insert_with(HashMap::new) }
 }
 
 /// A recorded descriptor is open from now on: it is not one of the console's, and its number is taken. By `/dev/null`,
@@ -36,7 +37,7 @@ unsafe fn opened(fd: Option<i64>, path: *mut PyObject) {
     unsafe {
         descriptors().remove(&fd);
         let Ok(number) = i32::try_from(fd) else { return };
-        if number <= 2 || libc::fcntl(number, libc::F_GETFD) != -1 {
+        if number <= 2 || !reserved().contains_key(&fd) && libc::fcntl(number, libc::F_GETFD) != -1 {
             return;
         }
         let source = if path.is_null() { None } else { crate::start::source_file(&crate::python::text(path)) };
@@ -49,7 +50,7 @@ unsafe fn opened(fd: Option<i64>, path: *mut PyObject) {
             libc::close(null);
             libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
         }
-        reserved().insert(fd);
+        *reserved().entry(fd).or_insert(0) += 1;
     }
 }
 
@@ -58,8 +59,12 @@ unsafe fn closed(fd: Option<i64>) {
     // SAFETY: by the contract of `after`.
     unsafe {
         descriptors().remove(&fd);
-        if reserved().remove(&fd) {
-            libc::close(fd as i32);
+        if let Some(count) = reserved().get_mut(&fd) {
+            *count -= 1;
+            if *count == 0 {
+                reserved().remove(&fd);
+                libc::close(fd as i32);
+            }
         }
     }
 }
@@ -145,8 +150,11 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
             Fds::CloseRange => {
                 if let (Some(low), Some(high)) = (arg(0), arg(1)) {
                     map.retain(|&fd, _| fd < low || fd >= high);
-                    let gone: Vec<i64> = reserved().iter().copied().filter(|fd| (low..high).contains(fd)).collect();
-                    gone.into_iter().for_each(|fd| closed(Some(fd)));
+                    let gone: Vec<i64> = reserved().keys().copied().filter(|fd| (low..high).contains(fd)).collect();
+                    for fd in gone {
+                        reserved().insert(fd, 1);
+                        closed(Some(fd));
+                    }
                 }
             }
             Fds::LoginTty => map.retain(|&fd, _| fd > 2),

@@ -362,7 +362,7 @@ unsafe fn new_actor(is_foreign: bool) -> *mut Actor {
     }
 }
 
-/// A lock was taken where its holder-to-be tried it with the GIL. When it is released is not ordered by the GIL alone:
+/// A lock was tried with the GIL, in vain. When it is released is not ordered by the GIL alone:
 /// a waiter takes it without.
 ///
 /// # Safety

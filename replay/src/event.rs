@@ -189,7 +189,7 @@ pub struct Fingerprint {
     pub shallow: u64,
     /// And what can be reached from there, within a budget.
     pub deep: u64,
-    /// The thread's CPU time since it got the GIL, in microseconds: a measure of how far away the position is.
+    /// The thread's CPU time so far, in microseconds: a measure of how long a search for the position may take.
     pub cpu_us: u64,
 }
 
@@ -217,9 +217,10 @@ impl Fingerprint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// It gave the GIL up itself, outside of any external call, for the n-th time (from 1) since it got it from another
-    /// thread.
+    /// thread. Of a signal: in the wait for a lock that the `wait` event before says was interrupted, after that many
+    /// tries of a lock.
     Released(u64),
-    /// Inside the external call whose event comes next on that thread, or inside the wait that a `wait` event ends.
+    /// Inside the external call whose event comes next on that thread.
     InCall,
     /// At a check of the eval breaker.
     Check(Fingerprint),

@@ -114,7 +114,8 @@ def ended_by_main():
 
 
 def unhandled():
-    """Exceptions that nobody catches, on stderr."""
+    """Exceptions that nobody catches, on stderr. One at a time: writes of several threads to one descriptor come out in an
+    order that no lock of Python's decides."""
 
     def inner(k):
         raise LookupError(k, time.time())
@@ -125,7 +126,13 @@ def unhandled():
         except LookupError as error:
             raise ValueError("from a thread", time.monotonic_ns()) from error
 
-    together(fails, 3)
+    busy = threading.Thread(target=spin, args=(200000,))
+    busy.start()
+    for k in range(3):
+        failing = threading.Thread(target=fails, args=(k,))
+        failing.start()
+        failing.join()
+    busy.join()
     print("goes on", threading.active_count())
 
 
