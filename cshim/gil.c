@@ -18,6 +18,7 @@ void retrace_set_actor(struct retrace_actor *its) { actor = its; }
 void retrace_gil_dropped(int at_check);
 void retrace_gil_taken(void);
 void retrace_lock_busy(struct retrace_actor *its);
+void retrace_lock_retried(struct retrace_actor *its);
 
 /* What the hooks replaced. */
 int (*retrace_next_cond_signal)(pthread_cond_t *);
@@ -190,6 +191,9 @@ int retrace_hook_sem_trywait(sem_t *lock)
                 retrace_lock_busy(its);
             errno = error;
         }
+        else if (its->after_wait)
+            retrace_lock_retried(its);
+        its->after_wait = 0;
     }
     return result;
 }
@@ -198,7 +202,7 @@ static inline int waited(int result)
 {
     struct retrace_actor *its = actor;
     if (its != NULL && !its->holds_gil)
-        its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1;
+        its->after_wait = (its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1) == 2;
     return result;
 }
 

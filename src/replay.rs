@@ -149,6 +149,7 @@ pub enum Front {
         error: i32,
     },
     Busy(u64),
+    Retry(u64),
     Wait(WaitEnd),
     /// A collection at a check of the eval breaker.
     Collect(Fingerprint),
@@ -237,17 +238,18 @@ pub unsafe fn foreign_callback() -> Result<bool, Failure> {
 unsafe fn schedule_event() -> Front {
     // SAFETY: as in `settle`.
     unsafe {
-        use code::{BUSY, COLLECT, FORK, SIGNAL, SWITCH, THREAD, WAIT};
+        use code::{BUSY, COLLECT, FORK, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
         // Hooks that were made in between are read by whoever consumes what follows.
         let mut ahead = source().clone();
         while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
-        if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | WAIT | COLLECT | SIGNAL | FORK)) {
+        if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
             return Front::Other;
         }
         match ahead.next_event() {
             Ok(Some((_, Event::Switch { thread, from }))) => Front::Switch { next: thread, from },
             Ok(Some((_, Event::Thread { serial, ident, kind, error }))) => Front::Thread { serial, ident, kind, error },
             Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
+            Ok(Some((_, Event::Retry { tries }))) => Front::Retry(tries),
             Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
             Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
             Ok(Some((_, Event::Signal { number, at }))) => Front::Signal { number, at },

@@ -21,6 +21,8 @@ use std::ptr;
 pub struct Actor {
     holds_gil: bool,
     wait_end: u8,
+    /// A signal interrupted its wait for a lock; cleared when a lock is tried again.
+    after_wait: bool,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
     external: *const bool,
@@ -46,6 +48,7 @@ impl Actor {
         Box::into_raw(Box::new(Actor {
             holds_gil: false,
             wait_end: 0,
+            after_wait: false,
             at_check: false,
             external: &raw const NOT_EXTERNAL,
             tries: 0,
@@ -381,6 +384,33 @@ pub unsafe extern "C" fn retrace_lock_busy(actor: *mut Actor) {
 #[allow(clippy::unnecessary_cast, reason = "not the same type on every platform")]
 fn ident_number(ident: libc::pthread_t) -> u64 {
     ident as u64
+}
+
+/// A lock that was waited for when a signal came is tried again, and was free. Logged, because CPython asks the clock
+/// whether it shall: replay answers by whether this comes next, or the same try in vain.
+///
+/// # Safety
+/// Called by cshim/gil.c with the GIL held.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_lock_retried(actor: *mut Actor) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::is_recording() {
+            session::append_event(&Event::Retry { tries: (*actor).tries });
+        }
+    }
+}
+
+/// Puts aside that a wait was interrupted, or back: a handler may wait for locks of its own. Returns what was.
+///
+/// # Safety
+/// Recording; the GIL is held by the calling thread.
+pub unsafe fn swap_after_wait(after_wait: bool) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() { false } else { std::mem::replace(&mut (*actor).after_wait, after_wait) }
+    }
 }
 
 /// `pthread_create`, while recording.

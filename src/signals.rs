@@ -215,7 +215,9 @@ unsafe fn record_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         let call = thread.call.get();
         let serial = callback::next_serial();
         session::append_event(&Event::Signal { number: number as u64, at });
+        let after_wait = schedule::swap_after_wait(false);
         let result = call_program(number, args);
+        schedule::swap_after_wait(after_wait);
         if session::is_recording() {
             if outside {
                 callback::keep_result(serial, result);
@@ -257,7 +259,9 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         }
         replay::consume_front();
         callback::next_serial();
+        let interrupted = user_threads::swap_interrupted(None);
         let result = call_program(number, args);
+        user_threads::swap_interrupted(interrupted);
         expect_end(result.is_null());
         result
     }

@@ -49,6 +49,8 @@ struct UserThread {
     found_busy: bool,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// When a signal interrupted its wait for a lock, until a lock is tried again.
+    interrupted: Option<libc::timespec>,
 }
 
 // One operating-system thread runs all of this.
@@ -85,6 +87,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         tries: 0,
         found_busy: false,
         at_check: false,
+        interrupted: None,
     }
 }
 
@@ -107,7 +110,7 @@ static mut NEXT: [*mut c_void; 24] = [ptr::null_mut(); 24];
 /// # Safety
 /// [`begin`] was called.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 21] = [
+    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 22] = [
         (c"pthread_create", create as *mut c_void, true),
         (c"pthread_self", own_ident as *mut c_void, true),
         (c"pthread_exit", exit as *mut c_void, false),
@@ -129,6 +132,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"fopen", open_stream as *mut c_void, false),
         (c"fopen64", open_stream as *mut c_void, false),
         (c"getpid", own_pid as *mut c_void, false),
+        (c"clock_gettime", clock_gettime as *mut c_void, false),
     ];
     let place = |i: usize| {
         // SAFETY: within the array.
@@ -151,6 +155,7 @@ const SETSPECIFIC: usize = 9;
 const TRYWAIT: usize = 10;
 const POST: usize = 14;
 const FOPEN: usize = 18;
+const CLOCK: usize = 21;
 
 /// The library's own function, which `rebind` put there.
 macro_rules! next {
@@ -648,6 +653,12 @@ unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
             return real_trywait(lock);
         }
         me().tries += 1;
+        me().interrupted = None;
+        if let Front::Retry(tries) = replay::front()
+            && tries == me().tries
+        {
+            replay::consume_front();
+        }
         if let Front::Busy(tries) = replay::front()
             && tries == me().tries
         {
@@ -684,10 +695,13 @@ unsafe fn wait(lock: *mut libc::sem_t) -> c_int {
         wait_for_turn();
         if let Front::Wait(end) = replay::front() {
             replay::consume_front();
-            return fail(match end {
-                WaitEnd::TimedOut => libc::ETIMEDOUT,
-                WaitEnd::Interrupted => libc::EINTR,
-            });
+            if end == WaitEnd::TimedOut {
+                return fail(libc::ETIMEDOUT);
+            }
+            let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now);
+            me().interrupted = Some(now);
+            return fail(libc::EINTR);
         }
         if real_trywait(lock) == 0 {
             return 0;
@@ -719,6 +733,35 @@ unsafe extern "C" fn sem_clockwait(lock: *mut libc::sem_t, _clock: c_int, _until
 unsafe extern "C" fn sem_timedwait(lock: *mut libc::sem_t, _until: *const libc::timespec) -> c_int {
     // SAFETY: as above.
     unsafe { wait(lock) }
+}
+
+/// Puts aside that a wait was interrupted, or back: a handler may wait for locks of its own. Returns what was.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn swap_interrupted(interrupted: Option<libc::timespec>) -> Option<libc::timespec> {
+    // SAFETY: one thread.
+    unsafe { std::mem::replace(&mut me().interrupted, interrupted) }
+}
+
+/// `clock_gettime`, of which CPython's answer to an interrupted wait depends: whether its time is over. It is, unless
+/// the log says that the lock was tried again.
+unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut libc::timespec) -> c_int {
+    // SAFETY: called by CPython.
+    unsafe {
+        let next = next!(CLOCK, libc::clockid_t, *mut libc::timespec => c_int);
+        let Some(interrupted) = me().interrupted else { return next(clock, into) };
+        if !session::is_replaying() || !has_gil() || thread::last().external.get() {
+            return next(clock, into);
+        }
+        let tried_again = matches!(replay::front(), Front::Busy(n) | Front::Retry(n) if n == me().tries + 1);
+        *into = interrupted;
+        if !tried_again {
+            // A hundred years: no time-out that CPython takes is as long.
+            (*into).tv_sec += 100 * 365 * 86400;
+        }
+        0
+    }
 }
 
 unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {

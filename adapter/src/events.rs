@@ -144,6 +144,7 @@ impl Listing {
             Event::Thread { serial, error: 0, .. } => format!("thread {serial} is made"),
             Event::Thread { error, .. } => format!("a thread could not be made: error {error}"),
             Event::Busy { tries } => format!("the lock of try {tries} was taken"),
+            Event::Retry { tries } => format!("the lock is tried again, as try {tries}, and free"),
             Event::Wait(WaitEnd::TimedOut) => "the wait timed out".to_owned(),
             Event::Wait(WaitEnd::Interrupted) => "the wait was interrupted by a signal".to_owned(),
             Event::Signal { number, at: Position::Released(_) } => format!("signal {number} is handled in a wait"),
@@ -259,6 +260,7 @@ fn event_json(event: &Event) -> Json {
             json!({"type": "thread", "serial": serial, "ident": ident, "kind": kind, "error": error})
         }
         Event::Busy { tries } => json!({"type": "busy", "try": tries}),
+        Event::Retry { tries } => json!({"type": "retry", "try": tries}),
         Event::Wait(end) => json!({"type": "wait", "timed_out": *end == WaitEnd::TimedOut}),
         Event::Signal { number, at } => json!({"type": "signal", "number": number, "at": position_text(at)}),
         Event::SignalEnd { raised } => json!({"type": "signal end", "raised": raised}),

@@ -24,6 +24,7 @@ pub mod code {
     pub const SIGNAL: u16 = 0xf0e;
     pub const SIGNAL_END: u16 = 0xf0f;
     pub const FORK: u16 = 0xf10;
+    pub const RETRY: u16 = 0xf11;
     /// The part of an event's head that is the code.
     pub const MASK: u16 = 0x0fff;
 }
@@ -323,6 +324,9 @@ pub enum Event {
         tries: u64,
     },
     Wait(WaitEnd),
+    Retry {
+        tries: u64,
+    },
     Signal {
         number: u64,
         at: Position,
@@ -402,6 +406,7 @@ impl Event {
             },
             code::BUSY => Event::Busy { tries: source.read_varint()? },
             code::WAIT => Event::Wait(source.read_u8()?.try_into()?),
+            code::RETRY => Event::Retry { tries: source.read_varint()? },
             code::SIGNAL => Event::Signal { number: source.read_varint()?, at: Position::decode(source)? },
             code::SIGNAL_END => Event::SignalEnd { raised: read_bool(source)? },
             code::FORK => Event::Fork { serial: source.read_varint()?, pid: source.read_u64()? as i64 },
@@ -481,6 +486,10 @@ impl Event {
             Event::Wait(end) => {
                 put_head(out, code::WAIT);
                 out.push(*end as u8);
+            }
+            Event::Retry { tries } => {
+                put_head(out, code::RETRY);
+                put_varint(out, *tries);
             }
             Event::Signal { number, at } => {
                 put_head(out, code::SIGNAL);

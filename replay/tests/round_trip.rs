@@ -147,6 +147,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<u64>(), any::<u64>(), any::<u8>(), any::<i32>())
             .prop_map(|(serial, ident, kind, error)| Event::Thread { serial, ident, kind, error }),
         1 => any::<u64>().prop_map(|tries| Event::Busy { tries }),
+        1 => any::<u64>().prop_map(|tries| Event::Retry { tries }),
         1 => prop_oneof![Just(WaitEnd::TimedOut), Just(WaitEnd::Interrupted)].prop_map(Event::Wait),
         1 => (any::<u64>(), position()).prop_map(|(number, at)| Event::Signal { number, at }),
         1 => any::<bool>().prop_map(|raised| Event::SignalEnd { raised }),
