@@ -36,7 +36,7 @@ fn shipped_entries_are_found() {
     let posix = module("posix").unwrap();
     let open = posix.function("open", 11).unwrap();
     assert_eq!((open.treatment, open.convert, open.fds), (Treatment::Record, Convert::Fspath, Fds::Open));
-    assert!(posix.function("fork", 12).unwrap().fork);
+    assert!(posix.function("forkpty", 12).unwrap().fork);
     assert!(posix.function("_exit", 12).unwrap().last);
     assert!(posix.function("unshare", 12).is_some());
     assert!(posix.function("unshare", 11).is_none(), "3.12 only");
