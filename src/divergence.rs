@@ -131,7 +131,9 @@ unsafe fn report(expected: Option<String>, met: String) -> Divergence {
         let (before, at) = events_around();
         let expected = expected.or(at).unwrap_or_else(|| "the end of the recording".to_owned());
         let met = match crate::replay::front() {
-            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
+            Front::Switch { from: Position::Check(_), .. }
+            | Front::Signal { at: Position::Check(_), .. }
+            | Front::Collect(_) => {
                 format!("{met}; {}", crate::user_threads::candidates())
             }
             _ => met,

@@ -226,7 +226,9 @@ unsafe fn resume(k: usize) {
                 divergence::recording_cut("the end of a thread");
             }
             let passed = match replay::front() {
-                Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => format!("; {}", candidates()),
+                Front::Switch { from: Position::Check(_), .. }
+                | Front::Signal { at: Position::Check(_), .. }
+                | Front::Collect(_) => format!("; {}", candidates()),
                 _ => String::new(),
             };
             lost(format!("thread {k} has ended here, and the recording does not say who went on{passed}"));

@@ -1,10 +1,12 @@
 //! Attempts at a replay. Where two positions of a program look alike, the first is taken (`src/attempt.rs`); if what
 //! follows shows that it was another one, the replay begins anew and passes that match over.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::error::CliError;
 use crate::process::Ending;
@@ -14,6 +16,9 @@ const MOST: u32 = 200;
 /// How far back wrong matches are looked for, and how many candidates of one position are passed over at most.
 const BACK: usize = 4;
 const CANDIDATES: u32 = 2;
+
+/// How long attempts are made, unless ten times the first one is longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose output is not shown.
 const ALL: u64 = u64::MAX;
@@ -101,18 +106,22 @@ impl Attempts {
         quiet: bool,
         mut attempt: impl FnMut(&Settings) -> Result<(Ending, bool), CliError>,
     ) -> Result<Ending, CliError> {
-        let mut made = 0;
+        let (made, first, begin) = (Cell::new(0u32), Cell::new(Duration::ZERO), Instant::now());
+        let enough = || made.get() >= MOST || begin.elapsed() > PATIENCE.max(first.get() * 10);
         let mut once = |settings: &Settings| -> Result<(Ending, Option<Doubt>), Stop> {
             let _ = fs::remove_file(&self.report);
-            made += 1;
+            made.set(made.get() + 1);
             let (ending, interrupted) = attempt(settings)?;
             if interrupted {
                 return Err(Stop::Interrupted(ending));
             }
+            if made.get() == 1 {
+                first.set(begin.elapsed());
+            }
             let doubt = fs::read_to_string(&self.report).ok().and_then(|text| Doubt::parse(&text));
-            Ok((ending, if made < MOST { doubt } else { None }))
+            Ok((ending, doubt))
         };
-        match self.until_it_fits(quiet, &mut once) {
+        match self.until_it_fits(quiet, &mut once, &enough) {
             Ok(ending) | Err(Stop::Interrupted(ending)) => Ok(ending),
             Err(Stop::Failed(error)) => Err(error),
         }
@@ -122,12 +131,13 @@ impl Attempts {
         &self,
         quiet: bool,
         once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
+        enough: &dyn Fn() -> bool,
     ) -> Result<Ending, Stop> {
         let mut settings = Settings { report: self.report.clone(), ..Settings::default() };
         let (mut ending, mut found) = once(&settings)?;
         while let Some(doubt) = found.take() {
             settings.shown = (settings.shown.0.max(doubt.written.0), settings.shown.1.max(doubt.written.1));
-            let better = Self::search(&settings, &doubt, once)?;
+            let better = Self::search(&settings, &doubt, once, enough)?;
             match better {
                 Some(better) => settings.pass_over = better,
                 None if doubt.arguments => settings.accept_arguments = true,
@@ -150,6 +160,7 @@ impl Attempts {
         settings: &Settings,
         doubt: &Doubt,
         once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
+        enough: &dyn Fn() -> bool,
     ) -> Result<Option<BTreeMap<u64, u32>>, Stop> {
         let known = |event: &u64| settings.pass_over.get(event).copied().unwrap_or(0);
         let recent: Vec<u64> = doubt.matches.iter().rev().take(BACK).copied().collect();
@@ -162,6 +173,9 @@ impl Attempts {
             }
             if trial.pass_over.iter().any(|(event, n)| exhausted.get(event).is_some_and(|limit| n >= limit)) {
                 continue;
+            }
+            if enough() {
+                break;
             }
             let (_, after) = once(&trial)?;
             match after {
