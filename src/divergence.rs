@@ -351,7 +351,9 @@ pub unsafe fn end_of_recording(call: &Call) -> ! {
         };
         match call.hook.entry.name {
             "_exit" => libc::_exit(argument(0)),
-            "abort" => die(libc::SIGABRT),
+            "abort" | "_sigabrt" => die(libc::SIGABRT),
+            "_sigsegv" => die(libc::SIGSEGV),
+            "_sigfpe" => die(libc::SIGFPE),
             "kill" | "killpg" | "pthread_kill" | "pidfd_send_signal" => die(argument(1)),
             "raise_signal" => die(argument(0)),
             name => {

@@ -21,6 +21,7 @@ def restore(start):
 
         _random.Random.setstate(sys.modules["random"]._inst, start["random_state"])
     restore_importers(start)
+    restore_ignored_signals(start["ignored_signals"])
     for name, settings in start["streams"].items():
         restore_stream(name, settings)
 
@@ -67,6 +68,17 @@ def restore_main_thread(start):
     threading._active.pop(main._ident, None)
     main._ident, main._native_id = start["main_thread"]
     threading._active[main._ident] = main
+
+
+def restore_ignored_signals(ignored):
+    import _signal
+
+    for number in _signal.valid_signals():
+        now = _signal.getsignal(number)
+        if number in ignored and now == _signal.SIG_DFL:
+            _signal.signal(number, _signal.SIG_IGN)
+        elif number not in ignored and now == _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
 
 
 def restore_importers(start):

@@ -610,6 +610,7 @@ unsafe fn start_event(main: &Main, parent: Option<u32>, boundary: &[(PathBuf, St
         put_int(main_thread, PyThread_get_thread_ident() as i64);
         put_int(main_thread, PyThread_get_thread_native_id() as i64);
         start.object("random_state", random_state().0);
+        put_ignored_signals(start.key("ignored_signals"));
         let mut texts = Dict::new();
         for (file, text) in boundary {
             texts.text(&file.to_string_lossy(), text);
@@ -627,6 +628,23 @@ unsafe fn start_event(main: &Main, parent: Option<u32>, boundary: &[(PathBuf, St
         let mut event = code::START.to_le_bytes().to_vec();
         start.put(&mut event);
         event
+    }
+}
+
+/// The signals that the process was started with as ignored: `signal.getsignal()` shows them.
+fn put_ignored_signals(out: &mut Vec<u8>) {
+    let is_ignored = |number: &i32| {
+        // SAFETY: only asks; the structure is plain data, for which zeros are valid.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(*number, ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+        }
+    };
+    let ignored: Vec<i32> = (1..65).filter(is_ignored).collect();
+    out.push(tag::TUPLE);
+    put_varint(out, ignored.len() as u64);
+    for number in ignored {
+        put_int(out, number.into());
     }
 }
 

@@ -58,7 +58,7 @@ def record_all(trial, argv, program, exit=0):
 
 @pytest.mark.parametrize(
     ("part", "count"),
-    [("pipes", 3), ("in_threads", 7), ("locks_held", 2), ("endings", 7), ("with_exec", 2), ("garbage", 2)],
+    [("pipes", 3), ("locks_held", 2), ("endings", 7), ("with_exec", 2), ("garbage", 2)],
 )
 def test_fork(trial, part, count):
     _, processes = record_all(trial, ["forks.py", part], "forks.py")

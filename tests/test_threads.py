@@ -49,7 +49,6 @@ def test_asyncio(trial, options):
     [
         "started_by_threads",
         "left_running",
-        "daemons",
         "local_storage",
         "idents",
         "many",
