@@ -112,8 +112,8 @@ pub unsafe fn doubts_arguments() -> bool {
     attempt.as_ref().is_some_and(|a| a.report.is_some() && !a.accepts_arguments && !a.matches.is_empty())
 }
 
-/// The attempt has left the recording: ends the process, if another attempt may do better. `what` is the report that is
-/// shown if none does.
+/// The attempt has left the recording: ends the process, if the command line waits for that. `what` is the report that is
+/// shown if no other attempt does better.
 ///
 /// # Safety
 /// Replaying.
@@ -122,7 +122,7 @@ pub unsafe fn end_in_doubt(kind: &str, what: &str) {
     unsafe {
         let event = event();
         let Some(attempt) = ATTEMPT.get() else { return };
-        let Some(path) = attempt.report.as_ref().filter(|_| !attempt.matches.is_empty()) else { return };
+        let Some(path) = &attempt.report else { return };
         let matches: Vec<String> = attempt.matches.iter().map(u64::to_string).collect();
         let [out, err] = attempt.written;
         let text = format!("{kind} {event} {out} {err}\n{}\n{what}", matches.join(","));
