@@ -61,9 +61,9 @@ fn what_is_no_trace_is_refused_by_name() {
     assert!(matches!(Trace::open("/nonexistent"), Err(TraceError::Open { .. })));
     assert!(matches!(Trace::open("/tmp"), Err(TraceError::Open { .. })));
     let mut newer = sample();
-    newer[layout::VERSION] = 2;
+    newer[layout::VERSION] = layout::FORMAT_VERSION as u8 + 1;
     let error = read_bytes(&newer).unwrap_err();
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains(&format!("format {}", layout::FORMAT_VERSION + 1)), "{error}");
     let mut sizes = sample();
     sizes[layout::EXTENT_SIZE] = 1;
     assert!(matches!(read_bytes(&sizes), Err(TraceError::ExtentSize { size: 4097, .. })));
