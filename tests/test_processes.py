@@ -93,7 +93,7 @@ def test_a_server_that_forks_its_workers(trial):
     assert recorded.stdout.count(b"served") == 4 and b"] 40 [b'" in recorded.stdout, recorded
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork"])
 def test_multiprocessing(trial, method):
     recorded, processes = record_all(trial, ["pools.py", method], "pools.py")
     # The pool's, three with a queue, one with a pipe, one that fails, the executor's.
