@@ -4,11 +4,11 @@
 use crate::call::Call;
 use crate::decode::Failure;
 use crate::python::{Owned, text};
-use crate::replay::{Front, recorded_name, source};
+use crate::replay::{recorded_name, source};
 use crate::session::{self, Mode};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::DecodeError;
-use retrace_replay::event::{Position, code};
+use retrace_replay::event::code;
 use retrace_replay::{Event, Trace, Value};
 use std::fmt;
 
@@ -130,13 +130,10 @@ unsafe fn report(expected: Option<String>, met: String) -> Divergence {
         session::set_mode(Mode::Off);
         let (before, at) = events_around();
         let expected = expected.or(at).unwrap_or_else(|| "the end of the recording".to_owned());
-        let met = match crate::replay::front() {
-            Front::Switch { from: Position::Check(_), .. }
-            | Front::Signal { at: Position::Check(_), .. }
-            | Front::Collect(_) => {
-                format!("{met}; {}", crate::user_threads::candidates())
-            }
-            _ => met,
+        let met = if crate::replay::front().is_at_check() {
+            format!("{met}; {}", crate::user_threads::candidates())
+        } else {
+            met
         };
         Divergence { event: source().index().0, expected, met, stack: stack(), before }
     }

@@ -162,6 +162,18 @@ pub enum Front {
     },
 }
 
+impl Front {
+    /// Whether the event is at a check of the eval breaker, which has to be found.
+    pub fn is_at_check(self) -> bool {
+        matches!(
+            self,
+            Front::Switch { from: Position::Check(_), .. }
+                | Front::Signal { at: Position::Check(_), .. }
+                | Front::Collect(_)
+        )
+    }
+}
+
 static FRONT: GilCell<Front> = GilCell::new(Front::Other);
 
 /// What comes next.

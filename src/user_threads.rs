@@ -225,12 +225,7 @@ unsafe fn resume(k: usize) {
             if replay::source().at_end() {
                 divergence::recording_cut("the end of a thread");
             }
-            let passed = match replay::front() {
-                Front::Switch { from: Position::Check(_), .. }
-                | Front::Signal { at: Position::Check(_), .. }
-                | Front::Collect(_) => format!("; {}", candidates()),
-                _ => String::new(),
-            };
+            let passed = if replay::front().is_at_check() { format!("; {}", candidates()) } else { String::new() };
             lost(format!("thread {k} has ended here, and the recording does not say who went on{passed}"));
         }
     }
