@@ -71,6 +71,50 @@ def test_events_of_an_interval(trial, recorded):
     assert [json.loads(line)["index"] for line in some] == [3, 4, 5, 6]
 
 
+THREADED = """\
+import os
+import threading
+
+
+def work():
+    try:
+        os.stat("nowhere")
+    except OSError:
+        os.stat(".")
+
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_events_of_a_thread_and_those_that_raised(trial):
+    trial.prepare()
+    (trial.work / "program.py").write_text(THREADED)
+    trace = trial.record(["program.py"]).trace
+
+    def listed(*options):
+        shown = trial.tool("events", "--json", *options, trace)
+        assert shown.exit == 0, shown
+        return [json.loads(line) for line in shown.stdout.splitlines()]
+
+    every = listed()
+    of_thread = listed("--thread", "1")
+    assert of_thread == [event for event in every if event["running"] == 1]
+    raised = [event for event in every if "raised" in event]
+    assert listed("--raised") == raised
+    (stat,) = listed("--raised", "--thread", "1", "--function", "posix.stat")
+    assert stat["text"].startswith("posix.stat('nowhere') !FileNotFoundError("), stat
+
+    (process,) = json.loads(trial.tool("info", "--json", trace).stdout)["processes"]
+    assert process["raised"] == len(raised)
+    main, thread = process["threads"]
+    made = next(event for event in every if event["type"] == "thread")
+    assert (main["serial"], main["made_at"], main["events"]) == (0, None, len(every) - len(of_thread))
+    assert (thread["serial"], thread["made_at"], thread["events"]) == (1, made["index"], len(of_thread))
+
+
 def test_doctor(trial):
     shown = trial.tool("doctor", "--python", trial.python)
     assert shown.exit == 0, shown

@@ -90,6 +90,12 @@ pub struct EventsArguments {
     /// Only calls of functions whose name matches (`*` and `?`); may be given several times
     #[arg(long, value_name = "GLOB")]
     pub function: Vec<String>,
+    /// Only events of this thread (0: the main thread)
+    #[arg(long, value_name = "N")]
+    pub thread: Option<u64>,
+    /// Only calls that raised an exception
+    #[arg(long)]
+    pub raised: bool,
     /// The first event to list
     #[arg(long, value_name = "I", default_value_t = 0)]
     pub from: u64,

@@ -37,7 +37,7 @@ pub fn run(arguments: &EventsArguments) -> Result<ExitCode, CliError> {
             break Ok(());
         }
         listing.before(&event);
-        if index.0 >= arguments.from && listing.matches(&event, &arguments.function) {
+        if index.0 >= arguments.from && listing.matches(&event, arguments) {
             match arguments.json {
                 true => writeln!(out, "{}", listing.json(index, &event))?,
                 false => writeln!(out, "{}", listing.line(index, &event))?,
@@ -96,20 +96,25 @@ impl Listing {
         }
     }
 
-    fn matches(&self, event: &Event, globs: &[String]) -> bool {
-        match event {
-            _ if globs.is_empty() => true,
+    fn matches(&self, event: &Event, wanted: &EventsArguments) -> bool {
+        let of_function = match event {
+            _ if wanted.function.is_empty() => true,
             Event::Call(call) => {
                 let name = self.name(call.hook);
-                globs.iter().any(|glob| glob_matches(glob, &name))
+                wanted.function.iter().any(|glob| glob_matches(glob, &name))
             }
             _ => false,
-        }
+        };
+        of_function && wanted.thread.is_none_or(|thread| thread == self.thread) && (!wanted.raised || raised(event))
     }
 
     fn line(&self, index: EventIndex, event: &Event) -> String {
         let indentation = "  ".repeat(self.depth().min(MAX_INDENTATION));
-        let text = match event {
+        format!("{index:>8}  {indentation}{}", self.text(event))
+    }
+
+    fn text(&self, event: &Event) -> String {
+        match event {
             Event::Call(call) => self.call_line(call),
             Event::Start(dict) => match dict.get("argv") {
                 Some(argv) => format!("start {}", argv.display(RESULT_WIDTH)),
@@ -158,8 +163,7 @@ impl Listing {
                 format!("module {} from {} ({size} bytes)", one_line(&name), one_line(&file))
             }
             Event::Divert(n) => format!("divert {n}"),
-        };
-        format!("{index:>8}  {indentation}{text}")
+        }
     }
 
     fn call_line(&self, call: &Call) -> String {
@@ -193,7 +197,17 @@ impl Listing {
         object["index"] = index.0.into();
         object["running"] = self.thread.into();
         object["depth"] = self.depth().into();
+        object["text"] = self.text(event).into();
         object
+    }
+}
+
+/// Whether the event is a call that ended with an exception.
+pub fn raised(event: &Event) -> bool {
+    match event {
+        Event::Call(Call { outcome: Outcome::Raised(_), .. }) => true,
+        Event::Call(Call { outcome: Outcome::General(general), .. }) => general.raised.is_some(),
+        _ => false,
     }
 }
 

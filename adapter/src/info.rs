@@ -1,5 +1,6 @@
 //! `retrace info`: what a recording holds.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,21 +8,55 @@ use std::time::{Duration, UNIX_EPOCH};
 use retrace_replay::event::Event;
 use retrace_replay::start::Start;
 use retrace_replay::trace_reader::ProcessSummary;
-use retrace_replay::{Trace, TraceWriter};
+use retrace_replay::{EventIndex, Trace, TraceWriter};
 use serde_json::{Value as Json, json};
 
 use crate::cli::InfoArguments;
 use crate::error::CliError;
-use crate::events::one_line;
+use crate::events::{one_line, raised};
 
 /// What walking a process's events tells.
 struct Process {
     summary: ProcessSummary,
     events: u64,
     hooks: u64,
+    /// Calls that ended with an exception.
+    raised: u64,
+    threads: Vec<Thread>,
     modules: Vec<String>,
     sources: usize,
     ending: Ending,
+}
+
+struct Thread {
+    serial: u64,
+    /// None: it ran when the recording of this process began.
+    made_at: Option<EventIndex>,
+    events: u64,
+}
+
+/// A process's threads while its events are walked.
+struct Threads {
+    found: BTreeMap<u64, Thread>,
+    running: u64,
+}
+
+impl Threads {
+    fn begin() -> Threads {
+        Threads { found: BTreeMap::new(), running: 0 }
+    }
+
+    fn see(&mut self, index: EventIndex, event: &Event) {
+        let thread = |serial, made_at| Thread { serial, made_at, events: 0 };
+        self.found.entry(self.running).or_insert_with(|| thread(self.running, None)).events += 1;
+        match event {
+            Event::Thread { serial, error: 0, .. } => {
+                self.found.insert(*serial, thread(*serial, Some(index)));
+            }
+            Event::Switch { thread, .. } => self.running = *thread,
+            _ => {}
+        }
+    }
 }
 
 enum Ending {
@@ -83,9 +118,13 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
         sources += 1;
     }
     let mut stream = trace.events(summary.index)?;
-    let mut process = Process { summary, events: 0, hooks: 0, modules: Vec::new(), sources, ending };
-    while let Some((_, event)) = stream.next_event()? {
+    let mut threads = Threads::begin();
+    let mut process =
+        Process { summary, events: 0, hooks: 0, raised: 0, threads: Vec::new(), modules: Vec::new(), sources, ending };
+    while let Some((index, event)) = stream.next_event()? {
         process.events += 1;
+        process.raised += u64::from(raised(&event));
+        threads.see(index, &event);
         match event {
             Event::Hooks { hooks, .. } => process.hooks += hooks.len() as u64,
             Event::Module { name, .. } => process.modules.push(name.to_string_lossy()),
@@ -94,6 +133,7 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
             _ => {}
         }
     }
+    process.threads = threads.found.into_values().collect();
     Ok(process)
 }
 
@@ -241,6 +281,8 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
             "source_bytes": summary.source_bytes,
             "extents": summary.extents,
             "hooks": process.hooks,
+            "raised": process.raised,
+            "threads": process.threads.iter().map(thread_json).collect::<Json>(),
             "modules": process.modules,
             "ending": process.ending.json(),
             "start": summary.start.as_ref().map(start_json),
@@ -258,6 +300,10 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
         "extent_size": header.extent_size,
         "processes": processes.iter().map(process).collect::<Json>(),
     })
+}
+
+fn thread_json(thread: &Thread) -> Json {
+    json!({"serial": thread.serial, "made_at": thread.made_at.map(|index| index.0), "events": thread.events})
 }
 
 /// The start dict's fields under their names, but for the secrets: the environment and the hash secret.
