@@ -565,7 +565,7 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             return;
         }
         let open = if crate::session::is_replaying() {
-            crate::replay::finalizer_was_open()
+            crate::replay::finalizer_was_open(object)
         } else {
             let open = external.special.is_open(object);
             if open {

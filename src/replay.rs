@@ -707,20 +707,26 @@ pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failu
     }
 }
 
-/// Whether the recording says, here, that a finalized object was still open.
+/// Whether the recording says, here, that this finalized object was still open. One that was closed leaves no event, so
+/// the next may be another's.
 ///
 /// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn finalizer_was_open() -> bool {
+/// Replaying; the GIL is held; `object` is an external object.
+pub unsafe fn finalizer_was_open(object: *mut PyObject) -> bool {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
         if source().at_end() || source().peek_u16().ok() != Some(code::WARNING) {
             return false;
         }
-        let open = matches!(source().next_event(), Ok(Some((_, Event::Warning { .. }))));
+        let number = crate::external::handle_of(object).unwrap_or(0);
+        let event = source().clone().next_event();
+        if !matches!(event, Ok(Some((_, Event::Warning { handle }))) if handle == u64::from(number)) {
+            return false;
+        }
+        let read = source().next_event().is_ok();
         settle();
-        open
+        read
     }
 }
 
