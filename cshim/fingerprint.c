@@ -551,8 +551,16 @@ static const type_row rows[] = {
     {.name = "datetime.datetime", .size = sizeof(PyDateTime_DateTime), .raw = F(PyDateTime_DateTime, data)},
 };
 
-/* Types whose instances have stand-ins on replay, or system state: their members are not looked at. */
+/* Types whose instances have stand-ins on replay, or system state: their members are not looked at. Those named here by
+ * how their names begin; any other that the boundary says is external. */
 static const char *const external[] = {"_io.", "_socket.", "_ssl.", "select.", "posix.", "mmap."};
+static int (*is_external)(PyTypeObject *type);
+
+void
+retrace_fingerprint_ask_external(int (*ask)(PyTypeObject *type))
+{
+    is_external = ask;
+}
 
 typedef struct {
     uint64_t name_hash;
@@ -653,7 +661,7 @@ walk_of(PyTypeObject *type, PyTypeObject *base, value_kind kind)
             return LEAF;
         }
     }
-    return BY_TRAVERSE;
+    return is_external != NULL && is_external(type) ? LEAF : BY_TRAVERSE;
 }
 
 static void

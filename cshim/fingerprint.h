@@ -34,6 +34,9 @@ uint64_t retrace_fingerprint_shallow(PyThreadState *tstate);
  * innermost frame, up to a budget. */
 uint64_t retrace_fingerprint_deep(PyThreadState *tstate);
 
+/* Who says whether a type's instances have stand-ins on replay. Before the first fingerprint. */
+void retrace_fingerprint_ask_external(int (*ask)(PyTypeObject *type));
+
 /* Forgets what is known about code objects and gives its memory back. The next call starts anew. */
 void retrace_fingerprint_forget(void);
 

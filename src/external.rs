@@ -82,6 +82,15 @@ pub unsafe fn of_class(class: *mut PyTypeObject) -> Option<&'static ExternalType
     }
 }
 
+/// Whether the type's instances have stand-ins on replay.
+///
+/// # Safety
+/// Called by the fingerprints; `class` is a live type; the GIL is held, or its mutex.
+pub unsafe extern "C" fn has_stand_ins(class: *mut PyTypeObject) -> i32 {
+    // SAFETY: by contract.
+    i32::from(unsafe { of_class(class) }.is_some())
+}
+
 /// Bytes copied from an object before a call, to see afterwards what changed.
 pub struct Snapshot {
     state: [u8; 192],

@@ -278,6 +278,7 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
             return Err(why.into_owned());
         }
         retrace_abi::identity::retrace_identity_ask_external(crate::thread::is_external);
+        retrace_abi::gil::retrace_fingerprint_ask_external(crate::external::has_stand_ins);
         crate::record::learn_evaluator();
         builtins();
         modules::hook_loaded()?;

@@ -237,5 +237,6 @@ pub mod gil {
         pub fn retrace_fingerprint_place(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_deep(tstate: *mut ThreadState) -> u64;
+        pub fn retrace_fingerprint_ask_external(ask: unsafe extern "C" fn(*mut PyTypeObject) -> c_int);
     }
 }
