@@ -1,0 +1,29 @@
+"""Web servers under load from a process that is not recorded; every process of the tree replays alone."""
+
+import pytest
+from servers import Server, replay_all
+
+from test_http_clients import PACKAGES
+
+
+def test_flask_under_werkzeug(trial, venv):
+    """A thread for every connection, 16 at a time."""
+    trial.use(venv(*PACKAGES)).prepare("flask_app.py")
+    server = Server(trial, ["flask_app.py"])
+    server.load(1000, 16, "/json", "/hits")
+    recorded = server.stop()
+    assert recorded.exit == 0 and recorded.stdout.count(b"] request ") == 500, recorded
+    replay_all(trial, recorded)
+
+
+@pytest.mark.parametrize("workers", ["sync", "gthread"])
+def test_flask_under_gunicorn(trial, venv, workers):
+    """Two workers forked before the load comes, ended by their parent, which gets SIGTERM."""
+    trial.use(venv(*PACKAGES)).prepare("flask_app.py")
+    options = f"--workers 2 --worker-class {workers} --threads {4 if workers == 'gthread' else 1} --bind 127.0.0.1:0"
+    server = Server(trial, ["-m", "gunicorn", *options.split(), "flask_app:app"])
+    server.load(400, 16, "/json", "/hits")
+    recorded = server.stop()
+    assert recorded.exit == 0 and recorded.stdout.count(b"] request ") == 200, recorded
+    processes = replay_all(trial, recorded)
+    assert [process["start"]["parent"] for process in processes] == [None, 0, 0], processes
