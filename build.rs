@@ -10,7 +10,8 @@ use std::path::PathBuf;
 const TYPES: usize = 96;
 
 /// Table, type of its elements, generic function in `src/trampoline.rs`, places.
-const TABLES: [(&str, &str, &str, usize); 25] = [
+const TABLES: [(&str, &str, &str, usize); 26] = [
+    ("LIBC_CALLS", "LibcCall", "libc_call", 192),
     ("NOARGS", "NoargsFunction", "noargs", 640),
     ("ONE", "OneFunction", "one", 384),
     ("FASTCALL", "FastcallFunction", "fastcall", 640),

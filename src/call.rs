@@ -79,6 +79,7 @@ impl Call<'_> {
         // SAFETY: by contract; each convention's arguments are those CPython gave for it.
         unsafe {
             match self.hook.original {
+                Original::Library => ptr::null_mut(),
                 Original::Method { def, convention } => self.invoke_method(def, convention),
                 Original::Getter { function, closure } => function(self.receiver, closure),
                 Original::Setter { function, closure } => {

@@ -142,7 +142,7 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
             Fds::Dup => duplicate(arg(0), number(result)),
             Fds::Dup2 => duplicate(arg(0), arg(1)),
             Fds::Fcntl => {
-                if matches!(arg(1), Some(c) if c == i64::from(libc::F_DUPFD) || c == i64::from(libc::F_DUPFD_CLOEXEC)) {
+                if arg(1).is_some_and(duplicates) {
                     duplicate(arg(0), number(result));
                 }
             }
@@ -183,6 +183,48 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
     }
 }
 
+/// What a call of the C library's did to descriptors: the first and second argument and the result are numbers.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn effect(fds: Fds, first: i64, second: i64, result: i64) {
+    // SAFETY: by contract.
+    unsafe {
+        match fds {
+            Fds::Open => opened(Some(result), ptr::null_mut()),
+            Fds::Dup => duplicate(Some(first), Some(result)),
+            Fds::Dup2 => duplicate(Some(first), Some(second)),
+            Fds::Fcntl if duplicates(second) => duplicate(Some(first), Some(result)),
+            Fds::Close => closed(Some(first)),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a number here stands for a recorded descriptor.
+///
+/// # Safety
+/// As [`effect`].
+pub unsafe fn stands_for(number: i32) -> bool {
+    // SAFETY: by contract.
+    unsafe { reserved().contains_key(&number.into()) }
+}
+
+/// Shows what was written to a recorded descriptor, if that is stdout or stderr.
+///
+/// # Safety
+/// As [`effect`].
+pub unsafe fn show_bytes(fd: i64, bytes: &[u8]) {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(&own) = descriptors().get(&fd)
+            && !crate::replay::is_muted()
+        {
+            write_out(own, bytes);
+        }
+    }
+}
+
 /// A descriptor opened by the name of a standard stream shows what that stream shows.
 unsafe fn show_if_stream(call: &Call, fd: Option<i64>) {
     // SAFETY: by the contract of `after`.
@@ -194,6 +236,11 @@ unsafe fn show_if_stream(call: &Call, fd: Option<i64>) {
             descriptors().insert(fd, own);
         }
     }
+}
+
+/// Whether that command of `fcntl` makes a duplicate.
+fn duplicates(command: i64) -> bool {
+    command == i64::from(libc::F_DUPFD) || command == i64::from(libc::F_DUPFD_CLOEXEC)
 }
 
 unsafe fn duplicate(from: Option<i64>, to: Option<i64>) {
@@ -235,7 +282,16 @@ unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
             return 0;
         }
         let n = limit.min(view.len as usize);
-        let mut rest = crate::attempt::unseen(own, std::slice::from_raw_parts(view.buf.cast::<u8>(), n));
+        write_out(own, std::slice::from_raw_parts(view.buf.cast::<u8>(), n));
+        PyBuffer_Release(&mut view);
+        n
+    }
+}
+
+unsafe fn write_out(own: i32, bytes: &[u8]) {
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        let mut rest = crate::attempt::unseen(own, bytes);
         while !rest.is_empty() {
             let written = libc::write(own, rest.as_ptr().cast(), rest.len());
             match usize::try_from(written) {
@@ -245,7 +301,5 @@ unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
                 Err(_) => break,
             }
         }
-        PyBuffer_Release(&mut view);
-        n
     }
 }

@@ -44,9 +44,18 @@ impl Convention {
 /// What a hook calls to reach the outside world.
 #[derive(Clone, Copy)]
 pub enum Original {
-    Method { def: *mut PyMethodDef, convention: Convention },
-    Getter { function: getter, closure: *mut c_void },
-    Setter { function: setter, closure: *mut c_void },
+    Method {
+        def: *mut PyMethodDef,
+        convention: Convention,
+    },
+    Getter {
+        function: getter,
+        closure: *mut c_void,
+    },
+    Setter {
+        function: setter,
+        closure: *mut c_void,
+    },
     New(newfunc),
     Init(initproc),
     Next(iternextfunc),
@@ -60,6 +69,8 @@ pub enum Original {
     Item(ssizeargfunc),
     Contains(objobjproc),
     Bool(inquiry),
+    /// A function of the C library's, which `crate::libc_calls` calls.
+    Library,
 }
 
 /// How a call is recorded.

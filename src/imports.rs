@@ -1,5 +1,5 @@
-//! What the interpreter calls of the C library, redirected: the slots of libpython's (or the static executable's)
-//! import table, one file per platform.
+//! What the interpreter and extension modules call of the C library, redirected: the slots of an image's import table,
+//! one file per platform.
 
 #[cfg(target_os = "linux")]
 #[path = "imports_linux.rs"]
@@ -23,11 +23,11 @@ pub struct Binding {
 
 #[derive(Debug, Error)]
 pub enum ImportError {
-    #[error("the interpreter has no import table")]
+    #[error("there is no import table")]
     NoTable,
-    #[error("the interpreter does not import {0}")]
+    #[error("{0} is not imported")]
     Missing(String),
-    #[error("the interpreter's import of {0} can't be changed")]
+    #[error("the import of {0} can't be changed")]
     Protected(String),
 }
 
@@ -40,4 +40,42 @@ pub enum ImportError {
 pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), ImportError> {
     // SAFETY: by contract.
     unsafe { imp::rebind(image, bindings) }
+}
+
+/// A loaded image: the executable, a library, an extension module.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub path: String,
+    /// Something in it.
+    pub address: usize,
+}
+
+impl Image {
+    /// The last part of its path, by which others need it.
+    pub fn file(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// Every loaded image, in the order of loading.
+pub fn images() -> Vec<Image> {
+    imp::images()
+}
+
+/// The file names of the images that one needs.
+///
+/// # Safety
+/// The image is loaded.
+pub unsafe fn needs(image: &Image) -> Vec<String> {
+    // SAFETY: by contract.
+    unsafe { imp::needs(image.address as *const c_void) }
+}
+
+/// The names of the functions and variables that an image imports.
+///
+/// # Safety
+/// The image is loaded.
+pub unsafe fn imported(image: &Image) -> Result<Vec<String>, ImportError> {
+    // SAFETY: by contract.
+    unsafe { imp::imported(image.address as *const c_void) }
 }

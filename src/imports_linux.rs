@@ -1,7 +1,7 @@
 //! ELF: the global offset table of the object that contains an address, whether that is a shared library or the
 //! executable itself.
 
-use super::{Binding, ImportError};
+use super::{Binding, Image, ImportError};
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 #[repr(C)]
@@ -17,6 +17,10 @@ struct Relocation {
     addend: i64,
 }
 
+/// A symbol that the object does not define itself.
+const UNDEFINED: u16 = 0;
+
+const DT_NEEDED: i64 = 1;
 const DT_PLTRELSZ: i64 = 2;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
@@ -30,83 +34,146 @@ const SLOTS: [u64; 3] = [7, 6, 1]; // R_X86_64_JUMP_SLOT, GLOB_DAT, 64
 #[cfg(target_arch = "aarch64")]
 const SLOTS: [u64; 3] = [1026, 1025, 257]; // R_AARCH64_JUMP_SLOT, GLOB_DAT, ABS64
 
-/// What is read of an object while it is looked for.
+/// What is read of a loaded object.
 struct Object {
-    wanted: usize,
+    path: String,
     base: usize,
     dynamic: *const Dynamic,
+    /// Its segments in memory: from, to.
+    segments: Vec<(usize, usize)>,
 }
 
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
-    // SAFETY: called by dl_iterate_phdr with a live description; `data` is our `Object`.
+    // SAFETY: called by dl_iterate_phdr with a live description; `data` is our vector.
     unsafe {
-        let object = &mut *data.cast::<Object>();
         let base = (*info).dlpi_addr as usize;
         let headers = std::slice::from_raw_parts((*info).dlpi_phdr, usize::from((*info).dlpi_phnum));
-        let holds = headers.iter().any(|header| {
-            let start = base.wrapping_add(header.p_vaddr as usize);
-            header.p_type == libc::PT_LOAD && (start..start + header.p_memsz as usize).contains(&object.wanted)
+        let at = |header: &libc::Elf64_Phdr| base.wrapping_add(header.p_vaddr as usize);
+        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let dynamic = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
+        (*data.cast::<Vec<Object>>()).push(Object {
+            path: CStr::from_ptr((*info).dlpi_name).to_string_lossy().into_owned(),
+            base,
+            dynamic: dynamic.map_or(std::ptr::null(), |header| at(header) as *const Dynamic),
+            segments: loaded.map(|header| (at(header), at(header) + header.p_memsz as usize)).collect(),
         });
-        if !holds {
-            return 0;
-        }
-        object.base = base;
-        if let Some(header) = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC) {
-            object.dynamic = base.wrapping_add(header.p_vaddr as usize) as *const Dynamic;
-        }
-        1
+        0
     }
 }
 
-/// The slots of the object that contains `address`, as (name, slot).
-///
-/// # Safety
-/// `address` is code or data of a loaded object.
-unsafe fn slots(address: *const c_void, each: &mut dyn FnMut(&CStr, *mut *mut c_void)) -> Result<(), ImportError> {
-    let mut object = Object { wanted: address as usize, base: 0, dynamic: std::ptr::null() };
-    // SAFETY: `visit` gets the object back.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut object).cast()) };
-    if object.dynamic.is_null() {
-        return Err(ImportError::NoTable);
-    }
-    let (mut strings, mut symbols) = (0usize, 0usize);
-    let mut tables = [(0usize, 0usize); 2];
-    let mut entry = object.dynamic;
-    // SAFETY: the dynamic section of a loaded object, which ends with a zero tag; glibc has made its addresses absolute.
-    unsafe {
-        while (*entry).tag != 0 {
-            let value = (*entry).value as usize;
-            match (*entry).tag {
-                DT_STRTAB => strings = value,
-                DT_SYMTAB => symbols = value,
-                DT_JMPREL => tables[0].0 = value,
-                DT_PLTRELSZ => tables[0].1 = value,
-                DT_RELA => tables[1].0 = value,
-                DT_RELASZ => tables[1].1 = value,
-                _ => {}
-            }
-            entry = entry.add(1);
-        }
-        if strings == 0 || symbols == 0 {
+fn objects() -> Vec<Object> {
+    let mut objects: Vec<Object> = Vec::new();
+    // SAFETY: `visit` gets the vector back.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut objects).cast()) };
+    objects
+}
+
+/// The tables that an object's dynamic section names.
+struct Tables {
+    base: usize,
+    strings: usize,
+    symbols: usize,
+    /// Address and size.
+    relocations: [(usize, usize); 2],
+    /// Where in `strings` the names of the needed objects are.
+    needed: Vec<usize>,
+}
+
+impl Tables {
+    /// Those of the object that contains `address`.
+    ///
+    /// # Safety
+    /// `address` is code or data of a loaded object.
+    unsafe fn of(address: *const c_void) -> Result<Tables, ImportError> {
+        let holds =
+            |object: &Object| object.segments.iter().any(|&(from, to)| (from..to).contains(&(address as usize)));
+        let object = objects().into_iter().find(holds).ok_or(ImportError::NoTable)?;
+        if object.dynamic.is_null() {
             return Err(ImportError::NoTable);
         }
-        // musl leaves them relative.
+        let mut tables =
+            Tables { base: object.base, strings: 0, symbols: 0, relocations: [(0, 0); 2], needed: Vec::new() };
+        let mut entry = object.dynamic;
+        // musl leaves the addresses relative; glibc has made them absolute.
         let absolute = |at: usize| if at < object.base { at + object.base } else { at };
-        let (strings, symbols) = (absolute(strings), absolute(symbols));
-        for (table, size) in tables {
+        // SAFETY: the dynamic section of a loaded object, which ends with a zero tag.
+        unsafe {
+            while (*entry).tag != 0 {
+                let value = (*entry).value as usize;
+                match (*entry).tag {
+                    DT_NEEDED => tables.needed.push(value),
+                    DT_STRTAB => tables.strings = absolute(value),
+                    DT_SYMTAB => tables.symbols = absolute(value),
+                    DT_JMPREL => tables.relocations[0].0 = absolute(value),
+                    DT_PLTRELSZ => tables.relocations[0].1 = value,
+                    DT_RELA => tables.relocations[1].0 = absolute(value),
+                    DT_RELASZ => tables.relocations[1].1 = value,
+                    _ => {}
+                }
+                entry = entry.add(1);
+            }
+        }
+        if tables.strings == 0 || tables.symbols == 0 { Err(ImportError::NoTable) } else { Ok(tables) }
+    }
+
+    /// A string of the object's.
+    unsafe fn string(&self, at: usize) -> &CStr {
+        // SAFETY: an offset that the object's own tables name.
+        unsafe { CStr::from_ptr((self.strings as *const c_char).add(at)) }
+    }
+
+    /// The slots that the addresses of what other objects define are put into, as (name, slot).
+    unsafe fn slots(&self, each: &mut dyn FnMut(&CStr, *mut *mut c_void)) {
+        for (table, size) in self.relocations {
             if table == 0 {
                 continue;
             }
-            let count = size / size_of::<Relocation>();
-            let relocations = std::slice::from_raw_parts(absolute(table) as *const Relocation, count);
-            for relocation in relocations.iter().filter(|relocation| SLOTS.contains(&(relocation.info & 0xffff_ffff))) {
-                let symbol = (symbols as *const libc::Elf64_Sym).add((relocation.info >> 32) as usize);
-                let name = CStr::from_ptr((strings as *const c_char).add((*symbol).st_name as usize));
-                each(name, object.base.wrapping_add(relocation.offset as usize) as *mut *mut c_void);
+            // SAFETY: the table's address and size are the object's own.
+            unsafe {
+                let count = size / size_of::<Relocation>();
+                let relocations = std::slice::from_raw_parts(table as *const Relocation, count);
+                for relocation in
+                    relocations.iter().filter(|relocation| SLOTS.contains(&(relocation.info & 0xffff_ffff)))
+                {
+                    let symbol = (self.symbols as *const libc::Elf64_Sym).add((relocation.info >> 32) as usize);
+                    if (*symbol).st_shndx != UNDEFINED {
+                        continue;
+                    }
+                    let name = self.string((*symbol).st_name as usize);
+                    each(name, self.base.wrapping_add(relocation.offset as usize) as *mut *mut c_void);
+                }
             }
         }
     }
-    Ok(())
+}
+
+/// See [`super::images`].
+pub fn images() -> Vec<Image> {
+    let first = |object: &Object| object.segments.first().map_or(object.base, |segment| segment.0);
+    objects().into_iter().map(|object| Image { address: first(&object), path: object.path }).collect()
+}
+
+/// See [`super::needs`].
+///
+/// # Safety
+/// As there.
+pub unsafe fn needs(image: *const c_void) -> Vec<String> {
+    // SAFETY: by contract.
+    unsafe {
+        let Ok(tables) = Tables::of(image) else { return Vec::new() };
+        tables.needed.iter().map(|&at| tables.string(at).to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// See [`super::imported`].
+///
+/// # Safety
+/// As there.
+pub unsafe fn imported(image: *const c_void) -> Result<Vec<String>, ImportError> {
+    let mut names = Vec::new();
+    // SAFETY: by contract.
+    unsafe { Tables::of(image)?.slots(&mut |name, _| names.push(name.to_string_lossy().into_owned())) };
+    Ok(names)
 }
 
 /// Makes the slot writable where the loader has protected it (full RELRO), for good: another slot of the page may be
@@ -128,11 +195,11 @@ pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), I
     let mut found = vec![Vec::new(); bindings.len()];
     // SAFETY: by contract.
     unsafe {
-        slots(image, &mut |name, slot| {
+        Tables::of(image)?.slots(&mut |name, slot| {
             if let Some(i) = bindings.iter().position(|binding| binding.name == name) {
                 found[i].push(slot);
             }
-        })?;
+        });
     }
     for (binding, slots) in bindings.iter().zip(&found) {
         if slots.is_empty() && binding.needed {

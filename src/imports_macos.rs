@@ -1,6 +1,6 @@
 //! Mach-O: the symbol pointers of the image that contains an address. Compiled in CI's cross check only: nobody ran it.
 
-use super::{Binding, ImportError};
+use super::{Binding, Image, ImportError};
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
@@ -96,29 +96,97 @@ unsafe extern "C" {
 /// VM_PROT_READ | VM_PROT_WRITE | VM_PROT_COPY: __DATA_CONST is mapped read-only once it is bound.
 const WRITABLE_COPY: i32 = 1 | 2 | 16;
 
-/// See [`super::rebind`].
-///
-/// # Safety
-/// As there.
-pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), ImportError> {
-    // SAFETY: `dladdr` gives the header of a loaded image, whose load commands and link edit segment are mapped.
+/// `mach-o/loader.h`: LC_LOAD_DYLIB and LC_LOAD_WEAK_DYLIB.
+const LOAD_LIBRARY: [u32; 2] = [0xc, 0x8000_0018];
+
+/// The beginning of `struct dylib_command`.
+#[repr(C)]
+struct Library {
+    command: Command,
+    name: u32,
+}
+
+unsafe extern "C" {
+    fn _dyld_image_count() -> u32;
+    fn _dyld_get_image_name(index: u32) -> *const c_char;
+    fn _dyld_get_image_header(index: u32) -> *const Header;
+}
+
+/// See [`super::images`].
+pub fn images() -> Vec<Image> {
+    // SAFETY: the names and headers of loaded images; null for one that has just been unloaded.
+    unsafe {
+        let found = (0.._dyld_image_count()).filter_map(|i| {
+            let (name, header) = (_dyld_get_image_name(i), _dyld_get_image_header(i));
+            let path = (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())?;
+            (!header.is_null()).then_some(Image { path, address: header as usize })
+        });
+        found.collect()
+    }
+}
+
+/// The load commands of the image that contains `image`.
+unsafe fn commands(image: *const c_void) -> Option<(*const Header, Vec<*const Command>)> {
+    // SAFETY: `dladdr` gives the header of a loaded image, whose load commands are mapped behind it.
     unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
         if libc::dladdr(image, &mut info) == 0 {
-            return Err(ImportError::NoTable);
+            return None;
         }
-        let header = info.dli_fbase.cast::<Header>();
+        let header = info.dli_fbase.cast::<Header>().cast_const();
+        let mut command = header.add(1).cast::<Command>();
+        let mut found = Vec::new();
+        for _ in 0..(*header).commands {
+            found.push(command);
+            command = command.byte_add((*command).size as usize);
+        }
+        Some((header, found))
+    }
+}
+
+/// See [`super::needs`].
+///
+/// # Safety
+/// As there.
+pub unsafe fn needs(image: *const c_void) -> Vec<String> {
+    // SAFETY: the name lies in its command.
+    unsafe {
+        let Some((_, commands)) = commands(image) else { return Vec::new() };
+        let libraries = commands.into_iter().filter(|&command| LOAD_LIBRARY.contains(&(*command).kind));
+        let names = libraries.map(|command| {
+            let name = command.byte_add((*command.cast::<Library>()).name as usize).cast::<c_char>();
+            let path = CStr::from_ptr(name).to_string_lossy().into_owned();
+            path.rsplit('/').next().unwrap_or_default().to_owned()
+        });
+        names.collect()
+    }
+}
+
+/// See [`super::imported`].
+///
+/// # Safety
+/// As there.
+pub unsafe fn imported(image: *const c_void) -> Result<Vec<String>, ImportError> {
+    let mut names = Vec::new();
+    // SAFETY: by contract.
+    unsafe { slots(image, &mut |name, _| names.push(String::from_utf8_lossy(name).into_owned())) }?;
+    Ok(names)
+}
+
+/// The symbol pointers of the image that contains `image`, as (name, slot).
+unsafe fn slots(image: *const c_void, each: &mut dyn FnMut(&[u8], *mut *mut c_void)) -> Result<(), ImportError> {
+    // SAFETY: a loaded image's load commands and link edit segment are mapped.
+    unsafe {
+        let Some((header, commands)) = commands(image) else { return Err(ImportError::NoTable) };
         let mut segments: Vec<*const Segment> = Vec::new();
         let (mut symtab, mut dysymtab) = (ptr::null::<SymbolTable>(), ptr::null::<DynamicSymbolTable>());
-        let mut command = header.add(1).cast::<Command>().cast_const();
-        for _ in 0..(*header).commands {
+        for command in commands {
             match (*command).kind {
                 SEGMENT => segments.push(command.cast()),
                 SYMTAB => symtab = command.cast(),
                 DYSYMTAB => dysymtab = command.cast(),
                 _ => {}
             }
-            command = command.byte_add((*command).size as usize);
         }
         let named = |name: &[u8]| segments.iter().copied().find(|&segment| (&(*segment).name).starts_with(name));
         let (Some(text), Some(edit)) = (named(b"__TEXT\0"), named(b"__LINKEDIT\0")) else {
@@ -132,7 +200,6 @@ pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), I
         let symbols = (file + u64::from((*symtab).symbols)) as *const Symbol;
         let strings = (file + u64::from((*symtab).strings)) as *const c_char;
         let indirect = (file + u64::from((*dysymtab).indirect)) as *const u32;
-        let mut seen = vec![false; bindings.len()];
         for segment in segments {
             let sections = std::slice::from_raw_parts(segment.add(1).cast::<Section>(), (*segment).sections as usize);
             for section in sections {
@@ -147,23 +214,41 @@ pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), I
                     }
                     // C names begin with an underscore there.
                     let name = CStr::from_ptr(strings.add((*symbols.add(index as usize)).name as usize));
-                    let Some(name) = name.to_bytes().strip_prefix(b"_") else { continue };
-                    let Some(at) = bindings.iter().position(|binding| binding.name.to_bytes() == name) else {
-                        continue;
-                    };
-                    let slot = slots.add(i);
-                    if vm_protect(mach_task_self_, slot as usize, 8, 0, WRITABLE_COPY) != 0 {
-                        return Err(ImportError::Protected(String::from_utf8_lossy(name).into_owned()));
+                    if let Some(name) = name.to_bytes().strip_prefix(b"_") {
+                        each(name, slots.add(i));
                     }
-                    *bindings[at].next = libc::dlsym(libc::RTLD_DEFAULT, bindings[at].name.as_ptr());
-                    *slot = bindings[at].with;
-                    seen[at] = true;
                 }
             }
         }
-        match bindings.iter().zip(seen).find(|(binding, seen)| binding.needed && !seen) {
-            Some((binding, _)) => Err(ImportError::Missing(binding.name.to_string_lossy().into_owned())),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+}
+
+/// See [`super::rebind`].
+///
+/// # Safety
+/// As there.
+pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), ImportError> {
+    let mut seen = vec![false; bindings.len()];
+    let mut protected = None;
+    // SAFETY: by contract.
+    unsafe {
+        slots(image, &mut |name, slot| {
+            let Some(at) = bindings.iter().position(|binding| binding.name.to_bytes() == name) else { return };
+            if vm_protect(mach_task_self_, slot as usize, 8, 0, WRITABLE_COPY) != 0 {
+                protected = Some(String::from_utf8_lossy(name).into_owned());
+                return;
+            }
+            *bindings[at].next = libc::dlsym(libc::RTLD_DEFAULT, bindings[at].name.as_ptr());
+            *slot = bindings[at].with;
+            seen[at] = true;
+        })?;
+    }
+    if let Some(name) = protected {
+        return Err(ImportError::Protected(name));
+    }
+    match bindings.iter().zip(seen).find(|(binding, seen)| binding.needed && !seen) {
+        Some((binding, _)) => Err(ImportError::Missing(binding.name.to_string_lossy().into_owned())),
+        None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::external;
 use crate::gil::GilCell;
 use crate::hook;
+use crate::libraries;
 use crate::patch::Refused;
 use crate::python::{Owned, loaded_module, text};
 use crate::session::{self, Mode};
@@ -119,16 +120,24 @@ pub struct ExtensionFile {
     pub hash: u64,
 }
 
-/// The file that `_imp.create_dynamic` is about to load.
-unsafe fn extension_file(call: &Call) -> Option<ExtensionFile> {
+/// The name and the file of the module that `_imp.create_dynamic` is about to load.
+unsafe fn extension_place(call: &Call) -> Option<(String, String)> {
     // SAFETY: by the contract of `created`.
     unsafe {
         if call.hook.name != "_imp.create_dynamic" {
             return None;
         }
         let spec = *call.args.first()?;
-        let name = text(crate::python::attribute(spec, c"name").0);
-        let origin = text(crate::python::attribute(spec, c"origin").0);
+        let part = |name| text(crate::python::attribute(spec, name).0);
+        Some((part(c"name"), part(c"origin")))
+    }
+}
+
+/// The file itself.
+unsafe fn extension_file(call: &Call) -> Option<ExtensionFile> {
+    // SAFETY: by the contract of `created`.
+    unsafe {
+        let (name, origin) = extension_place(call)?;
         let contents = std::fs::read(&origin).ok()?;
         let file = std::path::Path::new(&origin).file_name()?.to_string_lossy().into_owned();
         Some(ExtensionFile { name, file, size: contents.len() as u64, hash: retrace_replay::content_hash(&contents) })
@@ -179,7 +188,9 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
         } else if session::is_replaying() && call.hook.name == "_imp.create_dynamic" {
             crate::replay::extension_missing(call);
         }
+        let opened = extension_place(call).and_then(|(name, file)| libraries::prepare(&name, &file));
         let result = call.invoke();
+        drop(opened);
         drop(local);
         if result.is_null() {
             return result;

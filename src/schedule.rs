@@ -12,7 +12,7 @@ use crate::session::{self, Mode};
 use crate::{record, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
-use retrace_replay::event::{Event, Fingerprint, Position, WaitEnd};
+use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -39,6 +39,10 @@ pub struct Actor {
     last: Position,
     /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
     interrupted: Option<u64>,
+    /// What it called of the C library since it gave the GIL up. Only the thread itself touches it.
+    native_calls: Vec<NativeCall>,
+    /// How often its C code tried a mutex since one of these tries was logged.
+    library_locks: u64,
 }
 
 static NOT_EXTERNAL: bool = false;
@@ -58,6 +62,8 @@ impl Actor {
             releases: 0,
             last: Position::Released(0),
             interrupted: None,
+            native_calls: Vec::new(),
+            library_locks: 0,
         }))
     }
 }
@@ -344,6 +350,9 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             (*actor).tries = 0;
             (*actor).releases = 0;
         }
+        if !(*actor).native_calls.is_empty() {
+            session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
+        }
         if (*actor).armed {
             record::arm();
         }
@@ -354,6 +363,72 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
         }
     }
+}
+
+/// Whether the calling thread is one that the session knows: one of Python's, or one that has been in Python.
+pub fn is_ours() -> bool {
+    // SAFETY: the thread's own value.
+    unsafe { !gil::retrace_actor().is_null() }
+}
+
+/// Whether the calling thread has the GIL, as far as is recorded.
+pub fn holds_gil() -> bool {
+    // SAFETY: an actor is its thread's own, or null; replay's threads are asked themselves.
+    unsafe {
+        if REPLAYING {
+            return user_threads::has_gil();
+        }
+        let actor = gil::retrace_actor().cast::<Actor>();
+        !actor.is_null() && (*actor).holds_gil
+    }
+}
+
+/// Whether what the calling thread calls of the C library is to be logged: it is a thread of the program's, and not
+/// inside an external call.
+pub fn logs_native_calls() -> bool {
+    // SAFETY: an actor is its thread's own, and what `external` points at changes on that thread only.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        !actor.is_null() && !*(*actor).external
+    }
+}
+
+/// Logs a call of the C library: now, or, without the GIL, when the thread has it again.
+///
+/// # Safety
+/// Recording; [`logs_native_calls`] said so.
+pub unsafe fn append_native_call(call: NativeCall) {
+    // SAFETY: by contract.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if (*actor).holds_gil {
+            session::append_event(&Event::Call(call));
+        } else {
+            (*actor).native_calls.push(call);
+        }
+    }
+}
+
+/// Counts a try of a mutex by the calling thread's C code: the thread, and the number of the try.
+///
+/// # Safety
+/// As [`append_native_call`].
+pub unsafe fn count_library_lock() -> (u64, u64) {
+    // SAFETY: by contract.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        (*actor).library_locks += 1;
+        ((*actor).serial, (*actor).library_locks)
+    }
+}
+
+/// The try that was counted last is in the log.
+///
+/// # Safety
+/// As [`append_native_call`].
+pub unsafe fn library_lock_logged() {
+    // SAFETY: by contract.
+    unsafe { (*gil::retrace_actor().cast::<Actor>()).library_locks = 0 };
 }
 
 unsafe fn new_actor(is_foreign: bool) -> *mut Actor {

@@ -33,6 +33,9 @@ pub type ContainsSlot = unsafe extern "C" fn(Object, Object) -> c_int;
 pub type BoolSlot = unsafe extern "C" fn(Object) -> c_int;
 pub type DeallocSlot = unsafe extern "C" fn(Object);
 pub type FinalizeSlot = unsafe extern "C" fn(Object);
+/// Any function of the C library's whose arguments are integers and addresses: it finds them in registers, and reads
+/// what its caller passed. The seventh is on the stack on some platforms, where there is always something to read.
+pub type LibcCall = unsafe extern "C" fn(usize, usize, usize, usize, usize, usize, usize) -> usize;
 
 include!(concat!(env!("OUT_DIR"), "/trampoline_tables.rs"));
 
@@ -182,6 +185,19 @@ unsafe fn status(result: Object) -> c_int {
     // SAFETY: a new reference from `cross`.
     unsafe { Py_DECREF(result) };
     0
+}
+
+unsafe extern "C" fn libc_call<const I: usize>(
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+    g: usize,
+) -> usize {
+    // SAFETY: called by an extension module's code in place of the function at that place of the table.
+    unsafe { crate::libc_calls::enter(I, [a, b, c, d, e, f, g]) }
 }
 
 fn external_type<const T: usize>() -> &'static ExternalType {

@@ -9,7 +9,9 @@
 //! Without the GIL a thread runs on until it wants the GIL again, or a lock: what it does there touches no Python state.
 
 use crate::divergence;
+use crate::hook::Hook;
 use crate::imports::Binding;
+use crate::library_locks;
 use crate::replay::{self, Front};
 use crate::schedule;
 use crate::session;
@@ -17,7 +19,7 @@ use crate::thread;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use retrace_abi::gil;
-use retrace_replay::event::{Fingerprint, Position, WaitEnd};
+use retrace_replay::event::{Call, Fingerprint, Position, WaitEnd};
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -51,6 +53,20 @@ struct UserThread {
     at_check: bool,
     /// When a signal interrupted its wait for a lock, until a lock is tried again.
     interrupted: Option<libc::timespec>,
+    /// What its C code calls without the GIL until it takes it again, as far as that was looked for.
+    stretch: Option<Stretch>,
+    /// As in `schedule::Actor`.
+    library_locks: u64,
+    /// The mutex of a library's that it waits for, and how often that has been taken by then.
+    waits_for: Option<(usize, u64)>,
+}
+
+/// Calls of C code without the GIL.
+struct Stretch {
+    /// What is left of them, the next one last.
+    left: Vec<Call>,
+    /// Whether one has been made: before, they may be those of a later stretch.
+    begun: bool,
 }
 
 // One operating-system thread runs all of this.
@@ -58,6 +74,8 @@ static mut THREADS: Vec<UserThread> = Vec::new();
 static mut RUNNING: usize = 0;
 /// Whose turn it is.
 static mut ALLOWED: usize = 0;
+/// Who took the GIL last.
+static mut OWNER: usize = 0;
 /// The running thread drops the GIL in place of a call that did.
 static mut IN_CALL: bool = false;
 /// Checks at which a fingerprint was looked for, and how many of them were at its place.
@@ -88,6 +106,9 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         found_busy: false,
         at_check: false,
         interrupted: None,
+        stretch: None,
+        library_locks: 0,
+        waits_for: None,
     }
 }
 
@@ -177,13 +198,26 @@ unsafe fn wait_for_turn() {
         let errno = crate::platform::errno();
         while ALLOWED != running {
             if running == 0 {
-                resume(ALLOWED);
+                resume_next();
             } else {
                 (*threads()[running].yielder).suspend(());
             }
             RUNNING = running;
         }
         crate::platform::set_errno(errno);
+    }
+}
+
+/// On the root: runs a thread that gets the mutex now that it waits for, or the one whose turn it is.
+unsafe fn resume_next() {
+    // SAFETY: as above.
+    unsafe {
+        let gets_it = |thread: &UserThread| thread.waits_for.is_some_and(|(mutex, n)| library_locks::is_due(mutex, n));
+        let ready = threads().iter().skip(1).position(gets_it).map(|k| k + 1);
+        if ready.is_none() && threads().get(ALLOWED).is_some_and(|thread| thread.waits_for.is_some()) {
+            lost(format!("thread {} waits here for a library's mutex that nobody lets go", { ALLOWED }));
+        }
+        resume(ready.unwrap_or(ALLOWED));
     }
 }
 
@@ -418,6 +452,188 @@ pub unsafe fn taken() {
     // SAFETY: by contract.
     unsafe {
         thread::of(*gil::retrace_gil.last_holder);
+        if !session::is_replaying() {
+            return;
+        }
+        OWNER = RUNNING;
+        let Some(stretch) = me().stretch.take() else { return };
+        if !stretch.begun {
+            return;
+        }
+        let running = RUNNING;
+        if let Some(call) = stretch.left.last() {
+            let next = replay::recorded_name(call.hook);
+            lost(format!("thread {running} takes the GIL here, and its C code has not called {next} before"));
+        }
+        if !replay::native_calls_at_front() {
+            lost(format!("thread {running} takes the GIL here, after calls by its C code"));
+        }
+        replay::consume_front();
+    }
+}
+
+// ---- C code of extension modules ----
+
+/// The running thread.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn running() -> usize {
+    // SAFETY: by contract.
+    unsafe { RUNNING }
+}
+
+/// What the running thread's C code calls next without the GIL. The calls of such a stretch stand where the thread took
+/// the GIL again; they are looked for there, so that nobody has to wait.
+unsafe fn stretch() -> &'static mut Stretch {
+    // SAFETY: one thread; nothing borrowed is kept across a switch.
+    unsafe {
+        if me().stretch.is_none() {
+            let another = (ALLOWED != RUNNING).then_some(RUNNING as u64);
+            let mut left = replay::native_calls_of(another).unwrap_or_default();
+            left.reverse();
+            me().stretch = Some(Stretch { left, begun: false });
+        }
+        me().stretch.get_or_insert_with(|| Stretch { left: Vec::new(), begun: false })
+    }
+}
+
+/// The call of the C library that the running thread makes without the GIL: it has to be one of `hook`.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn released_call(hook: &Hook) -> Call {
+    // SAFETY: by contract.
+    unsafe {
+        let stretch = stretch();
+        stretch.begun = true;
+        match stretch.left.pop() {
+            Some(call) if replay::is_call_of(&call, hook.index) => call,
+            Some(call) => {
+                let recorded = replay::recorded_name(call.hook);
+                lost_without_gil(format!("{} by C code without the GIL, where the recording has {recorded}", hook.name))
+            }
+            None => {
+                // In the recording its thread may never have come back.
+                if ALLOWED != RUNNING {
+                    wait_for_turn();
+                }
+                if replay::source().at_end() {
+                    divergence::recording_cut(&format!("{} by C code without the GIL", hook.name));
+                }
+                lost_without_gil(format!("{} by C code without the GIL", hook.name))
+            }
+        }
+    }
+}
+
+/// What the running thread's C code calls next, if that is a call of `hook`.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn next_native_call(hook: u16) -> Option<Call> {
+    // SAFETY: by contract.
+    unsafe {
+        if has_gil() {
+            return replay::front_call(hook);
+        }
+        stretch().left.last().filter(|call| replay::is_call_of(call, hook)).cloned()
+    }
+}
+
+/// The call that [`next_native_call`] showed has been made.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn pass_native_call() {
+    // SAFETY: by contract.
+    unsafe {
+        if has_gil() {
+            return replay::pass_native_call();
+        }
+        let stretch = stretch();
+        stretch.begun = true;
+        stretch.left.pop();
+    }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn count_library_lock() -> u64 {
+    // SAFETY: by contract.
+    unsafe {
+        me().library_locks += 1;
+        me().library_locks
+    }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn library_lock_logged() {
+    // SAFETY: by contract.
+    unsafe { me().library_locks = 0 };
+}
+
+/// Lets others go on until a mutex is free that has been taken so often.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn wait_for_mutex(mutex: usize, taken: u64) {
+    // SAFETY: by contract; nothing borrowed is kept across a switch.
+    unsafe {
+        let running = RUNNING;
+        let errno = crate::platform::errno();
+        while !library_locks::is_due(mutex, taken) {
+            me().waits_for = Some((mutex, taken));
+            if running == 0 {
+                resume_next();
+            } else {
+                (*threads()[running].yielder).suspend(());
+            }
+            RUNNING = running;
+        }
+        me().waits_for = None;
+        crate::platform::set_errno(errno);
+    }
+}
+
+/// C code does something that the recording does not have.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn lost_without_gil(met: String) -> ! {
+    // SAFETY: by contract.
+    unsafe { lost(met) }
+}
+
+/// A thread-specific value of a coroutine.
+///
+/// # Safety
+/// As [`running`]; not on the root.
+pub unsafe fn specific(key: libc::pthread_key_t) -> *mut c_void {
+    // SAFETY: by contract.
+    unsafe {
+        let found = me().specific.iter().find(|(k, _)| *k == key);
+        found.map_or(ptr::null_mut(), |(_, value)| *value as *mut c_void)
+    }
+}
+
+/// Sets one.
+///
+/// # Safety
+/// As [`specific`].
+pub unsafe fn set_specific(key: libc::pthread_key_t, value: *mut c_void) {
+    // SAFETY: by contract.
+    unsafe {
+        let specific = &mut me().specific;
+        match specific.iter_mut().find(|(k, _)| *k == key) {
+            Some(entry) => entry.1 = value as usize,
+            None => specific.push((key, value as usize)),
+        }
     }
 }
 
@@ -578,7 +794,7 @@ unsafe extern "C" fn exit(_result: *mut c_void) -> ! {
         if RUNNING == 0 {
             // The main thread leaves by itself in a forked child only; the process goes on without it.
             loop {
-                resume(ALLOWED);
+                resume_next();
             }
         }
         loop {
@@ -605,8 +821,7 @@ unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_void {
         if RUNNING == 0 {
             return next!(GETSPECIFIC, libc::pthread_key_t => *mut c_void)(key);
         }
-        let found = me().specific.iter().find(|(k, _)| *k == key);
-        found.map_or(ptr::null_mut(), |(_, value)| *value as *mut c_void)
+        specific(key)
     }
 }
 
@@ -616,11 +831,7 @@ unsafe extern "C" fn setspecific(key: libc::pthread_key_t, value: *mut c_void) -
         if RUNNING == 0 {
             return next!(SETSPECIFIC, libc::pthread_key_t, *mut c_void => c_int)(key, value);
         }
-        let specific = &mut me().specific;
-        match specific.iter_mut().find(|(k, _)| *k == key) {
-            Some(entry) => entry.1 = value as usize,
-            None => specific.push((key, value as usize)),
-        }
+        set_specific(key, value);
         0
     }
 }
@@ -633,9 +844,12 @@ fn fail(errno: c_int) -> c_int {
 }
 
 /// Whether the running thread has the GIL.
-unsafe fn has_gil() -> bool {
-    // SAFETY: one thread: while it runs, nobody else can hold the GIL.
-    unsafe { *gil::retrace_gil.locked != 0 }
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn has_gil() -> bool {
+    // SAFETY: one thread. Another one may have the GIL while this one runs: it waits for a library's mutex.
+    unsafe { *gil::retrace_gil.locked != 0 && OWNER == RUNNING }
 }
 
 unsafe fn real_trywait(lock: *mut libc::sem_t) -> c_int {

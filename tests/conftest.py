@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+import postgresql
 from harness import ROOT, VENVS, Interpreter, Trial, interpreters, make_venv, shared_venv
 from wheels import wheel_for
 
@@ -41,3 +44,18 @@ def installed(interpreter: Interpreter, wheel):
     python = make_venv(interpreter, VENVS / f"activated-{interpreter.name}", (str(wheel),))
     subprocess.run([python, "-m", "retrace", "install"], check=True, cwd=ROOT / "target", stdout=sys.stderr)
     return python
+
+
+@pytest.fixture(scope="session")
+def postgresql_server():
+    """A PostgreSQL server of this run's own. Its user must reach its folder: pytest's own are for their owner only."""
+    with tempfile.TemporaryDirectory(prefix="retrace-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = postgresql.Server(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def database(postgresql_server):
+    """The server, running at the test's beginning."""
+    return postgresql_server.start()

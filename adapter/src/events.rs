@@ -157,6 +157,10 @@ impl Listing {
             Event::SignalEnd { raised: false } => "the handler returned".to_owned(),
             Event::SignalEnd { raised: true } => "the handler raised".to_owned(),
             Event::Fork { pid, .. } => format!("fork -> {pid}"),
+            Event::Released(calls) => {
+                let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
+                format!("without the GIL: {}", lines.join("; "))
+            }
             Event::Warning { handle } => format!("unclosed <#{handle}>"),
             Event::Module { name, file, size, .. } => {
                 let (name, file) = (name.to_string_lossy(), file.to_string_lossy());
@@ -279,6 +283,10 @@ fn event_json(event: &Event) -> Json {
         Event::Signal { number, at } => json!({"type": "signal", "number": number, "at": position_text(at)}),
         Event::SignalEnd { raised } => json!({"type": "signal end", "raised": raised}),
         Event::Fork { serial, pid } => json!({"type": "fork", "serial": serial, "pid": pid}),
+        Event::Released(calls) => {
+            let calls: Json = calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect();
+            json!({"type": "released", "calls": calls})
+        }
         Event::Warning { handle } => json!({"type": "warning", "handle": handle}),
         Event::Module { name, file, size, hash } => {
             json!({"type": "module", "name": Json::from(name), "file": Json::from(file), "size": size,

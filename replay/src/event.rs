@@ -1,7 +1,7 @@
 //! Events: calls that crossed the boundary, and what else has to be known to run the program again.
 #![forbid(unsafe_code)]
 
-use crate::byte_source::{ByteSource, DecodeError};
+use crate::byte_source::{ByteSource, DecodeError, SliceSource};
 use crate::value::{Str, Strings, Value, put_prefixed, put_varint};
 
 /// Codes of the events that are not calls. A smaller code is the index of the hook that was called.
@@ -25,6 +25,7 @@ pub mod code {
     pub const SIGNAL_END: u16 = 0xf0f;
     pub const FORK: u16 = 0xf10;
     pub const RETRY: u16 = 0xf11;
+    pub const RELEASED: u16 = 0xf12;
     /// The part of an event's head that is the code.
     pub const MASK: u16 = 0x0fff;
 }
@@ -77,10 +78,11 @@ pub enum HookKind {
     Call = 9,
     Finalizer = 10,
     Slot = 11,
+    Library = 12,
 }
 
 impl HookKind {
-    const ALL: [HookKind; 12] = [
+    const ALL: [HookKind; 13] = [
         HookKind::Function,
         HookKind::Method,
         HookKind::ClassMethod,
@@ -93,6 +95,7 @@ impl HookKind {
         HookKind::Call,
         HookKind::Finalizer,
         HookKind::Slot,
+        HookKind::Library,
     ];
 
     /// The kind's name in listings.
@@ -110,6 +113,7 @@ impl HookKind {
             HookKind::Call => "call",
             HookKind::Finalizer => "finalizer",
             HookKind::Slot => "slot",
+            HookKind::Library => "C function",
         }
     }
 }
@@ -338,6 +342,8 @@ pub enum Event {
         serial: u64,
         pid: i64,
     },
+    /// What the thread that has just taken the GIL called of the C library while it was without: whole calls.
+    Released(Vec<Call>),
     Warning {
         handle: u64,
     },
@@ -410,6 +416,10 @@ impl Event {
             code::SIGNAL => Event::Signal { number: source.read_varint()?, at: Position::decode(source)? },
             code::SIGNAL_END => Event::SignalEnd { raised: read_bool(source)? },
             code::FORK => Event::Fork { serial: source.read_varint()?, pid: source.read_u64()? as i64 },
+            code::RELEASED => {
+                let bytes = source.read_prefixed()?;
+                Event::Released(decode_calls(&bytes)?)
+            }
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
                 name: Str::decode(source, strings)?,
@@ -505,6 +515,12 @@ impl Event {
                 put_varint(out, *serial);
                 out.extend_from_slice(&pid.to_le_bytes());
             }
+            Event::Released(calls) => {
+                put_head(out, code::RELEASED);
+                let mut bytes = Vec::new();
+                calls.iter().for_each(|call| encode_call(call, &mut bytes));
+                put_prefixed(out, &bytes);
+            }
             Event::Warning { handle } => {
                 put_head(out, code::WARNING);
                 put_varint(out, *handle);
@@ -526,6 +542,24 @@ impl Event {
 
 fn put_head(out: &mut Vec<u8>, head: u16) {
     out.extend_from_slice(&head.to_le_bytes());
+}
+
+/// Calls one after the other, to the end. They are not part of the stream's interned strings.
+fn decode_calls(bytes: &[u8]) -> Result<Vec<Call>, DecodeError> {
+    let mut source = SliceSource::new(bytes);
+    let mut strings = Strings::default();
+    let mut calls = Vec::new();
+    while source.remaining() > 0 {
+        // Not by `Event::decode`: an event of calls within another one would recurse as deep as a trace likes.
+        let head = source.read_u16()?;
+        let hook = head & code::MASK;
+        let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
+        if hook >= code::START {
+            return Err(DecodeError::UnknownForm(form as u8));
+        }
+        calls.push(decode_call(hook, form, head & ARGUMENTS_BIT != 0, &mut source, &mut strings)?);
+    }
+    Ok(calls)
 }
 
 fn decode_call<S: ByteSource>(

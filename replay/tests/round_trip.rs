@@ -126,11 +126,14 @@ fn position() -> impl Strategy<Value = Position> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let call = (0u16..0xf00, any::<u16>(), proptest::option::of(proptest::collection::vec(value(), 0..4)), outcome())
-        .prop_map(|(hook, at, arguments, outcome)| Event::Call(Call { hook, at, arguments, outcome }));
-    let hook = (string(), 0u8..12).prop_map(|(name, kind)| Hook { name, kind: HookKind::try_from(kind).unwrap() });
+    let call = || {
+        (0u16..0xf00, any::<u16>(), proptest::option::of(proptest::collection::vec(value(), 0..4)), outcome())
+            .prop_map(|(hook, at, arguments, outcome)| Call { hook, at, arguments, outcome })
+    };
+    let hook = (string(), 0u8..13).prop_map(|(name, kind)| Hook { name, kind: HookKind::try_from(kind).unwrap() });
     prop_oneof![
-        4 => call,
+        4 => call().prop_map(Event::Call),
+        1 => proptest::collection::vec(call(), 0..3).prop_map(Event::Released),
         1 => value().prop_map(Event::Start),
         1 => (any::<u64>(), proptest::collection::vec(hook, 0..4)).prop_map(|(first, hooks)| Event::Hooks { first, hooks }),
         1 => (any::<u64>(), value(), value(), value()).prop_map(|(serial, callable, arguments, keywords)| {

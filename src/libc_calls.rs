@@ -1,0 +1,255 @@
+//! Where an extension module's calls of the C library arrive (`src/libc_table.rs` says which). Recording calls the
+//! function and logs what it was given, what it returned and what it wrote; replaying answers from the log, and stops
+//! where the module asks for something else than in the recording. With the GIL a call is an event like any other;
+//! without it the thread's calls are put together and logged when it takes the GIL again.
+
+use crate::gil::GilCell;
+use crate::hook::{self, Hook, Original};
+use crate::imports::Binding;
+use crate::libc_memory as memory;
+use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape};
+use crate::session::{self, Mode};
+use crate::trampoline::LIBC_CALLS;
+use crate::{console, divergence, platform, replay, schedule, user_threads};
+use retrace_abi::boundary::{Entry, Fds, Treatment};
+use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
+use retrace_replay::value::Value;
+use std::ffi::{c_int, c_long, c_void};
+use std::ptr;
+
+/// What a function of the table is called with: as many as it has, and then whatever stood there.
+pub type Arguments = [usize; 7];
+
+const _: () = assert!(COUNT <= LIBC_CALLS.len());
+
+/// The library's own functions, by place in the table.
+static mut ORIGINALS: [*mut c_void; COUNT] = [ptr::null_mut(); COUNT];
+/// Their hooks, once the first module needs them.
+static HOOKS: GilCell<Vec<&'static Hook>> = GilCell::new(Vec::new());
+static ENTRY: Entry = Entry::new("", Treatment::Libc);
+
+/// What is put into an extension module's import table.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn bindings() -> Vec<Binding> {
+    // SAFETY: by contract; places are within the array.
+    unsafe {
+        if HOOKS.get().is_empty() {
+            for function in &FUNCTIONS {
+                let name = format!("libc.{}", function.name.to_string_lossy());
+                HOOKS.get().push(hook::make(name, HookKind::Library, Original::Library, &ENTRY, None));
+            }
+        }
+        let bindings = FUNCTIONS.iter().enumerate().map(|(place, function)| Binding {
+            name: function.name,
+            with: LIBC_CALLS[place] as *mut c_void,
+            next: (&raw mut ORIGINALS).cast::<*mut c_void>().add(place),
+            needed: false,
+        });
+        bindings.collect()
+    }
+}
+
+/// The random bytes that a library asks of us where it would make them of what can't be recorded: drawn from the system,
+/// through the table.
+///
+/// # Safety
+/// As a function of the table: called by an extension module's code.
+pub unsafe fn random_bytes(into: *mut u8, count: usize) -> bool {
+    let place = FUNCTIONS.iter().position(|function| function.name == c"getrandom").unwrap_or_default();
+    let mut drawn = 0;
+    while drawn < count {
+        // SAFETY: by contract; no more is written than is left.
+        let n = unsafe { enter(place, [into.add(drawn) as usize, count - drawn, 0, 0, 0, 0, 0]) } as isize;
+        match usize::try_from(n) {
+            Ok(n) if n > 0 => drawn += n,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Makes sure that `getrandom` can be called though no module imports it.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn find_random() {
+    if let Some(place) = FUNCTIONS.iter().position(|function| function.name == c"getrandom") {
+        // SAFETY: by contract; a name.
+        unsafe { ORIGINALS[place] = libc::dlsym(libc::RTLD_DEFAULT, FUNCTIONS[place].name.as_ptr()) };
+    }
+}
+
+/// A call arrives.
+///
+/// # Safety
+/// Called by a trampoline with the arguments of the function at `place`.
+pub unsafe fn enter(place: usize, args: Arguments) -> usize {
+    // SAFETY: by contract.
+    unsafe {
+        match session::mode() {
+            Mode::Recording if schedule::logs_native_calls() => record(place, &args),
+            Mode::Replaying => replay(place, &args),
+            _ => original(place, &args),
+        }
+    }
+}
+
+/// Calls the library's function. Its arguments are where it looks for them, and more behind them, which it does not see.
+unsafe fn original(place: usize, args: &Arguments) -> usize {
+    // SAFETY: by the contract of `enter`; `rebind` filled the place before its trampoline became reachable.
+    unsafe {
+        let function = std::mem::transmute::<*mut c_void, crate::trampoline::LibcCall>(ORIGINALS[place]);
+        let [a, b, c, d, e, f, g] = *args;
+        function(a, b, c, d, e, f, g)
+    }
+}
+
+/// Whether what was returned says that the call failed.
+fn failed(returns: Returns, result: usize) -> bool {
+    match returns {
+        Returns::Int => (result as c_int) < 0,
+        Returns::Long => (result as c_long) < 0,
+        Returns::Code => result as c_int != 0,
+        Returns::Text | Returns::TextAt(_) | Returns::Stream => result == 0,
+        Returns::Nothing => false,
+    }
+}
+
+// ---- recording ----
+
+unsafe fn record(place: usize, args: &Arguments) -> usize {
+    let function = &FUNCTIONS[place];
+    // SAFETY: by the contract of `enter`.
+    unsafe {
+        // Before the call: what it writes may lie where it reads.
+        let arguments = memory::inputs(function, args);
+        let rooms = memory::rooms(function, args);
+        let result = original(place, args);
+        let errno = platform::errno();
+        let failed = failed(function.returns, result);
+        let buffers = memory::outputs(function, args, &rooms, result, failed);
+        let call = Call {
+            hook: HOOKS.get()[place].index,
+            at: caller(),
+            arguments: Some(arguments),
+            outcome: Outcome::General(Box::new(General {
+                result: Some(memory::result_value(function.returns, result)),
+                buffers: (!buffers.is_empty()).then_some(buffers),
+                extra: failed.then_some(Value::Int(errno.into())),
+                ..General::default()
+            })),
+        };
+        schedule::append_native_call(call);
+        platform::set_errno(errno);
+        result
+    }
+}
+
+/// The offset in the Python code that called the module, where the calling thread has the GIL.
+unsafe fn caller() -> u16 {
+    // SAFETY: the thread state is looked at with the GIL only.
+    unsafe {
+        if !schedule::holds_gil() || retrace_abi::thread_state().is_null() {
+            return NO_FRAME;
+        }
+        crate::record::caller_offset()
+    }
+}
+
+// ---- replaying ----
+
+unsafe fn replay(place: usize, args: &Arguments) -> usize {
+    let function = &FUNCTIONS[place];
+    // SAFETY: by the contract of `enter`.
+    unsafe {
+        if !schedule::is_ours() {
+            return elsewhere(place, args);
+        }
+        let with_gil = user_threads::has_gil();
+        if with_gil && crate::thread::current().external.get() {
+            return original(place, args);
+        }
+        let hook = HOOKS.get()[place];
+        let arguments = memory::inputs(function, args);
+        let call = if with_gil { replay::native_call(hook) } else { user_threads::released_call(hook) };
+        if !memory::same(call.arguments.as_deref().unwrap_or_default(), &arguments) || call.at != caller() {
+            let shown: Vec<String> = arguments.iter().map(Value::to_string).collect();
+            let met = format!("{}({}) by C code", hook.name, shown.join(", "));
+            if with_gil {
+                divergence::stop_at(&met);
+            }
+            user_threads::lost_without_gil(met);
+        }
+        if with_gil {
+            replay::pass_native_call();
+        }
+        answer(function, args, call.outcome)
+    }
+}
+
+/// Does what the recorded call did to the module's memory, and returns what it returned.
+unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usize {
+    let Outcome::General(general) = outcome else { return 0 };
+    // SAFETY: by the contract of `enter`.
+    unsafe {
+        let rooms = memory::rooms(function, args);
+        let buffers = general.buffers.unwrap_or_default();
+        memory::write_outputs(function, args, &rooms, &buffers);
+        let result = memory::make_result(function, args, general.result.as_ref(), &buffers);
+        if !failed(function.returns, result) {
+            descriptors(function, args, result as c_int);
+            echo(function, args, result);
+        }
+        if let Some(errno) = general.extra.as_ref().and_then(Value::as_int) {
+            platform::set_errno(errno as c_int);
+        }
+        result
+    }
+}
+
+/// Keeps the numbers of recorded descriptors taken.
+unsafe fn descriptors(function: &Function, args: &Arguments, result: c_int) {
+    // SAFETY: replaying, on its one thread; a pair's address is the argument that the table says is written.
+    unsafe {
+        let [first, second, third] = [args[0] as c_int, args[1] as c_int, result].map(i64::from);
+        if function.fds == Fds::OpenBoth {
+            let at = function.arguments.iter().position(|shape| matches!(shape, Shape::Out(_))).unwrap_or_default();
+            let pair = args[at] as *const [c_int; 2];
+            console::effect(Fds::Open, first, second, (*pair)[0].into());
+            console::effect(Fds::Open, first, second, (*pair)[1].into());
+        } else if function.fds != Fds::None {
+            console::effect(function.fds, first, second, third);
+        }
+    }
+}
+
+/// Shows what the module wrote to stdout or stderr.
+unsafe fn echo(function: &Function, args: &Arguments, result: usize) {
+    let writes = matches!(function.name.to_bytes(), b"write" | b"send" | b"writev");
+    if !writes {
+        return;
+    }
+    // SAFETY: as in `descriptors`; as many bytes as the recorded call wrote were given to it.
+    unsafe {
+        let bytes = memory::gathered(function, args);
+        let written = result.min(bytes.len());
+        console::show_bytes((args[0] as c_int).into(), &bytes[..written]);
+    }
+}
+
+/// A thread of a library's own, which no replay has a say over.
+unsafe fn elsewhere(place: usize, args: &Arguments) -> usize {
+    let function = &FUNCTIONS[place];
+    if !function.asks {
+        let name = function.name.to_string_lossy();
+        eprintln!(
+            "retrace: a thread that a library made for itself calls {name} here: what such threads do was not recorded"
+        );
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(divergence::EXIT_STATUS) };
+    }
+    // SAFETY: by the contract of `enter`.
+    unsafe { original(place, args) }
+}

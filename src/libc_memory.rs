@@ -1,0 +1,532 @@
+//! What the C library's functions read and write in an extension module's memory, by the shapes that
+//! `src/libc_table.rs` gives their arguments.
+
+#![allow(clippy::unnecessary_cast, reason = "the fields of C's structs are not of one type on every platform")]
+
+use crate::libc_calls::Arguments;
+use crate::libc_table::{Function, Len, Returns, Shape};
+use crate::platform;
+use retrace_replay::content_hash;
+use retrace_replay::value::Value;
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ptr;
+
+/// Bytes up to this length are logged as they are, longer ones by length and hash.
+const SHORT: usize = 64;
+/// Of a file that is opened as a stream, no more is logged.
+const STREAM_LIMIT: usize = 64 << 20;
+
+/// How much room there was behind each argument before the call.
+pub type Rooms = [usize; 7];
+
+unsafe fn bytes_at<'a>(address: usize, length: usize) -> &'a [u8] {
+    // SAFETY: by the callers' contract: a caller of the C library's function gave it this memory.
+    if address == 0 || length == 0 { &[] } else { unsafe { std::slice::from_raw_parts(address as *const u8, length) } }
+}
+
+fn value_of(bytes: &[u8]) -> Value {
+    if bytes.len() <= SHORT {
+        return Value::Bytes(bytes.to_vec());
+    }
+    Value::Digest { type_name: "bytes".into(), length: bytes.len() as u64, hash: content_hash(bytes) }
+}
+
+/// Whether two lists of arguments are the same.
+pub fn same(recorded: &[Value], met: &[Value]) -> bool {
+    recorded == met
+}
+
+/// The arguments that count, as values.
+///
+/// # Safety
+/// `args` are the function's, in a call of it.
+pub unsafe fn inputs(function: &Function, args: &Arguments) -> Vec<Value> {
+    let mut values = Vec::with_capacity(function.arguments.len());
+    for (i, shape) in function.arguments.iter().enumerate() {
+        // SAFETY: by contract.
+        let value = unsafe {
+            match *shape {
+                Shape::Number => Value::Int((args[i] as c_int).into()),
+                Shape::Wide => Value::Int(args[i] as i64),
+                Shape::String if args[i] == 0 => Value::None,
+                Shape::String => value_of(CStr::from_ptr(args[i] as *const c_char).to_bytes()),
+                Shape::In(_) if args[i] == 0 => Value::None,
+                Shape::In(len) => value_of(bytes_at(args[i], length(len, args))),
+                Shape::Gather(_) | Shape::Message => value_of(&gather(*shape, i, args)),
+                _ => continue,
+            }
+        };
+        values.push(value);
+    }
+    values
+}
+
+/// A length that is known before the call.
+unsafe fn length(len: Len, args: &Arguments) -> usize {
+    match len {
+        Len::Fixed(n) => n,
+        Len::Argument(i) | Len::Result(i) | Len::Terminated(i) => usize::try_from(args[i] as isize).unwrap_or(0),
+        Len::Items(i, size) => usize::try_from(args[i] as isize).unwrap_or(0) * size,
+        // SAFETY: by the callers' contract, a `socklen_t` or NULL.
+        Len::At(i) if args[i] != 0 => unsafe { *(args[i] as *const libc::socklen_t) as usize },
+        Len::At(_) => 0,
+    }
+}
+
+/// # Safety
+/// As [`inputs`].
+pub unsafe fn rooms(function: &Function, args: &Arguments) -> Rooms {
+    let mut rooms = [0; 7];
+    for (i, shape) in function.arguments.iter().enumerate() {
+        if let Shape::Out(len) | Shape::InOut(len) = *shape
+            && args[i] != 0
+        {
+            // SAFETY: by contract.
+            rooms[i] = unsafe { length(len, args) };
+        }
+    }
+    rooms
+}
+
+/// The bytes of `struct iovec`s or of a message.
+unsafe fn gather(shape: Shape, i: usize, args: &Arguments) -> Vec<u8> {
+    // SAFETY: by the contract of `inputs`.
+    unsafe {
+        let mut bytes = Vec::new();
+        for part in vectors(shape, i, args) {
+            bytes.extend_from_slice(bytes_at(part.iov_base as usize, part.iov_len));
+        }
+        bytes
+    }
+}
+
+/// The `struct iovec`s that an argument leads to.
+unsafe fn vectors<'a>(shape: Shape, i: usize, args: &Arguments) -> &'a [libc::iovec] {
+    // SAFETY: by the contract of `inputs`.
+    unsafe {
+        let (first, count) = match shape {
+            Shape::Gather(n) | Shape::Scatter(n) => (args[i] as *const libc::iovec, args[n] as c_int as usize),
+            _ => {
+                let message = &*(args[i] as *const libc::msghdr);
+                (message.msg_iov.cast_const(), message.msg_iovlen as usize)
+            }
+        };
+        if first.is_null() || count == 0 { &[] } else { std::slice::from_raw_parts(first, count) }
+    }
+}
+
+/// All that a function that writes was given to write.
+///
+/// # Safety
+/// As [`inputs`].
+pub unsafe fn gathered(function: &Function, args: &Arguments) -> Vec<u8> {
+    for (i, shape) in function.arguments.iter().enumerate() {
+        // SAFETY: by contract.
+        unsafe {
+            match *shape {
+                Shape::In(len) => return bytes_at(args[i], length(len, args)).to_vec(),
+                Shape::Gather(_) | Shape::Message => return gather(*shape, i, args),
+                _ => {}
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// How much of an argument's memory the call wrote.
+unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, result: usize) -> usize {
+    match len {
+        Len::Result(_) => room.min(usize::try_from(result as isize).unwrap_or(0)),
+        // SAFETY: by the callers' contract.
+        Len::At(_) => room.min(unsafe { length(len, args) }),
+        Len::Terminated(_) => {
+            // SAFETY: as above.
+            let bytes = unsafe { bytes_at(address, room) };
+            bytes.iter().position(|&byte| byte == 0).map_or(room, |end| end + 1)
+        }
+        Len::Fixed(_) | Len::Argument(_) | Len::Items(..) => room,
+    }
+}
+
+/// Whether a shape has a buffer of its own in the log.
+fn has_output(shape: Shape) -> bool {
+    use Shape::{Addresses, InOut, MessageOut, Out, Passwd, Request, Scatter};
+    matches!(shape, Out(_) | InOut(_) | Scatter(_) | MessageOut | Request | Addresses | Passwd)
+}
+
+/// What the call wrote, one for each argument that it writes through; none where it failed and writes only if not.
+///
+/// # Safety
+/// As [`inputs`], after the call.
+pub unsafe fn outputs(
+    function: &Function,
+    args: &Arguments,
+    rooms: &Rooms,
+    result: usize,
+    failed: bool,
+) -> Vec<Vec<u8>> {
+    // SAFETY: by contract.
+    unsafe {
+        if function.returns == Returns::Stream {
+            return if failed { Vec::new() } else { vec![stream_contents(result as *mut libc::FILE)] };
+        }
+        let mut buffers = Vec::new();
+        for (i, &shape) in function.arguments.iter().enumerate() {
+            if !has_output(shape) {
+                continue;
+            }
+            buffers.push(match shape {
+                Shape::InOut(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
+                _ if failed || args[i] == 0 => Vec::new(),
+                Shape::Out(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
+                Shape::Scatter(_) => taken(gather(shape, i, args), result),
+                Shape::MessageOut => received_message(args[i], result),
+                Shape::Request => bytes_at(args[i], request_size(function, args)).to_vec(),
+                Shape::Addresses => list_addresses(*(args[i] as *const *const libc::addrinfo)),
+                Shape::Passwd => passwd_entry(args),
+                _ => Vec::new(),
+            });
+        }
+        if buffers.iter().all(Vec::is_empty) {
+            buffers.clear();
+        }
+        buffers
+    }
+}
+
+fn taken(mut bytes: Vec<u8>, result: usize) -> Vec<u8> {
+    bytes.truncate(usize::try_from(result as isize).unwrap_or(0));
+    bytes
+}
+
+/// Writes what the recorded call wrote.
+///
+/// # Safety
+/// As [`inputs`], in place of the call; no more is written than there is room.
+pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms, buffers: &[Vec<u8>]) {
+    if function.returns == Returns::Stream {
+        return;
+    }
+    let places = function.arguments.iter().enumerate().filter(|(_, shape)| has_output(**shape));
+    for ((i, &shape), bytes) in places.zip(buffers) {
+        // An address list that was not there is not made.
+        if args[i] == 0 || bytes.is_empty() {
+            continue;
+        }
+        // SAFETY: by contract.
+        unsafe {
+            match shape {
+                Shape::Scatter(_) => scatter(vectors(shape, i, args), bytes),
+                Shape::MessageOut => receive_message(args, i, bytes),
+                Shape::Request => copy(bytes, args[i], request_size(function, args)),
+                Shape::Addresses => *(args[i] as *mut *mut libc::addrinfo) = make_addresses(bytes),
+                Shape::Passwd => make_passwd(args, bytes),
+                _ => copy(bytes, args[i], rooms[i]),
+            }
+        }
+    }
+}
+
+unsafe fn copy(bytes: &[u8], to: usize, room: usize) {
+    // SAFETY: by the contract of `write_outputs`.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len().min(room)) };
+}
+
+unsafe fn scatter(parts: &[libc::iovec], mut bytes: &[u8]) {
+    for part in parts {
+        let n = part.iov_len.min(bytes.len());
+        // SAFETY: by the contract of `write_outputs`.
+        unsafe { copy(&bytes[..n], part.iov_base as usize, n) };
+        bytes = &bytes[n..];
+    }
+}
+
+/// What `ioctl` and `fcntl` write behind their last argument, by the request before it.
+fn request_size(function: &Function, args: &Arguments) -> usize {
+    if function.name.to_bytes().starts_with(b"fcntl") {
+        return if args[1] as c_int == libc::F_GETLK { size_of::<libc::flock>() } else { 0 };
+    }
+    match args[1] as libc::c_ulong {
+        libc::FIONREAD => size_of::<c_int>(),
+        libc::TIOCGWINSZ => size_of::<libc::winsize>(),
+        _ => 0,
+    }
+}
+
+// ---- what has a form of its own in the log ----
+
+/// A reader of our own little records.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> &'a [u8] {
+        let (first, rest) = self.0.split_at(n.min(self.0.len()));
+        self.0 = rest;
+        first
+    }
+
+    fn number(&mut self) -> u32 {
+        self.take(4).try_into().map_or(0, u32::from_le_bytes)
+    }
+
+    fn blob(&mut self) -> &'a [u8] {
+        let n = self.number();
+        self.take(n as usize)
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, number: u32) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_blob(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u32);
+    out.extend_from_slice(bytes);
+}
+
+unsafe fn received_message(address: usize, result: usize) -> Vec<u8> {
+    // SAFETY: by the contract of `outputs`.
+    unsafe {
+        let message = &*(address as *const libc::msghdr);
+        let mut out = Vec::new();
+        put_number(&mut out, message.msg_flags as u32);
+        put_blob(&mut out, bytes_at(message.msg_name as usize, message.msg_namelen as usize));
+        put_blob(&mut out, bytes_at(message.msg_control as usize, message.msg_controllen as usize));
+        let args = [0, address, 0, 0, 0, 0, 0];
+        out.extend_from_slice(&taken(gather(Shape::MessageOut, 1, &args), result));
+        out
+    }
+}
+
+unsafe fn receive_message(args: &Arguments, i: usize, bytes: &[u8]) {
+    // SAFETY: by the contract of `write_outputs`.
+    unsafe {
+        let message = &mut *(args[i] as *mut libc::msghdr);
+        let mut reader = Reader(bytes);
+        message.msg_flags = reader.number() as c_int;
+        let name = reader.blob();
+        copy(name, message.msg_name as usize, message.msg_namelen as usize);
+        message.msg_namelen = message.msg_namelen.min(name.len() as u32);
+        let control = reader.blob();
+        copy(control, message.msg_control as usize, message.msg_controllen as usize);
+        message.msg_controllen = message.msg_controllen.min(control.len() as _);
+        scatter(vectors(Shape::MessageOut, i, args), reader.0);
+    }
+}
+
+/// `getaddrinfo`'s list.
+unsafe fn list_addresses(mut entry: *const libc::addrinfo) -> Vec<u8> {
+    let mut out = Vec::new();
+    // SAFETY: the list that the call has just made.
+    unsafe {
+        while !entry.is_null() {
+            let info = &*entry;
+            for number in [info.ai_flags, info.ai_family, info.ai_socktype, info.ai_protocol] {
+                put_number(&mut out, number as u32);
+            }
+            put_blob(&mut out, bytes_at(info.ai_addr as usize, info.ai_addrlen as usize));
+            let name = if info.ai_canonname.is_null() { None } else { Some(CStr::from_ptr(info.ai_canonname)) };
+            put_number(&mut out, name.is_some().into());
+            put_blob(&mut out, name.map_or(&[], CStr::to_bytes));
+            entry = info.ai_next;
+        }
+    }
+    out
+}
+
+/// The list again. It is never freed: a lookup is a rare thing.
+fn make_addresses(bytes: &[u8]) -> *mut libc::addrinfo {
+    let mut reader = Reader(bytes);
+    let mut entries: Vec<&'static mut libc::addrinfo> = Vec::new();
+    while !reader.0.is_empty() {
+        let [flags, family, kind, protocol] = std::array::from_fn(|_| reader.number() as c_int);
+        let address: &'static mut [u8] = reader.blob().to_vec().leak();
+        let named = reader.number() != 0;
+        let name = CString::new(reader.blob()).unwrap_or_default();
+        entries.push(Box::leak(Box::new(libc::addrinfo {
+            ai_flags: flags,
+            ai_family: family,
+            ai_socktype: kind,
+            ai_protocol: protocol,
+            ai_addrlen: address.len() as libc::socklen_t,
+            ai_addr: if address.is_empty() { ptr::null_mut() } else { address.as_mut_ptr().cast() },
+            ai_canonname: if named { name.into_raw() } else { ptr::null_mut() },
+            ai_next: ptr::null_mut(),
+        })));
+    }
+    let mut next = ptr::null_mut();
+    for entry in entries.into_iter().rev() {
+        entry.ai_next = next;
+        next = entry;
+    }
+    next
+}
+
+/// The entry that `getpwnam_r` or its like found, or nothing.
+unsafe fn passwd_entry(args: &Arguments) -> Vec<u8> {
+    let mut out = Vec::new();
+    // SAFETY: by the contract of `outputs`.
+    unsafe {
+        let found = *(args[4] as *const *const libc::passwd);
+        if found.is_null() {
+            return out;
+        }
+        let entry = &*found;
+        put_number(&mut out, entry.pw_uid);
+        put_number(&mut out, entry.pw_gid);
+        for text in [entry.pw_name, entry.pw_passwd, entry.pw_gecos, entry.pw_dir, entry.pw_shell] {
+            put_blob(&mut out, if text.is_null() { &[] } else { CStr::from_ptr(text).to_bytes_with_nul() });
+        }
+    }
+    out
+}
+
+unsafe fn make_passwd(args: &Arguments, bytes: &[u8]) {
+    // SAFETY: by the contract of `write_outputs`.
+    unsafe {
+        let entry = &mut *(args[1] as *mut libc::passwd);
+        let mut reader = Reader(bytes);
+        entry.pw_uid = reader.number();
+        entry.pw_gid = reader.number();
+        let (mut at, mut room) = (args[2], args[3]);
+        let mut text = || {
+            let text = reader.blob();
+            if text.is_empty() || text.len() > room {
+                return ptr::null_mut();
+            }
+            copy(text, at, room);
+            let address = at as *mut c_char;
+            at += text.len();
+            room -= text.len();
+            address
+        };
+        entry.pw_name = text();
+        entry.pw_passwd = text();
+        entry.pw_gecos = text();
+        entry.pw_dir = text();
+        entry.pw_shell = text();
+        *(args[4] as *mut *mut libc::passwd) = entry;
+    }
+}
+
+// ---- results ----
+
+/// What a call returned, as a value.
+///
+/// # Safety
+/// The function has just returned it.
+pub unsafe fn result_value(returns: Returns, result: usize) -> Value {
+    // SAFETY: by contract.
+    unsafe {
+        match returns {
+            Returns::Int | Returns::Code => Value::Int((result as c_int).into()),
+            Returns::Long => Value::Int(result as c_long),
+            Returns::Nothing => Value::None,
+            _ if result == 0 => Value::None,
+            Returns::Text | Returns::TextAt(_) => {
+                Value::Bytes(CStr::from_ptr(result as *const c_char).to_bytes().to_vec())
+            }
+            Returns::Stream => {
+                let fd = libc::fileno(result as *mut libc::FILE);
+                let offset = libc::lseek(fd, 0, libc::SEEK_CUR);
+                Value::Tuple(vec![Value::Int(fd.into()), Value::Int(offset.max(0))])
+            }
+        }
+    }
+}
+
+/// What the recorded call returned, in this process's memory.
+///
+/// # Safety
+/// As [`write_outputs`].
+pub unsafe fn make_result(
+    function: &Function,
+    args: &Arguments,
+    recorded: Option<&Value>,
+    buffers: &[Vec<u8>],
+) -> usize {
+    match (function.returns, recorded) {
+        (_, Some(Value::Int(number))) => *number as usize,
+        (Returns::Text, Some(Value::Bytes(text))) => lasting_text(text),
+        (Returns::TextAt(i), Some(Value::Bytes(text))) => {
+            let text = CString::new(text.as_slice()).unwrap_or_default();
+            // SAFETY: the caller's buffer, which was large enough for the same text; or new memory, which it frees.
+            unsafe {
+                if args[i] == 0 {
+                    return libc::strdup(text.as_ptr()) as usize;
+                }
+                copy(text.as_bytes_with_nul(), args[i], usize::MAX);
+            }
+            args[i]
+        }
+        (Returns::Stream, Some(Value::Tuple(place))) => {
+            let number = |i: usize| place.get(i).and_then(Value::as_int).unwrap_or(0);
+            let contents = buffers.first().map_or(&[][..], Vec::as_slice);
+            // SAFETY: the mode is the call's second argument.
+            unsafe { make_stream(contents, number(0) as c_int, number(1), args[1] as *const c_char) as usize }
+        }
+        _ => 0,
+    }
+}
+
+/// A text that the library would keep: made once for each.
+fn lasting_text(text: &[u8]) -> usize {
+    static TEXTS: std::sync::Mutex<Vec<CString>> = std::sync::Mutex::new(Vec::new());
+    let text = CString::new(text).unwrap_or_default();
+    let mut texts = TEXTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(known) = texts.iter().find(|known| **known == text) {
+        return known.as_ptr() as usize;
+    }
+    // The text's memory stays where it is when the vector grows.
+    let address = text.as_ptr() as usize;
+    texts.push(text);
+    address
+}
+
+/// All that is in a regular file that was opened as a stream.
+unsafe fn stream_contents(stream: *mut libc::FILE) -> Vec<u8> {
+    let mut contents = Vec::new();
+    // SAFETY: an open stream; reading at a position moves nothing.
+    unsafe {
+        let fd = libc::fileno(stream);
+        let mut about: libc::stat = std::mem::zeroed();
+        if libc::fstat(fd, &mut about) != 0 || about.st_mode & libc::S_IFMT != libc::S_IFREG {
+            return contents;
+        }
+        let mut part = vec![0; 64 << 10];
+        while contents.len() < STREAM_LIMIT {
+            let n = libc::pread(fd, part.as_mut_ptr().cast::<c_void>(), part.len(), contents.len() as libc::off_t);
+            match usize::try_from(n) {
+                Ok(n) if n > 0 => contents.extend_from_slice(&part[..n]),
+                _ => break,
+            }
+        }
+    }
+    contents
+}
+
+/// A stream over a file without a name, under the recorded descriptor's number where that is free.
+unsafe fn make_stream(contents: &[u8], number: c_int, offset: i64, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: descriptors of our own, and a number that nobody uses or that stands for the recorded one.
+    unsafe {
+        let mut fd = platform::anonymous_file();
+        if fd < 0 {
+            return ptr::null_mut();
+        }
+        let mut rest = contents;
+        while !rest.is_empty() {
+            match usize::try_from(libc::write(fd, rest.as_ptr().cast(), rest.len())) {
+                Ok(n) if n > 0 => rest = &rest[n..],
+                _ => break,
+            }
+        }
+        libc::lseek(fd, offset, libc::SEEK_SET);
+        if fd != number && (crate::console::stands_for(number) || libc::fcntl(number, libc::F_GETFD) == -1) {
+            libc::dup2(fd, number);
+            libc::close(fd);
+            libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+            fd = number;
+        }
+        libc::fdopen(fd, mode)
+    }
+}

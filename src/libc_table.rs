@@ -1,0 +1,282 @@
+//! The functions of the C library by which an extension module's own code reaches the outside, as data: what each
+//! argument is, what is written through it, what comes back. `src/libc_calls.rs` is the generic code that records and
+//! answers them; a function that is not here stays the library's own.
+//!
+//! A name that the platform's C library lacks is passed over. Functions that can't touch the outside (memory, strings,
+//! numbers) are not here, nor are those of streams that are already open: a stream is made from what was recorded when
+//! it was opened.
+
+use Len::{Argument, At, Fixed, Items, Result, Terminated};
+use Returns::{Code, Int, Long, Nothing, Stream, Text, TextAt};
+use Shape::{
+    Addresses, Gather, Ignored, In, InOut, Message, MessageOut, Number, Out, Passwd, Request, Scatter, String, Wide,
+};
+use retrace_abi::boundary::Fds;
+use std::ffi::CStr;
+
+/// How many bytes lie behind a pointer. Arguments are counted from 0.
+#[derive(Clone, Copy, Debug)]
+pub enum Len {
+    Fixed(usize),
+    /// As many as that argument says.
+    Argument(usize),
+    /// As many as the call returned, and no more than that argument says.
+    Result(usize),
+    /// As many items of so many bytes as that argument says.
+    Items(usize, usize),
+    /// As many as the `socklen_t` behind that argument says: the room before the call, what there was after it.
+    At(usize),
+    /// A C string in a buffer of as many bytes as that argument says.
+    Terminated(usize),
+}
+
+/// What an argument is.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// A C `int`, compared.
+    Number,
+    /// A C `long`, `size_t` or `off_t`, compared.
+    Wide,
+    /// An address that means nothing to the outside.
+    Ignored,
+    /// A C string, or NULL, compared.
+    String,
+    /// Bytes that the call reads: compared.
+    In(Len),
+    /// Bytes that the call writes if it succeeds.
+    Out(Len),
+    /// Bytes that the call may change however it ends.
+    InOut(Len),
+    /// `struct iovec`s, as many as that argument says, whose bytes the call reads.
+    Gather(usize),
+    /// The same, whose bytes the call writes: as many as it returned.
+    Scatter(usize),
+    /// A `struct msghdr` that is sent.
+    Message,
+    /// A `struct msghdr` that is received into.
+    MessageOut,
+    /// What stands behind it depends on the request, the argument before: `ioctl`, `fcntl`.
+    Request,
+    /// Where `getaddrinfo` puts its list.
+    Addresses,
+    /// `getpwnam_r` and its like: a `struct passwd`, a buffer, its size, and where the result's address goes.
+    Passwd,
+}
+
+/// What a call returns, and when it has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returns {
+    /// A C `int`; negative for failure.
+    Int,
+    /// A C `long` or `ssize_t`; negative for failure.
+    Long,
+    /// A C `int`; anything but 0 is failure.
+    Code,
+    /// A C string of the library's own, or NULL.
+    Text,
+    /// A C string, or NULL: in that argument's buffer, or in new memory where that is NULL.
+    TextAt(usize),
+    /// A `FILE *`, or NULL.
+    Stream,
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct Function {
+    pub name: &'static CStr,
+    pub returns: Returns,
+    pub arguments: &'static [Shape],
+    /// What it does to descriptors if it succeeds.
+    pub fds: Fds,
+    /// It only asks: a thread that the replay has no say over may call it for real.
+    pub asks: bool,
+}
+
+const fn function(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { name, returns, arguments, fds: Fds::None, asks: false }
+}
+
+const fn with(fds: Fds, name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { fds, ..function(name, returns, arguments) }
+}
+
+const fn asking(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { asks: true, ..function(name, returns, arguments) }
+}
+
+const STAT: Shape = Out(Fixed(size_of::<libc::stat>()));
+const TIMEVAL: Len = Fixed(size_of::<libc::timeval>());
+const TIMESPEC: Len = Fixed(size_of::<libc::timespec>());
+const SOCKLEN: Len = Fixed(size_of::<libc::socklen_t>());
+const POLLFD: usize = size_of::<libc::pollfd>();
+const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
+
+/// Also the number of trampolines, which `build.rs` makes.
+pub const COUNT: usize = 151;
+
+pub static FUNCTIONS: [Function; COUNT] = [
+    // Sockets.
+    with(Fds::Open, c"socket", Int, &[Number, Number, Number]),
+    with(Fds::OpenBoth, c"socketpair", Int, &[Number, Number, Number, Out(Fixed(8))]),
+    function(c"connect", Int, &[Number, In(Argument(2)), Number]),
+    function(c"bind", Int, &[Number, In(Argument(2)), Number]),
+    function(c"listen", Int, &[Number, Number]),
+    with(Fds::Open, c"accept", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
+    with(Fds::Open, c"accept4", Int, &[Number, Out(At(2)), InOut(SOCKLEN), Number]),
+    function(c"shutdown", Int, &[Number, Number]),
+    function(c"getsockopt", Int, &[Number, Number, Number, Out(At(4)), InOut(SOCKLEN)]),
+    function(c"setsockopt", Int, &[Number, Number, Number, In(Argument(4)), Number]),
+    function(c"getsockname", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
+    function(c"getpeername", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
+    function(c"send", Long, &[Number, In(Argument(2)), Wide, Number]),
+    function(c"sendto", Long, &[Number, In(Argument(2)), Wide, Number, In(Argument(5)), Number]),
+    function(c"sendmsg", Long, &[Number, Message, Number]),
+    function(c"recv", Long, &[Number, Out(Result(2)), Wide, Number]),
+    function(c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
+    function(c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
+    function(c"recvmsg", Long, &[Number, MessageOut, Number]),
+    // Waiting.
+    function(c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
+    function(c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
+    function(c"ppoll", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored]),
+    function(c"select", Int, &[Number, FD_SET, FD_SET, FD_SET, InOut(TIMEVAL)]),
+    function(c"pselect", Int, &[Number, FD_SET, FD_SET, FD_SET, In(TIMESPEC), Ignored]),
+    function(c"nanosleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
+    function(c"clock_nanosleep", Code, &[Number, Number, In(TIMESPEC), InOut(TIMESPEC)]),
+    function(c"usleep", Int, &[Number]),
+    function(c"sleep", Int, &[Number]),
+    // Names.
+    function(c"getaddrinfo", Code, &[String, String, In(Fixed(16)), Addresses]),
+    function(c"freeaddrinfo", Nothing, &[Ignored]),
+    function(
+        c"getnameinfo",
+        Code,
+        &[In(Argument(1)), Number, Out(Terminated(3)), Number, Out(Terminated(5)), Number, Number],
+    ),
+    asking(c"gethostname", Int, &[Out(Terminated(1)), Wide]),
+    asking(c"__gethostname_chk", Int, &[Out(Terminated(1)), Wide, Ignored]),
+    asking(c"uname", Int, &[Out(Fixed(390))]),
+    function(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
+    function(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
+    // Descriptors.
+    function(c"read", Long, &[Number, Out(Result(2)), Wide]),
+    function(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
+    function(c"pread", Long, &[Number, Out(Result(2)), Wide, Wide]),
+    function(c"pread64", Long, &[Number, Out(Result(2)), Wide, Wide]),
+    function(c"readv", Long, &[Number, Scatter(2), Number]),
+    function(c"write", Long, &[Number, In(Argument(2)), Wide]),
+    function(c"pwrite", Long, &[Number, In(Argument(2)), Wide, Wide]),
+    function(c"pwrite64", Long, &[Number, In(Argument(2)), Wide, Wide]),
+    function(c"writev", Long, &[Number, Gather(2), Number]),
+    function(c"lseek", Long, &[Number, Wide, Number]),
+    function(c"lseek64", Long, &[Number, Wide, Number]),
+    with(Fds::Close, c"close", Int, &[Number]),
+    with(Fds::Dup, c"dup", Int, &[Number]),
+    with(Fds::Dup2, c"dup2", Int, &[Number, Number]),
+    with(Fds::Dup2, c"dup3", Int, &[Number, Number, Number]),
+    with(Fds::OpenBoth, c"pipe", Int, &[Out(Fixed(8))]),
+    with(Fds::OpenBoth, c"pipe2", Int, &[Out(Fixed(8)), Number]),
+    with(Fds::Open, c"eventfd", Int, &[Number, Number]),
+    with(Fds::Fcntl, c"fcntl", Int, &[Number, Number, Request]),
+    with(Fds::Fcntl, c"fcntl64", Int, &[Number, Number, Request]),
+    function(c"ioctl", Int, &[Number, Wide, Request]),
+    function(c"flock", Int, &[Number, Number]),
+    function(c"fsync", Int, &[Number]),
+    function(c"fdatasync", Int, &[Number]),
+    function(c"ftruncate", Int, &[Number, Wide]),
+    function(c"ftruncate64", Int, &[Number, Wide]),
+    function(c"isatty", Int, &[Number]),
+    // Files by name.
+    with(Fds::Open, c"open", Int, &[String, Number, Ignored]),
+    with(Fds::Open, c"open64", Int, &[String, Number, Ignored]),
+    with(Fds::Open, c"__open_2", Int, &[String, Number]),
+    with(Fds::Open, c"__open64_2", Int, &[String, Number]),
+    with(Fds::Open, c"openat", Int, &[Number, String, Number, Ignored]),
+    with(Fds::Open, c"openat64", Int, &[Number, String, Number, Ignored]),
+    with(Fds::Open, c"creat", Int, &[String, Number]),
+    function(c"fopen", Stream, &[String, String]),
+    function(c"fopen64", Stream, &[String, String]),
+    function(c"fdopen", Stream, &[Number, String]),
+    function(c"access", Int, &[String, Number]),
+    function(c"faccessat", Int, &[Number, String, Number, Number]),
+    function(c"eaccess", Int, &[String, Number]),
+    function(c"stat", Int, &[String, STAT]),
+    function(c"stat64", Int, &[String, STAT]),
+    function(c"lstat", Int, &[String, STAT]),
+    function(c"lstat64", Int, &[String, STAT]),
+    function(c"fstat", Int, &[Number, STAT]),
+    function(c"fstat64", Int, &[Number, STAT]),
+    function(c"fstatat", Int, &[Number, String, STAT, Number]),
+    function(c"fstatat64", Int, &[Number, String, STAT, Number]),
+    function(c"__xstat", Int, &[Number, String, STAT]),
+    function(c"__xstat64", Int, &[Number, String, STAT]),
+    function(c"__lxstat", Int, &[Number, String, STAT]),
+    function(c"__lxstat64", Int, &[Number, String, STAT]),
+    function(c"__fxstat", Int, &[Number, Number, STAT]),
+    function(c"__fxstat64", Int, &[Number, Number, STAT]),
+    function(c"statx", Int, &[Number, String, Number, Number, Out(Fixed(256))]),
+    function(c"statfs", Int, &[String, Out(Fixed(120))]),
+    function(c"fstatfs", Int, &[Number, Out(Fixed(120))]),
+    function(c"statvfs", Int, &[String, Out(Fixed(112))]),
+    function(c"fstatvfs", Int, &[Number, Out(Fixed(112))]),
+    function(c"readlink", Long, &[String, Out(Result(2)), Wide]),
+    function(c"realpath", TextAt(1), &[String, Ignored]),
+    function(c"__realpath_chk", TextAt(1), &[String, Ignored, Ignored]),
+    asking(c"getcwd", TextAt(0), &[Ignored, Wide]),
+    asking(c"__getcwd_chk", TextAt(0), &[Ignored, Wide, Ignored]),
+    function(c"unlink", Int, &[String]),
+    function(c"remove", Int, &[String]),
+    function(c"rename", Int, &[String, String]),
+    function(c"link", Int, &[String, String]),
+    function(c"symlink", Int, &[String, String]),
+    function(c"mkdir", Int, &[String, Number]),
+    function(c"rmdir", Int, &[String]),
+    function(c"chdir", Int, &[String]),
+    function(c"chmod", Int, &[String, Number]),
+    function(c"fchmod", Int, &[Number, Number]),
+    function(c"chown", Int, &[String, Number, Number]),
+    function(c"fchown", Int, &[Number, Number, Number]),
+    function(c"truncate", Int, &[String, Wide]),
+    function(c"truncate64", Int, &[String, Wide]),
+    // Clocks.
+    asking(c"time", Long, &[Out(Fixed(8))]),
+    asking(c"gettimeofday", Int, &[Out(TIMEVAL), Ignored]),
+    asking(c"clock_gettime", Int, &[Number, Out(TIMESPEC)]),
+    asking(c"clock_getres", Int, &[Number, Out(TIMESPEC)]),
+    asking(c"clock", Long, &[]),
+    asking(c"times", Long, &[Out(Fixed(32))]),
+    asking(c"getrusage", Int, &[Number, Out(Fixed(144))]),
+    // Entropy.
+    asking(c"getrandom", Long, &[Out(Result(1)), Wide, Number]),
+    asking(c"getentropy", Int, &[Out(Argument(1)), Wide]),
+    asking(c"arc4random", Int, &[]),
+    asking(c"arc4random_uniform", Int, &[Number]),
+    asking(c"arc4random_buf", Nothing, &[Out(Argument(1)), Wide]),
+    // Who and where the process is.
+    asking(c"getenv", Text, &[String]),
+    asking(c"secure_getenv", Text, &[String]),
+    asking(c"__secure_getenv", Text, &[String]),
+    asking(c"getpid", Int, &[]),
+    asking(c"getppid", Int, &[]),
+    asking(c"gettid", Int, &[]),
+    asking(c"getuid", Int, &[]),
+    asking(c"geteuid", Int, &[]),
+    asking(c"getgid", Int, &[]),
+    asking(c"getegid", Int, &[]),
+    asking(c"getpgrp", Int, &[]),
+    asking(c"getsid", Int, &[Number]),
+    asking(c"sysconf", Long, &[Number]),
+    asking(c"get_nprocs", Int, &[]),
+    asking(c"get_nprocs_conf", Int, &[]),
+    asking(c"sched_getaffinity", Int, &[Number, Wide, Out(Argument(1))]),
+    asking(c"sched_getcpu", Int, &[]),
+    asking(c"getrlimit", Int, &[Number, Out(Fixed(16))]),
+    asking(c"getrlimit64", Int, &[Number, Out(Fixed(16))]),
+    // What it tells others.
+    function(c"kill", Int, &[Number, Number]),
+    function(c"system", Int, &[String]),
+    function(c"openlog", Nothing, &[Ignored, Number, Number]),
+    function(c"syslog", Nothing, &[Number, Ignored]),
+    function(c"__syslog_chk", Nothing, &[Number, Number, Ignored]),
+    function(c"closelog", Nothing, &[]),
+];

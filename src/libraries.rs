@@ -1,0 +1,219 @@
+//! Extension modules that bring I/O of their own: which images a module consists of (its own, and the libraries that it
+//! carries), what these import of the C library, and the redirection of that to `src/libc_calls.rs`.
+
+use crate::gil::GilCell;
+use crate::imports::{self, Image};
+use crate::libc_table::FUNCTIONS;
+use crate::modules::boundary;
+use crate::session;
+use crate::{libc_calls, library_locks};
+use pyo3_ffi::PyEval_SaveThread;
+use std::collections::BTreeSet;
+use std::ffi::{CString, c_int, c_void};
+
+/// The C library's own parts, and what every image needs to be loaded: they are the other side of the boundary.
+const SYSTEM: [&str; 13] = [
+    "libc.so",
+    "libc-",
+    "libm.so",
+    "libdl.so",
+    "librt.so",
+    "libpthread.so",
+    "libresolv.so",
+    "libutil.so",
+    "libnss_",
+    "libgcc_s.so",
+    "ld-linux",
+    "ld-musl",
+    "linux-vdso",
+];
+
+/// Images that are redirected already.
+static REDIRECTED: GilCell<BTreeSet<usize>> = GilCell::new(BTreeSet::new());
+
+/// A module's file that was opened before CPython does: what it needs is loaded, and none of its code has run but its
+/// libraries' constructors.
+pub struct Opened(*mut c_void);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // SAFETY: a handle of `dlopen`. By now CPython has one of its own, or the import has failed.
+        unsafe { libc::dlclose(self.0) };
+    }
+}
+
+/// Before an extension module is created: redirects what it and its libraries import of the C library, if it is treated
+/// so. The result is to be held until the module is there.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn prepare(name: &str, file: &str) -> Option<Opened> {
+    // SAFETY: by contract.
+    unsafe {
+        let listed = boundary().tables(name).next().is_some();
+        if listed && !boundary().is_libc(name) {
+            return None;
+        }
+        let before: BTreeSet<usize> = imports::images().iter().map(|image| image.address).collect();
+        // What can't be opened is CPython's to report.
+        let handle = libc::dlopen(CString::new(file).ok()?.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if handle.is_null() {
+            libc::dlerror();
+            return None;
+        }
+        let opened = Opened(handle);
+        let images = parts(file, &before);
+        if !listed && reasons(&images).is_empty() {
+            return Some(opened);
+        }
+        for image in &images {
+            redirect(image);
+        }
+        if session::is_recording() {
+            crate::record::announce_hooks();
+        }
+        Some(opened)
+    }
+}
+
+/// The images that the module's file brought, and what they need of what was there.
+unsafe fn parts(file: &str, before: &BTreeSet<usize>) -> Vec<Image> {
+    let images = imports::images();
+    let system = |image: &Image| SYSTEM.iter().any(|name| image.file().starts_with(name));
+    let interpreter = interpreter_images(&images);
+    let own = |image: &Image| !system(image) && !interpreter.contains(&image.address);
+    let mut found: Vec<Image> =
+        images.iter().filter(|image| image.path == file || !before.contains(&image.address)).cloned().collect();
+    let mut next = 0;
+    while let Some(image) = found.get(next) {
+        next += 1;
+        // SAFETY: by the contract of `prepare`: the image is loaded.
+        for needed in unsafe { imports::needs(image) } {
+            let known = |found: &[Image], image: &Image| found.iter().any(|other| other.address == image.address);
+            if let Some(image) = images.iter().find(|image| image.file() == needed)
+                && own(image)
+                && !known(&found, image)
+            {
+                found.push(image.clone());
+            }
+        }
+    }
+    found.retain(own);
+    found
+}
+
+/// The executable, libpython and Retrace itself.
+fn interpreter_images(images: &[Image]) -> BTreeSet<usize> {
+    let file_of = |address: *const c_void| {
+        // SAFETY: `info` is writable; the name it gets is the loader's.
+        unsafe {
+            let mut info: libc::Dl_info = std::mem::zeroed();
+            if libc::dladdr(address, &mut info) == 0 || info.dli_fname.is_null() {
+                return None;
+            }
+            Some(std::ffi::CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned())
+        }
+    };
+    let ours = [file_of(PyEval_SaveThread as *const c_void), file_of(interpreter_images as *const c_void)];
+    let is_ours = |image: &Image| ours.iter().flatten().any(|path| *path == image.path);
+    let first = images.first().map(|image| image.address);
+    images.iter().filter(|image| is_ours(image)).map(|image| image.address).chain(first).collect()
+}
+
+/// What a module's images import that reaches the outside: empty for one that is deterministic.
+///
+/// # Safety
+/// The images are loaded.
+pub unsafe fn reasons(images: &[Image]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for image in images {
+        // SAFETY: by contract.
+        for name in unsafe { imports::imported(image) }.unwrap_or_default() {
+            let reaches = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
+            if reaches || THREADS.contains(&name.as_str()) {
+                found.insert(name);
+            }
+        }
+    }
+    found
+}
+
+/// By which a library runs code of its own beside Python's threads.
+const THREADS: [&str; 1] = ["pthread_create"];
+
+/// Redirects an image's imports, once.
+unsafe fn redirect(image: &Image) {
+    // SAFETY: by the contract of `prepare`.
+    unsafe {
+        if !REDIRECTED.get().insert(image.address) {
+            return;
+        }
+        let mut bindings = libc_calls::bindings();
+        bindings.extend(library_locks::bindings());
+        // An image without an import table imports nothing.
+        let _ = imports::rebind(image.address as *const c_void, &bindings);
+        feed_generator(image);
+    }
+}
+
+/// OpenSSL's `RAND_METHOD`.
+#[repr(C)]
+struct RandomMethod {
+    seed: unsafe extern "C" fn(*const c_void, c_int) -> c_int,
+    bytes: unsafe extern "C" fn(*mut u8, c_int) -> c_int,
+    cleanup: Option<unsafe extern "C" fn()>,
+    add: unsafe extern "C" fn(*const c_void, c_int, f64) -> c_int,
+    pseudo_bytes: unsafe extern "C" fn(*mut u8, c_int) -> c_int,
+    status: unsafe extern "C" fn() -> c_int,
+}
+
+unsafe extern "C" fn random_seed(_: *const c_void, _: c_int) -> c_int {
+    1
+}
+
+unsafe extern "C" fn random_add(_: *const c_void, _: c_int, _: f64) -> c_int {
+    1
+}
+
+unsafe extern "C" fn random_status() -> c_int {
+    1
+}
+
+unsafe extern "C" fn random_bytes(into: *mut u8, count: c_int) -> c_int {
+    // SAFETY: called by OpenSSL with a buffer of that size.
+    c_int::from(usize::try_from(count).is_ok_and(|count| unsafe { libc_calls::random_bytes(into, count) }))
+}
+
+static RANDOM: RandomMethod = RandomMethod {
+    seed: random_seed,
+    bytes: random_bytes,
+    cleanup: None,
+    add: random_add,
+    pseudo_bytes: random_bytes,
+    status: random_status,
+};
+
+/// OpenSSL's generator also takes the processor's time stamp counter, which nothing can record. A library that lets one
+/// give it another generator gets one that draws from the system.
+unsafe fn feed_generator(image: &Image) {
+    let Ok(path) = CString::new(image.path.as_str()) else { return };
+    // SAFETY: the image is loaded; the function is the one that OpenSSL declares.
+    unsafe {
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        if handle.is_null() {
+            libc::dlerror();
+            return;
+        }
+        let set = libc::dlsym(handle, c"RAND_set_rand_method".as_ptr());
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let is_its_own = !set.is_null()
+            && libc::dladdr(set, &mut info) != 0
+            && std::ffi::CStr::from_ptr(info.dli_fname).to_bytes() == image.path.as_bytes();
+        if is_its_own {
+            libc_calls::find_random();
+            let set = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const RandomMethod) -> c_int>(set);
+            set(&raw const RANDOM);
+        }
+        libc::dlclose(handle);
+    }
+}
