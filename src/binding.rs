@@ -23,6 +23,46 @@ unsafe fn bindings() -> &'static mut Bindings {
     unsafe { BINDINGS.get().get_or_insert_with(Bindings::default) }
 }
 
+/// Names an object that no such call gave away, as the argument of a call of its own. Alike in both directions.
+///
+/// # Safety
+/// In a session; the GIL is held; `object` is live.
+pub unsafe fn bind(object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        let serial = next_call();
+        if (*Py_TYPE(object)).tp_weaklistoffset != 0 {
+            name(object, (serial, 0));
+        }
+    }
+}
+
+unsafe fn next_call() -> u64 {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let bindings = bindings();
+        bindings.calls += 1;
+        bindings.calls - 1
+    }
+}
+
+unsafe fn name(object: *mut PyObject, name: (u64, u64)) {
+    // SAFETY: the GIL is held; the object has weak references.
+    unsafe {
+        if crate::session::is_replaying() {
+            Py_INCREF(object);
+            bindings().objects.insert(name, object);
+            return;
+        }
+        let weak = PyWeakref_NewRef(object, ptr::null_mut());
+        if weak.is_null() {
+            PyErr_Clear();
+        } else if let Some((_, old)) = bindings().names.insert(object as usize, (name, weak)) {
+            Py_DECREF(old);
+        }
+    }
+}
+
 /// Names the internal objects among a call's arguments.
 ///
 /// # Safety
@@ -30,30 +70,16 @@ unsafe fn bindings() -> &'static mut Bindings {
 pub unsafe fn bind_arguments(call: &Call) {
     // SAFETY: by contract.
     unsafe {
-        let serial = bindings().calls;
-        bindings().calls += 1;
+        let serial = next_call();
         for (i, &arg) in call.args.iter().enumerate() {
             let class = Py_TYPE(arg);
-            if arg == Py_None()
-                || (*class).tp_weaklistoffset == 0
-                || PyType_Check(arg) != 0
-                || crate::external::of_class(class).is_some()
+            let is_static = PyType_Check(arg) != 0 && (*arg.cast::<PyTypeObject>()).tp_flags & Py_TPFLAGS_HEAPTYPE == 0;
+            if arg != Py_None()
+                && (*class).tp_weaklistoffset != 0
+                && !is_static
+                && crate::external::of_class(class).is_none()
             {
-                continue;
-            }
-            let name = (serial, i as u64);
-            if crate::session::is_replaying() {
-                Py_INCREF(arg);
-                bindings().objects.insert(name, arg);
-            } else {
-                let weak = PyWeakref_NewRef(arg, ptr::null_mut());
-                if weak.is_null() {
-                    PyErr_Clear();
-                    continue;
-                }
-                if let Some((_, old)) = bindings().names.insert(arg as usize, (name, weak)) {
-                    Py_DECREF(old);
-                }
+                name(arg, (serial, i as u64));
             }
         }
     }

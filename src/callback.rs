@@ -111,12 +111,31 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
         if !thread.external.get() || session::mode() != Mode::Recording {
             return retrace_abi::retrace_eval_default(tstate, frame, throwing);
         }
+        record(
+            thread,
+            |serial, call| log_entry(serial, frame, call),
+            || retrace_abi::retrace_eval_default(tstate, frame, throwing),
+        )
+    }
+}
+
+/// Runs and records a callback: `log` writes how it begins, `run` is internal code.
+///
+/// # Safety
+/// Recording; the GIL is held; `thread` is the current one, inside an external call.
+pub unsafe fn record(
+    thread: &thread::Thread,
+    log: impl FnOnce(u64, Option<&Call>),
+    run: impl FnOnce() -> *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: by contract; `thread` is fetched again after Python ran.
+    unsafe {
         let call = thread.call.get();
         crate::record::disarm();
         let serial = next_serial();
-        log_entry(serial, frame, call.as_ref());
+        log(serial, call.as_ref());
         leave_external(thread::current());
-        let result = retrace_abi::retrace_eval_default(tstate, frame, throwing);
+        let result = run();
         let thread = thread::current();
         if session::mode() != Mode::Recording {
             return result;
@@ -132,6 +151,19 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
     }
 }
 
+/// What a callback's callable and arguments may be the same object as: what the call has.
+pub fn context<'a>(call: Option<&'a Call<'a>>) -> encode::Context<'a> {
+    match call {
+        Some(call) => encode::Context {
+            receiver: call.receiver,
+            external: call.mirrored(),
+            args: call.args,
+            class: ptr::null_mut(),
+        },
+        None => encode::Context::NONE,
+    }
+}
+
 /// Logs that a callback begins. The thread is still marked external: what encoding runs is not recorded.
 unsafe fn log_entry(serial: u64, frame: *mut Frame, call: Option<&Call>) {
     // SAFETY: the GIL is held; the frame is about to run, so its locals hold the arguments, raw.
@@ -142,17 +174,9 @@ unsafe fn log_entry(serial: u64, frame: *mut Frame, call: Option<&Call>) {
         let callable = callable.assume_init();
         let mut event = code::CALLBACK.to_le_bytes().to_vec();
         put_varint(&mut event, serial);
-        let context = match call {
-            Some(call) => encode::Context {
-                receiver: call.receiver,
-                external: call.mirrored(),
-                args: call.args,
-                class: ptr::null_mut(),
-            },
-            None => encode::Context::NONE,
-        };
+        let context = context(call);
         let mut opaque = put_callable(&mut event, &callable, context);
-        let mut encoder = Encoder::new(&mut event, context);
+        let mut encoder = Encoder::for_program(&mut event, context);
         let locals = |i: c_int| *callable.locals.add(i as usize);
         if callable.is_generator != 0 {
             encoder.out.push(tag::TUPLE);
@@ -247,7 +271,7 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
             }
         }
         if encode::global_name(function).is_some() || crate::binding::name_of(function).is_some() {
-            let mut encoder = Encoder::new(out, context);
+            let mut encoder = Encoder::for_program(out, context);
             encoder.value(function);
             return encoder.opaque;
         }
@@ -261,7 +285,7 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
                     PyErr_Clear();
                 } else if is_method(method.0) && method_function(method.0) == function {
                     out.extend_from_slice(&[tag::ATTRIBUTE, tag::ATTRIBUTE]);
-                    let mut encoder = Encoder::new(out, context);
+                    let mut encoder = Encoder::for_program(out, context);
                     encoder.value(receiver);
                     let opaque = encoder.opaque;
                     put_str(out, &crate::python::text(name.0));
@@ -270,7 +294,7 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
                 }
             }
         }
-        let mut encoder = Encoder::new(out, context);
+        let mut encoder = Encoder::for_program(out, context);
         encoder.value(function);
         encoder.opaque
     }
@@ -289,7 +313,9 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         thread::current().external.set(false);
         let (serial, callable, args, keywords) = read?;
         next_serial();
-        let result = if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
+        let result = if args.is_null() {
+            next_of(callable.0)
+        } else if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
             let mut sent = ptr::null_mut();
             PyIter_Send(callable.0, PyTuple_GetItem(args.0, 0), &mut sent);
             sent
@@ -303,6 +329,17 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         let raised = result.is_null();
         drop(Owned(result));
         crate::replay::expect_callback_end(serial, raised)
+    }
+}
+
+/// An iterator's next item, or null, also without an exception.
+unsafe fn next_of(iterator: *mut PyObject) -> *mut PyObject {
+    // SAFETY: a live object; the GIL is held.
+    unsafe {
+        match (*Py_TYPE(iterator)).tp_iternext {
+            Some(next) => next(iterator),
+            None => ptr::null_mut(),
+        }
     }
 }
 
@@ -323,7 +360,7 @@ unsafe fn read_callback(call: Option<&Call>) -> Result<Read, Failure> {
         let args = decoder.value()?;
         let keywords = decoder.value()?;
         crate::replay::settle();
-        if callable.is_null() || args.is_null() {
+        if callable.is_null() {
             return Err(Failure::Missing("a callback's callable is missing".into()));
         }
         Ok((serial, callable, args, keywords))

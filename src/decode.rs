@@ -217,6 +217,17 @@ impl Decoder<'_> {
                     let i = self.source.read_varint()? as usize;
                     self.present(external::kept_object(self.context.receiver, i), "what the receiver keeps")
                 }
+                tag::PATH => self.path(),
+                tag::FRESH => {
+                    let class = self.class()?;
+                    let none = made(PyTuple_New(0))?;
+                    let new =
+                        PyBaseObject_Type.tp_new.ok_or_else(|| Failure::Missing("object has no tp_new".into()))?;
+                    let object = made(new(class, none.0, ptr::null_mut()))?;
+                    crate::binding::bind(object.0);
+                    Ok(object)
+                }
+                tag::REFERENCES => self.references(),
                 tag::FRAME => self.present(PyEval_GetFrame().cast(), "a Python frame"),
                 tag::ATTRIBUTE => {
                     let of = self.value()?;
@@ -297,6 +308,50 @@ impl Decoder<'_> {
                     .ok_or_else(|| Failure::Missing(format!("there is no type {name} here")));
             }
             Err(Failure::Missing("a type is missing".into()))
+        }
+    }
+
+    /// What `Encoder::path` names.
+    unsafe fn path(&mut self) -> Decoded {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let root = self.value()?;
+            let steps = self.value()?;
+            let description = text(self.value()?.0);
+            let root = match PyUnicode_CheckExact(root.0) {
+                0 => root.0,
+                _ => crate::python::loaded_module(&text(root.0)),
+            };
+            let steps: Vec<u32> = match steps.is_null() || PyTuple_CheckExact(steps.0) == 0 {
+                true => return Err(Failure::Missing("a way to an object has no steps".into())),
+                false => (0..PyTuple_GET_SIZE(steps.0)).map(|i| PyLong_AsLong(PyTuple_GET_ITEM(steps.0, i)) as u32),
+            }
+            .collect();
+            let object = crate::path::follow(root, &steps);
+            if object.is_null() || crate::path::description(object) != description {
+                return Err(Failure::Missing(format!("the {description} is not where it was")));
+            }
+            crate::binding::bind(object);
+            Ok(Owned::borrowed(object))
+        }
+    }
+
+    /// What `Encoder::references` describes.
+    unsafe fn references(&mut self) -> Decoded {
+        // SAFETY: by the contract of `value`; the class has that many words after the header, all of them references.
+        unsafe {
+            let class = self.class()?;
+            let n = self.count()?;
+            if (*class).tp_basicsize as usize != size_of::<PyObject>() + n * size_of::<*mut PyObject>() {
+                return Err(Failure::Missing("a type has another size here".into()));
+            }
+            let allocate = (*class).tp_alloc.unwrap_or(PyType_GenericAlloc);
+            let object = made(allocate(class, 0))?;
+            let words = object.0.add(1).cast::<*mut PyObject>();
+            for i in 0..n {
+                *words.add(i) = self.value()?.into_raw();
+            }
+            Ok(object)
         }
     }
 

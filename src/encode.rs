@@ -5,6 +5,7 @@
 
 use crate::capi::{_PyLong_NumBits, bytes_size};
 use crate::external::{self, ExternalType};
+use crate::path::Root;
 use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
 use pyo3_ffi::*;
 use retrace_replay::value::{put_varint, tag};
@@ -37,6 +38,8 @@ pub struct Encoder<'a> {
     pub context: Context<'a>,
     /// Values that could not be stored.
     pub opaque: u32,
+    /// What is encoded is given to the program by a callback: an object of the program's own is not to be copied.
+    pub to_program: bool,
 }
 
 /// An integer in its shortest form.
@@ -89,7 +92,12 @@ pub unsafe fn bytes_of<'a>(object: *mut PyObject) -> &'a [u8] {
 
 impl<'a> Encoder<'a> {
     pub fn new(out: &'a mut Vec<u8>, context: Context<'a>) -> Encoder<'a> {
-        Encoder { out, context, opaque: 0 }
+        Encoder { out, context, opaque: 0, to_program: false }
+    }
+
+    /// For what a callback gives to the program.
+    pub fn for_program(out: &'a mut Vec<u8>, context: Context<'a>) -> Encoder<'a> {
+        Encoder { to_program: true, ..Encoder::new(out, context) }
     }
 
     fn tag_varint(&mut self, tag: u8, n: usize) {
@@ -291,6 +299,12 @@ impl<'a> Encoder<'a> {
                 put_varint(self.out, argument);
                 return;
             }
+            if self.to_program && is_of_the_program(object) && (self.fresh(object, depth) || self.path(object)) {
+                return;
+            }
+            if self.references(object, depth) {
+                return;
+            }
             let pickled = crate::pickle::dumps(object);
             if pickled.is_null() {
                 return self.opaque(object);
@@ -298,6 +312,62 @@ impl<'a> Encoder<'a> {
             let bytes = bytes_of(pickled.0);
             self.tag_varint(tag::PICKLE, bytes.len());
             self.out.extend_from_slice(bytes);
+        }
+    }
+
+    /// An object that external code found rather than was given, by the way to it from what both directions know.
+    ///
+    /// # Safety
+    /// As [`Encoder::value`].
+    pub unsafe fn path(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: by contract.
+        unsafe {
+            let Some(path) = crate::path::find(object, self.context) else { return false };
+            self.out.push(tag::PATH);
+            match path.root {
+                Root::Receiver => self.out.push(tag::RECEIVER),
+                Root::Argument(i) => self.tag_varint(tag::ARGUMENT, i),
+                Root::Module(name) => put_str(self.out, &name),
+            }
+            self.tag_varint(tag::TUPLE, path.steps.len());
+            for step in path.steps {
+                put_int(self.out, step.into());
+            }
+            put_str(self.out, &crate::path::description(object));
+            crate::binding::bind(object);
+            true
+        }
+    }
+
+    /// An instance that external code has just made of a class of the program: it has no attributes yet.
+    unsafe fn fresh(&mut self, object: *mut PyObject, depth: usize) -> bool {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            if !crate::path::is_fresh(object) {
+                return false;
+            }
+            self.out.push(tag::FRESH);
+            self.nested(Py_TYPE(object).cast(), depth + 1);
+            crate::binding::bind(object);
+            true
+        }
+    }
+
+    /// An instance of a C type whose memory is nothing but references, and which can't be pickled (sqlite3.Row).
+    unsafe fn references(&mut self, object: *mut PyObject, depth: usize) -> bool {
+        const WORD: usize = size_of::<*mut PyObject>();
+        // SAFETY: by the contract of `value`; the words read lie within the instance.
+        unsafe {
+            let class = Py_TYPE(object);
+            if !crate::path::is_only_references(object) || !self.global_mark(class.cast(), tag::REFERENCES) {
+                return false;
+            }
+            let words = ((*class).tp_basicsize as usize - size_of::<PyObject>()) / WORD;
+            put_varint(self.out, words as u64);
+            for i in 0..words {
+                self.nested(*object.add(1).cast::<*mut PyObject>().add(i), depth + 1);
+            }
+            true
         }
     }
 
@@ -471,6 +541,18 @@ impl<'a> Encoder<'a> {
         put_str(self.out, name);
         put_varint(self.out, length);
         self.out.extend_from_slice(&hash.to_le_bytes());
+    }
+}
+
+/// Whether the object is one whose identity the program knows: a function, or an instance of a class that it made.
+unsafe fn is_of_the_program(object: *mut PyObject) -> bool {
+    // SAFETY: by contract of the caller.
+    unsafe {
+        let class = Py_TYPE(object);
+        PyFunction_Check(object) != 0
+            || ((*class).tp_flags & Py_TPFLAGS_HEAPTYPE != 0
+                && (*class).tp_weaklistoffset != 0
+                && (*class.cast::<PyHeapTypeObject>()).ht_module.is_null())
     }
 }
 

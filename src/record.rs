@@ -222,6 +222,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
+        crate::crossing::watch_arguments(call);
         if call.hook.entry.fork {
             session::before_fork();
         }

@@ -27,3 +27,23 @@ def test_flask_under_gunicorn(trial, venv, workers):
     assert recorded.exit == 0 and recorded.stdout.count(b"] request ") == 200, recorded
     processes = replay_all(trial, recorded)
     assert [process["start"]["parent"] for process in processes] == [None, 0, 0], processes
+
+
+DJANGO = ("django", "gunicorn")
+
+
+def test_django(trial, venv):
+    """Migrations, the admin, sessions, transactions; functions in Python that the ORM gives to SQLite."""
+    trial.use(venv(*DJANGO)).assert_replays(["shop_site/visit.py"], programs=["shop_site"])
+
+
+def test_django_under_gunicorn(trial, venv):
+    trial.use(venv(*DJANGO)).prepare("shop_site")
+    migrated = trial.plain(["shop_site/manage.py", "migrate"])
+    assert migrated.exit == 0, migrated
+    options = "--workers 2 --bind 127.0.0.1:0 --chdir shop_site django.core.wsgi:get_wsgi_application()"
+    server = Server(trial, ["-m", "gunicorn", *options.split()], env={"DJANGO_SETTINGS_MODULE": "shop.settings"})
+    server.load(200, 16, "/items")
+    recorded = server.stop()
+    assert recorded.exit == 0, recorded
+    replay_all(trial, recorded)

@@ -115,6 +115,12 @@ impl fmt::Display for Value {
             Value::Keep(value) => write!(f, "{value}"),
             Value::Kept(index) => write!(f, "<kept {index}>"),
             Value::Item { of, index } => write!(f, "{of}[{index}]"),
+            Value::Path(parts) => write!(f, "<the {}>", parts[2]),
+            Value::Fresh(class) => write!(f, "<fresh {class}>"),
+            Value::References { type_, items } => {
+                write!(f, "{type_}")?;
+                write_items(f, "(", items, ")")
+            }
             Value::Attribute { of, name } => write!(f, "{of}.{}", name.to_string_lossy()),
         }
     }

@@ -92,6 +92,12 @@ impl From<&Value> for Json {
             Value::Item { of, index } => {
                 json!({"type": "item", "of": Json::from(&**of), "index": index})
             }
+            Value::Path(parts) => json!({"type": "path", "to": Json::from(&parts[2])}),
+            Value::Fresh(class) => json!({"type": "fresh", "class": Json::from(&**class)}),
+            Value::References { type_, items } => {
+                json!({"type": "references", "class": Json::from(&**type_),
+                       "items": items.iter().map(Json::from).collect::<Vec<_>>()})
+            }
             Value::Attribute { of, name } => {
                 json!({"type": "attribute", "of": Json::from(&**of), "name": Json::from(name)})
             }

@@ -54,6 +54,9 @@ pub mod tag {
     pub const ITEM: u8 = 0x2d;
     pub const KEEP: u8 = 0x2e;
     pub const KEPT: u8 = 0x2f;
+    pub const PATH: u8 = 0x30;
+    pub const FRESH: u8 = 0x31;
+    pub const REFERENCES: u8 = 0x32;
     /// `SMALL_INT + n` is the int `n`, from 0 to 127.
     pub const SMALL_INT: u8 = 0x80;
 }
@@ -168,6 +171,15 @@ pub enum Value {
     Item {
         of: Box<Value>,
         index: u64,
+    },
+    /// Where a way begins, a tuple of which references it takes, what it leads to.
+    Path(Box<[Value; 3]>),
+    /// A new instance of a class, before its `__init__`.
+    Fresh(Box<Value>),
+    /// An instance that is nothing but its references.
+    References {
+        type_: Box<Value>,
+        items: Vec<Value>,
     },
 }
 
@@ -304,6 +316,16 @@ impl Value {
                 of.encode(out);
                 put_varint(out, *index);
             }
+            Value::Path(parts) => put_three(out, tag::PATH, parts),
+            Value::Fresh(type_) => {
+                out.push(tag::FRESH);
+                type_.encode(out);
+            }
+            Value::References { type_, items } => {
+                out.push(tag::REFERENCES);
+                type_.encode(out);
+                put_values(out, items);
+            }
         }
     }
 
@@ -430,6 +452,12 @@ fn decode_compound<S: ByteSource>(
         tag::ATTRIBUTE => {
             Value::Attribute { of: Box::new(decode(source, strings, depth)?), name: Str::decode(source, strings)? }
         }
+        tag::PATH => Value::Path(decode_three(source, strings, depth)?),
+        tag::FRESH => Value::Fresh(Box::new(decode(source, strings, depth)?)),
+        tag::REFERENCES => Value::References {
+            type_: Box::new(decode(source, strings, depth)?),
+            items: decode_values(source, strings, depth)?,
+        },
         tag::KEEP => Value::Keep(Box::new(decode(source, strings, depth)?)),
         tag::ITEM => Value::Item { of: Box::new(decode(source, strings, depth)?), index: source.read_varint()? },
         _ => return Err(DecodeError::UnknownTag(tag)),

@@ -71,6 +71,9 @@ fn value() -> impl Strategy<Value = Value> {
             three().prop_map(Value::Slice),
             three().prop_map(Value::Range),
             three().prop_map(Value::Exception),
+            three().prop_map(Value::Path),
+            inner.clone().prop_map(|class| Value::Fresh(Box::new(class))),
+            (inner.clone(), items()).prop_map(|(type_, items)| Value::References { type_: Box::new(type_), items }),
             (inner.clone(), items()).prop_map(|(type_, items)| Value::StructSeq { type_: Box::new(type_), items }),
             (any::<u64>(), inner.clone(), bytes(), items(), inner.clone()).prop_map(
                 |(id, type_, scalars, members, dict)| {

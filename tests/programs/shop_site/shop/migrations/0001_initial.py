@@ -1,0 +1,20 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = []
+
+    operations = [
+        migrations.CreateModel(
+            name="Item",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=50)),
+                ("price", models.DecimalField(decimal_places=2, max_digits=8)),
+                ("at", models.DateTimeField(auto_now_add=True)),
+                ("tags", models.JSONField(default=list)),
+            ],
+        ),
+    ]
