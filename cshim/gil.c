@@ -184,38 +184,38 @@ int retrace_hook_sem_trywait(sem_t *lock)
     int result = retrace_next_sem_trywait(lock);
     struct retrace_actor *its = actor;
     if (its != NULL && its->holds_gil && !*its->external) {
+        int error = errno;
         its->tries++;
-        if (result != 0) {
-            int error = errno;
-            if (error == EAGAIN)
-                retrace_lock_busy(its);
-            errno = error;
-        }
-        else if (its->after_wait)
+        if (its->waited_for == lock)
             retrace_lock_retried(its);
-        its->after_wait = 0;
+        its->waited_for = NULL;
+        if (result != 0 && error == EAGAIN)
+            retrace_lock_busy(its);
+        errno = error;
     }
     return result;
 }
 
-static inline int waited(int result)
+static inline int waited(const sem_t *lock, int result)
 {
     struct retrace_actor *its = actor;
-    if (its != NULL && !its->holds_gil)
-        its->after_wait = (its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1) == 2;
+    if (its != NULL && !its->holds_gil) {
+        its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1;
+        its->waited_for = its->wait_end == 2 ? lock : NULL;
+    }
     return result;
 }
 
-int retrace_hook_sem_wait(sem_t *lock) { return waited(retrace_next_sem_wait(lock)); }
+int retrace_hook_sem_wait(sem_t *lock) { return waited(lock, retrace_next_sem_wait(lock)); }
 
 int retrace_hook_sem_clockwait(sem_t *lock, clockid_t clock, const struct timespec *until)
 {
-    return waited(retrace_next_sem_clockwait(lock, clock, until));
+    return waited(lock, retrace_next_sem_clockwait(lock, clock, until));
 }
 
 int retrace_hook_sem_timedwait(sem_t *lock, const struct timespec *until)
 {
-    return waited(retrace_next_sem_timedwait(lock, until));
+    return waited(lock, retrace_next_sem_timedwait(lock, until));
 }
 
 /* ---- threads ---- */

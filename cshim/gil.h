@@ -18,8 +18,8 @@
 struct retrace_actor {
     uint8_t holds_gil;
     uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
-    uint8_t after_wait;       /* a signal interrupted its wait for a lock; cleared when a lock is tried again */
     uint8_t at_check;         /* it dropped the GIL at a check of the eval breaker */
+    const sem_t *waited_for;  /* the lock whose wait a signal interrupted, until a lock is tried again; else NULL */
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
     uint64_t tries;           /* of locks, with the GIL, since another thread had it */
 };

@@ -21,10 +21,10 @@ use std::ptr;
 pub struct Actor {
     holds_gil: bool,
     wait_end: u8,
-    /// A signal interrupted its wait for a lock; cleared when a lock is tried again.
-    after_wait: bool,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// The lock whose wait a signal interrupted, until a lock is tried again; else null.
+    waited_for: *const libc::sem_t,
     external: *const bool,
     tries: u64,
     pub serial: u64,
@@ -52,8 +52,8 @@ impl Actor {
         Box::into_raw(Box::new(Actor {
             holds_gil: false,
             wait_end: 0,
-            after_wait: false,
             at_check: false,
+            waited_for: ptr::null(),
             external: &raw const NOT_EXTERNAL,
             tries: 0,
             serial,
@@ -349,6 +349,8 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             HOLDER = actor;
             (*actor).tries = 0;
             (*actor).releases = 0;
+            // Its tries count anew: those of an earlier wait would be taken for this turn's.
+            (*actor).interrupted = None;
         }
         if !(*actor).native_calls.is_empty() {
             session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
@@ -461,8 +463,8 @@ fn ident_number(ident: libc::pthread_t) -> u64 {
     ident as u64
 }
 
-/// A lock that was waited for when a signal came is tried again, and was free. Logged, because CPython asks the clock
-/// whether it shall: replay answers by whether this comes next, or the same try in vain.
+/// A lock that was waited for when a signal came is tried again. Logged, because CPython asks the clock whether it
+/// shall: replay answers by whether this comes next.
 ///
 /// # Safety
 /// Called by cshim/gil.c with the GIL held.
@@ -476,15 +478,15 @@ pub unsafe extern "C" fn retrace_lock_retried(actor: *mut Actor) {
     }
 }
 
-/// Puts aside that a wait was interrupted, or back: a handler may wait for locks of its own. Returns what was.
+/// Puts aside which lock's wait was interrupted, or back: a handler may wait for locks of its own. Returns what was.
 ///
 /// # Safety
 /// Recording; the GIL is held by the calling thread.
-pub unsafe fn swap_after_wait(after_wait: bool) -> bool {
+pub unsafe fn swap_waited_for(lock: *const libc::sem_t) -> *const libc::sem_t {
     // SAFETY: by contract.
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
-        if actor.is_null() { false } else { std::mem::replace(&mut (*actor).after_wait, after_wait) }
+        if actor.is_null() { ptr::null() } else { std::mem::replace(&mut (*actor).waited_for, lock) }
     }
 }
 

@@ -215,9 +215,9 @@ unsafe fn record_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         let call = thread.call.get();
         let serial = callback::next_serial();
         session::append_event(&Event::Signal { number: number as u64, at });
-        let after_wait = schedule::swap_after_wait(false);
+        let waited_for = schedule::swap_waited_for(ptr::null());
         let result = call_program(number, args);
-        schedule::swap_after_wait(after_wait);
+        schedule::swap_waited_for(waited_for);
         if session::is_recording() {
             if outside {
                 callback::keep_result(serial, result);
@@ -259,9 +259,9 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         }
         replay::consume_front();
         callback::next_serial();
-        let interrupted = user_threads::swap_interrupted(None);
+        let waited = user_threads::swap_lock_wait(user_threads::LockWait::NONE);
         let result = call_program(number, args);
-        user_threads::swap_interrupted(interrupted);
+        user_threads::swap_lock_wait(waited);
         expect_end(result.is_null());
         result
     }

@@ -38,6 +38,19 @@ enum State {
     Ended,
 }
 
+/// What CPython's clock must tell a thread that waits for a lock.
+#[derive(Clone, Copy)]
+pub struct LockWait {
+    /// The clock that a time-out was last reckoned from.
+    began: libc::timespec,
+    /// A signal interrupted the wait, and no lock has been tried since.
+    interrupted: bool,
+}
+
+impl LockWait {
+    pub const NONE: LockWait = LockWait { began: libc::timespec { tv_sec: 0, tv_nsec: 0 }, interrupted: false };
+}
+
 struct UserThread {
     ident: u64,
     state: State,
@@ -51,8 +64,7 @@ struct UserThread {
     found_busy: bool,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
-    /// When a signal interrupted its wait for a lock, until a lock is tried again.
-    interrupted: Option<libc::timespec>,
+    lock_wait: LockWait,
     /// What its C code calls without the GIL until it takes it again, as far as that was looked for.
     stretch: Option<Stretch>,
     /// As in `schedule::Actor`.
@@ -105,7 +117,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         tries: 0,
         found_busy: false,
         at_check: false,
-        interrupted: None,
+        lock_wait: LockWait::NONE,
         stretch: None,
         library_locks: 0,
         waits_for: None,
@@ -864,7 +876,7 @@ unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
             return real_trywait(lock);
         }
         me().tries += 1;
-        me().interrupted = None;
+        me().lock_wait.interrupted = false;
         if let Front::Retry(tries) = replay::front()
             && tries == me().tries
         {
@@ -887,7 +899,7 @@ unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
 
 /// A wait for a lock. Where it was tried with the GIL before, the lock is this thread's when its turn comes; CPython's
 /// few waits without a try (hashlib's) take the lock as they come.
-unsafe fn wait(lock: *mut libc::sem_t) -> c_int {
+unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
     // SAFETY: as above.
     unsafe {
         if !session::is_replaying() || has_gil() {
@@ -905,13 +917,14 @@ unsafe fn wait(lock: *mut libc::sem_t) -> c_int {
         }
         wait_for_turn();
         if let Front::Wait(end) = replay::front() {
+            if end == WaitEnd::TimedOut && is_endless {
+                lost("the wait for a lock that began here has no time-out".into());
+            }
             replay::consume_front();
             if end == WaitEnd::TimedOut {
                 return fail(libc::ETIMEDOUT);
             }
-            let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now);
-            me().interrupted = Some(now);
+            me().lock_wait.interrupted = true;
             return fail(libc::EINTR);
         }
         if real_trywait(lock) == 0 {
@@ -933,40 +946,44 @@ unsafe fn real_wait(lock: *mut libc::sem_t) -> c_int {
 
 unsafe extern "C" fn sem_wait(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: as above.
-    unsafe { wait(lock) }
+    unsafe { wait(lock, true) }
 }
 
 unsafe extern "C" fn sem_clockwait(lock: *mut libc::sem_t, _clock: c_int, _until: *const libc::timespec) -> c_int {
     // SAFETY: as above.
-    unsafe { wait(lock) }
+    unsafe { wait(lock, false) }
 }
 
 unsafe extern "C" fn sem_timedwait(lock: *mut libc::sem_t, _until: *const libc::timespec) -> c_int {
     // SAFETY: as above.
-    unsafe { wait(lock) }
+    unsafe { wait(lock, false) }
 }
 
-/// Puts aside that a wait was interrupted, or back: a handler may wait for locks of its own. Returns what was.
+/// Puts aside the wait that a signal interrupted, or back: a handler may wait for locks of its own. Returns what was.
 ///
 /// # Safety
 /// Replaying.
-pub unsafe fn swap_interrupted(interrupted: Option<libc::timespec>) -> Option<libc::timespec> {
+pub unsafe fn swap_lock_wait(other: LockWait) -> LockWait {
     // SAFETY: one thread.
-    unsafe { std::mem::replace(&mut me().interrupted, interrupted) }
+    unsafe { std::mem::replace(&mut me().lock_wait, other) }
 }
 
 /// `clock_gettime`, of which CPython's answer to an interrupted wait depends: whether its time is over. It is, unless
-/// the log says that the lock was tried again.
+/// the log says that the lock was tried again; how long replay took over what the other threads did meanwhile says nothing.
 unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut libc::timespec) -> c_int {
     // SAFETY: called by CPython.
     unsafe {
         let next = next!(CLOCK, libc::clockid_t, *mut libc::timespec => c_int);
-        let Some(interrupted) = me().interrupted else { return next(clock, into) };
         if !session::is_replaying() || !has_gil() || thread::last().external.get() {
             return next(clock, into);
         }
-        let tried_again = matches!(replay::front(), Front::Busy(n) | Front::Retry(n) if n == me().tries + 1);
-        *into = interrupted;
+        if !me().lock_wait.interrupted {
+            let result = next(clock, into);
+            me().lock_wait.began = *into;
+            return result;
+        }
+        let tried_again = matches!(replay::front(), Front::Retry(tries) if tries == me().tries + 1);
+        *into = me().lock_wait.began;
         if !tried_again {
             // A hundred years: no time-out that CPython takes is as long.
             (*into).tv_sec += 100 * 365 * 86400;

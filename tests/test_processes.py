@@ -58,7 +58,7 @@ def record_all(trial, argv, program, exit=0):
 
 @pytest.mark.parametrize(
     ("part", "count"),
-    [("pipes", 3), ("locks_held", 2), ("endings", 7), ("with_exec", 2), ("garbage", 2)],
+    [("pipes", 3), ("in_threads", 7), ("locks_held", 2), ("endings", 7), ("with_exec", 2), ("garbage", 2)],
 )
 def test_fork(trial, part, count):
     _, processes = record_all(trial, ["forks.py", part], "forks.py")
@@ -93,7 +93,7 @@ def test_a_server_that_forks_its_workers(trial):
     assert recorded.stdout.count(b"served") == 4 and b"] 40 [b'" in recorded.stdout, recorded
 
 
-@pytest.mark.parametrize("method", ["fork"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(trial, method):
     recorded, processes = record_all(trial, ["pools.py", method], "pools.py")
     # The pool's, three with a queue, one with a pipe, one that fails, the executor's.

@@ -7,7 +7,7 @@ from harness import as_shell
 
 @pytest.mark.parametrize(
     "wait",
-    ["cpu", "sleep", "selecting", "polling", "lock", "rlock", "joining", "child", "reading"],
+    ["cpu", "sleep", "selecting", "polling", "lock", "rlock", "event", "condition", "joining", "child", "reading"],
 )
 def test_interrupted_while(trial, wait):
     """A handler that returns, one that raises, and KeyboardInterrupt; the traceback says where."""
@@ -22,6 +22,7 @@ def test_interrupted_while(trial, wait):
         "virtual_time",
         "nested",
         "raised_in_handler",
+        "with_threads",
         "sent_by_threads",
         "wakeup_fd",
         "handler_crosses",

@@ -49,6 +49,7 @@ def test_asyncio(trial, options):
     [
         "started_by_threads",
         "left_running",
+        "daemons",
         "local_storage",
         "idents",
         "many",
