@@ -178,9 +178,13 @@ unsafe fn met(call: &Call) -> String {
 pub unsafe fn stop(call: Option<&Call>, failure: &Failure) -> ! {
     // SAFETY: by contract.
     unsafe {
-        if matches!(failure, Failure::Trace(DecodeError::UnexpectedEnd)) {
-            // The last item was not whole when its process was killed.
-            cut(call);
+        // A process that was killed left no end, and its last item may not be whole.
+        if source().at_end() || matches!(failure, Failure::Trace(DecodeError::UnexpectedEnd)) {
+            match (call, failure) {
+                (Some(call), _) => log_ended(call),
+                (None, Failure::Missing(next)) => recording_cut(next),
+                _ => recording_cut("another event"),
+            }
         }
         session::set_mode(Mode::Off);
         let mut why = failure.to_string();
@@ -258,7 +262,7 @@ pub unsafe fn other_arguments(call: &Call, recorded: &[Value], met_values: &[Val
 /// As [`stop`].
 pub unsafe fn log_ended(call: &Call) -> ! {
     // SAFETY: by contract.
-    unsafe { cut(Some(call)) }
+    unsafe { recording_cut(&met(call)) }
 }
 
 /// The recorder said why it stopped before the program did.
@@ -285,6 +289,9 @@ pub unsafe fn recording_stopped() -> ! {
 pub unsafe fn schedule_lost(met: String) -> ! {
     // SAFETY: by contract.
     unsafe {
+        if source().at_end() {
+            recording_cut(&met);
+        }
         session::set_mode(Mode::Off);
         let (before, at) = events_around();
         let expected = at.unwrap_or_else(|| "the end of the recording".to_owned());
@@ -315,14 +322,6 @@ pub unsafe fn recording_cut(next: &str) -> ! {
             source().index().0
         );
         libc::_exit(crate::start::status_at_cut())
-    }
-}
-
-unsafe fn cut(call: Option<&Call>) -> ! {
-    // SAFETY: by the callers' contract.
-    unsafe {
-        let met = call.map_or_else(|| "another event".to_owned(), |call| met(call));
-        recording_cut(&met)
     }
 }
 

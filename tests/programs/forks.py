@@ -12,13 +12,17 @@ import time
 
 
 def say(*what):
-    print(f"[{os.getpid()}]", *what, flush=True)
+    """One write: threads print at the same time, and one that forks may not meet sys.stdout's lock held by another."""
+    os.write(1, (" ".join(map(str, [f"[{os.getpid()}]", *what])) + "\n").encode())
+
+
+def say_ended(pid, status):
+    """Says how a child ended, for the test to compare its replay with."""
+    say("ended", pid, os.waitstatus_to_exitcode(status))
 
 
 def wait(pid):
-    """Says how a child ended, for the test to compare its replay with."""
-    _, status = os.waitpid(pid, 0)
-    say("ended", pid, os.waitstatus_to_exitcode(status))
+    say_ended(*os.waitpid(pid, 0))
 
 
 def pipes():
@@ -73,7 +77,7 @@ def buffered():
 
 def in_threads():
     """Forks in threads while others work: in the child only the thread that forked goes on."""
-    work, stop = [], threading.Event()
+    work, stop, ended = [], threading.Event(), []
     local = threading.local()
 
     def spin(k):
@@ -94,7 +98,7 @@ def in_threads():
                 own.join()
                 say("child", work[-1], len(work), threading.active_count())
                 os._exit(k)
-            wait(pid)
+            ended.append(os.waitpid(pid, 0))
 
     spinning = [threading.Thread(target=spin, args=(k,), name=f"spin-{k}") for k in range(2)]
     forking = [threading.Thread(target=fork, args=(k,), name=f"fork-{k}") for k in range(3)]
@@ -105,6 +109,8 @@ def in_threads():
     stop.set()
     for thread in spinning:
         thread.join()
+    for pid, status in ended:
+        say_ended(pid, status)
     say("all", len(work), threading.active_count())
 
 
