@@ -64,6 +64,8 @@ struct UserThread {
     found_busy: bool,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// It takes the GIL inside a call; at the interpreter's end it is given back, and the thread ends there.
+    returns_to_call: bool,
     lock_wait: LockWait,
     /// What its C code calls without the GIL until it takes it again, as far as that was looked for.
     stretch: Option<Stretch>,
@@ -117,6 +119,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         tries: 0,
         found_busy: false,
         at_check: false,
+        returns_to_call: false,
         lock_wait: LockWait::NONE,
         stretch: None,
         library_locks: 0,
@@ -309,7 +312,9 @@ pub unsafe fn switch_in_call(next: u64) {
         IN_CALL = true;
         let tstate = pyo3_ffi::PyEval_SaveThread();
         IN_CALL = false;
+        me().returns_to_call = true;
         pyo3_ffi::PyEval_RestoreThread(tstate);
+        me().returns_to_call = false;
     }
 }
 
@@ -326,6 +331,13 @@ pub unsafe fn dropped(at_check: bool) {
             return;
         }
         me().at_check = at_check;
+        if me().returns_to_call {
+            if let Front::Switch { next, from: Position::InCall } = replay::front() {
+                replay::consume_front();
+                give_turn_to(next);
+            }
+            return;
+        }
         if !at_check {
             if schedule::has_begun() {
                 me().releases += 1;
