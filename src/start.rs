@@ -992,15 +992,21 @@ pub unsafe fn source_file(path: &str) -> Option<i32> {
     Some(file.into_raw_fd())
 }
 
-unsafe fn remember_local_path() {
+/// `sys.path` as it is now.
+unsafe fn module_path() -> Vec<String> {
     // SAFETY: the GIL is held.
     unsafe {
         let path = PySys_GetObject(c"path".as_ptr());
         if path.is_null() || PyList_Check(path) == 0 {
-            return;
+            return Vec::new();
         }
-        *LOCAL_PATH.get() = (0..PyList_GET_SIZE(path)).map(|i| text(PyList_GET_ITEM(path, i))).collect();
+        (0..PyList_GET_SIZE(path)).map(|i| text(PyList_GET_ITEM(path, i))).collect()
     }
+}
+
+unsafe fn remember_local_path() {
+    // SAFETY: the GIL is held.
+    unsafe { *LOCAL_PATH.get() = module_path() };
 }
 
 /// A spec whose origin points at this machine's file until dropped.
@@ -1051,17 +1057,17 @@ pub unsafe fn local_extension(call: &Call) -> Option<LocalExtension> {
 
 unsafe fn find_locally(recorded: &Path) -> Option<PathBuf> {
     // SAFETY: the GIL is held.
-    let folders = unsafe { &*LOCAL_PATH.get() };
-    // The longest tail of the recorded path that exists below one of our folders.
-    let parts: Vec<_> = recorded.components().collect();
-    for skipped in 1..parts.len() {
-        let tail: PathBuf = parts[skipped..].iter().collect();
-        for folder in folders {
-            let candidate = Path::new(folder).join(&tail);
-            if candidate.exists() {
-                return Some(candidate);
-            }
-        }
+    let (folders, recorded_folders) = unsafe { (&*LOCAL_PATH.get(), module_path()) };
+    let below = |tail: &Path| folders.iter().map(|folder| Path::new(folder).join(tail)).find(|path| path.exists());
+    // By the name that the module has below a folder of the recorded path; in an environment of its own that is another
+    // folder than the interpreter's, which may have another version of the same.
+    let mut tails: Vec<&Path> =
+        recorded_folders.iter().filter_map(|folder| recorded.strip_prefix(folder).ok()).collect();
+    tails.sort_by_key(|tail| tail.components().count());
+    if let Some(found) = tails.into_iter().find_map(below) {
+        return Some(found);
     }
-    None
+    // Else the longest tail of the recorded path that exists below one of our folders.
+    let parts: Vec<_> = recorded.components().collect();
+    (1..parts.len()).find_map(|skipped| below(&parts[skipped..].iter().collect::<PathBuf>()))
 }

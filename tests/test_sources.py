@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from harness import make_venv
 
 
 def recorded_package(trial):
@@ -114,3 +115,23 @@ print(eval("time.time()"))
     assert b"raise ValueError(" in recorded.stderr, recorded
     delete(trial.work)
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+def test_another_environment(trial):
+    """Recorded in one virtual environment; replayed in another at another path, when the first and the sources are gone."""
+    packages = ("jinja2", "markupsafe")
+    first, second = trial.folder / "first", trial.folder / "elsewhere" / "second"
+    trial.use(make_venv(trial.interpreter, first, packages)).prepare("shop")
+    main = "import jinja2, markupsafe._speedups, time\nfrom shop.prices import price\n"
+    main += (
+        "print(jinja2.Template('{{ fruit|e }} {{ now }}').render(fruit='<plum>', now=time.time_ns()), price('plum'))\n"
+    )
+    (trial.work / "main.py").write_text(main)
+    recorded = trial.record(["main.py"])
+    assert recorded.stdout.startswith(b"&lt;plum&gt; "), recorded
+    other = make_venv(trial.interpreter, second)
+    # The very same build: pip may make another from the sources.
+    shutil.copytree(first / "lib", second / "lib", dirs_exist_ok=True)
+    delete(trial.work)
+    delete(first)
+    trial.same(recorded, trial.replay(recorded.trace, "--python", other), ("recorded", "replayed"))
