@@ -158,7 +158,8 @@ impl Decoder<'_> {
                 tag::GLOBAL => self.global(),
                 tag::PICKLE => {
                     let pickled = self.bytes()?;
-                    made(crate::pickle::loads(&pickled))
+                    let known = crate::pickle::Known::of(self.context.receiver, self.context.args);
+                    made(crate::pickle::loads(&pickled, &known))
                 }
                 tag::EXCEPTION => self.exception(),
                 tag::OPAQUE => {

@@ -305,7 +305,8 @@ impl<'a> Encoder<'a> {
             if self.references(object, depth) {
                 return;
             }
-            let pickled = crate::pickle::dumps(object);
+            let known = crate::pickle::Known::of(self.context.receiver, self.context.args);
+            let pickled = crate::pickle::dumps(object, &known);
             if pickled.is_null() {
                 return self.opaque(object);
             }

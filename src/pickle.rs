@@ -4,10 +4,14 @@
 
 use crate::python::{Owned, SavedError};
 use pyo3_ffi::*;
+use std::ffi::CStr;
 use std::ptr;
 
 static mut DUMPS: *mut PyObject = ptr::null_mut();
 static mut LOADS: *mut PyObject = ptr::null_mut();
+static mut PICKLER: *mut PyObject = ptr::null_mut();
+static mut UNPICKLER: *mut PyObject = ptr::null_mut();
+static mut BYTES_IO: *mut PyObject = ptr::null_mut();
 
 /// What imports leave behind. Ours must leave nothing: the program did not make them, and replay, where the folders
 /// are others, would not leave the same.
@@ -81,10 +85,94 @@ pub unsafe fn load() -> bool {
             PyErr_Clear();
             return false;
         }
+        let io = Owned(PyImport_ImportModule(c"_io".as_ptr()));
         DUMPS = PyObject_GetAttrString(module.0, c"dumps".as_ptr());
         LOADS = PyObject_GetAttrString(module.0, c"loads".as_ptr());
+        PICKLER = PyObject_GetAttrString(module.0, c"Pickler".as_ptr());
+        UNPICKLER = PyObject_GetAttrString(module.0, c"Unpickler".as_ptr());
+        BYTES_IO = if io.is_null() { io.0 } else { PyObject_GetAttrString(io.0, c"BytesIO".as_ptr()) };
         before.restore();
-        !DUMPS.is_null() && !LOADS.is_null()
+        ![DUMPS, LOADS, PICKLER, UNPICKLER, BYTES_IO].iter().any(|object| object.is_null())
+    }
+}
+
+/// Objects of the call that may be found inside a value: there they stay themselves rather than being copied. By their
+/// places, which are the persistent ids in a pickle.
+pub struct Known(Vec<*mut PyObject>);
+
+impl Known {
+    /// The receiver, which may be null, and the arguments.
+    ///
+    /// # Safety
+    /// The GIL is held; the objects are live as long as this is used.
+    pub unsafe fn of(receiver: *mut PyObject, args: &[*mut PyObject]) -> Known {
+        // SAFETY: by contract.
+        let any = unsafe { has_identity(receiver) || args.iter().any(|&object| has_identity(object)) };
+        Known(if any { std::iter::once(receiver).chain(args.iter().copied()).collect() } else { Vec::new() })
+    }
+
+    /// A callable for the pickler, which lives no longer than this.
+    unsafe fn function(&self, definition: *mut PyMethodDef) -> Owned {
+        // SAFETY: the capsule holds a pointer only.
+        unsafe {
+            let capsule = Owned(PyCapsule_New(ptr::from_ref(self).cast_mut().cast(), ptr::null(), None));
+            Owned(PyCFunction_NewEx(definition, capsule.0, ptr::null_mut()))
+        }
+    }
+
+    unsafe fn from_capsule<'a>(capsule: *mut PyObject) -> &'a Known {
+        // SAFETY: made by `function`.
+        unsafe { &*PyCapsule_GetPointer(capsule, ptr::null()).cast::<Known>() }
+    }
+}
+
+/// Whether it shows that an object was copied: not for numbers, text, and types, which are pickled by name.
+unsafe fn has_identity(object: *mut PyObject) -> bool {
+    // SAFETY: live or null.
+    unsafe {
+        !object.is_null()
+            && object != Py_None()
+            && PyLong_Check(object) == 0
+            && PyFloat_Check(object) == 0
+            && PyUnicode_Check(object) == 0
+            && PyBytes_Check(object) == 0
+            && PyType_Check(object) == 0
+    }
+}
+
+unsafe extern "C" fn persistent_id(capsule: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by the pickler.
+    unsafe {
+        match Known::from_capsule(capsule).0.iter().position(|&known| known == object && has_identity(known)) {
+            Some(place) => PyLong_FromSize_t(place),
+            None => Owned::borrowed(Py_None()).into_raw(),
+        }
+    }
+}
+
+unsafe extern "C" fn persistent_load(capsule: *mut PyObject, id: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by the unpickler.
+    unsafe {
+        let place = PyLong_AsSize_t(id);
+        match Known::from_capsule(capsule).0.get(place) {
+            Some(&known) if !known.is_null() => Owned::borrowed(known).into_raw(),
+            _ => {
+                PyErr_SetString(PyExc_LookupError, c"an object of the call is missing".as_ptr());
+                ptr::null_mut()
+            }
+        }
+    }
+}
+
+static mut PERSISTENT_ID: PyMethodDef = definition(c"persistent_id", persistent_id);
+static mut PERSISTENT_LOAD: PyMethodDef = definition(c"persistent_load", persistent_load);
+
+const fn definition(name: &'static CStr, function: PyCFunction) -> PyMethodDef {
+    PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: PyMethodDefPointer { PyCFunction: function },
+        ml_flags: METH_O,
+        ml_doc: ptr::null(),
     }
 }
 
@@ -92,18 +180,40 @@ pub unsafe fn load() -> bool {
 ///
 /// # Safety
 /// `object` is live; the GIL is held, and the thread is marked external.
-pub unsafe fn dumps(object: *mut PyObject) -> Owned {
+pub unsafe fn dumps(object: *mut PyObject, known: &Known) -> Owned {
     // SAFETY: by contract.
     unsafe {
         let saved = SavedError::take();
         let imports = ImportState::now();
-        let bytes = PyObject_CallFunction(DUMPS, c"Oi".as_ptr(), object, 4);
+        let bytes = if known.0.is_empty() {
+            Owned(PyObject_CallFunction(DUMPS, c"Oi".as_ptr(), object, 4))
+        } else {
+            dumps_with(object, known)
+        };
         if bytes.is_null() {
             PyErr_Clear();
         }
         imports.restore();
         drop(saved);
-        Owned(bytes)
+        bytes
+    }
+}
+
+unsafe fn dumps_with(object: *mut PyObject, known: &Known) -> Owned {
+    // SAFETY: as in `dumps`; any of these may fail with an exception.
+    unsafe {
+        let nothing = Owned(ptr::null_mut());
+        let file = Owned(PyObject_CallNoArgs(BYTES_IO));
+        let pickler = Owned(PyObject_CallFunction(PICKLER, c"Oi".as_ptr(), file.0, 4));
+        let function = known.function(&raw mut PERSISTENT_ID);
+        if pickler.is_null() || PyObject_SetAttrString(pickler.0, c"persistent_id".as_ptr(), function.0) < 0 {
+            return nothing;
+        }
+        let dumped = Owned(PyObject_CallMethod(pickler.0, c"dump".as_ptr(), c"O".as_ptr(), object));
+        if dumped.is_null() {
+            return nothing;
+        }
+        Owned(PyObject_CallMethod(file.0, c"getvalue".as_ptr(), ptr::null()))
     }
 }
 
@@ -111,13 +221,29 @@ pub unsafe fn dumps(object: *mut PyObject) -> Owned {
 ///
 /// # Safety
 /// The GIL is held, and the thread is marked external.
-pub unsafe fn loads(pickled: &[u8]) -> *mut PyObject {
+pub unsafe fn loads(pickled: &[u8], known: &Known) -> *mut PyObject {
     // SAFETY: by contract; the length is the slice's.
     unsafe {
         let bytes = Owned(PyBytes_FromStringAndSize(pickled.as_ptr().cast(), pickled.len() as Py_ssize_t));
         let imports = ImportState::now();
-        let object = PyObject_CallOneArg(LOADS, bytes.0);
+        let object = if known.0.is_empty() { PyObject_CallOneArg(LOADS, bytes.0) } else { loads_with(bytes.0, known) };
         imports.restore();
         object
+    }
+}
+
+unsafe fn loads_with(bytes: *mut PyObject, known: &Known) -> *mut PyObject {
+    // SAFETY: as in `loads`.
+    unsafe {
+        let file = Owned(PyObject_CallOneArg(BYTES_IO, bytes));
+        if file.is_null() {
+            return ptr::null_mut();
+        }
+        let unpickler = Owned(PyObject_CallOneArg(UNPICKLER, file.0));
+        let function = known.function(&raw mut PERSISTENT_LOAD);
+        if unpickler.is_null() || PyObject_SetAttrString(unpickler.0, c"persistent_load".as_ptr(), function.0) < 0 {
+            return ptr::null_mut();
+        }
+        PyObject_CallMethod(unpickler.0, c"load".as_ptr(), ptr::null())
     }
 }

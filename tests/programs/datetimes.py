@@ -30,6 +30,26 @@ except zoneinfo.ZoneInfoNotFoundError as error:
     print("no zone files here:", error)
 print(email.utils.formatdate(), email.utils.formatdate(localtime=True), email.utils.localtime())
 
+
+
+class Zone(datetime.tzinfo):
+    """Called back with a time that is in this very zone: `fromutc` insists. Can't be copied to the same."""
+
+    def utcoffset(self, when):
+        return datetime.timedelta(hours=2)
+
+    def dst(self, when):
+        return datetime.timedelta(0)
+
+    def fromutc(self, when):
+        print(when.tzinfo is self, when)
+        return super().fromutc(when)
+
+
+zone = Zone()
+here = datetime.datetime.now(zone)
+print(here.isoformat(), here.tzinfo is zone, here.astimezone(Zone()).isoformat(), datetime.datetime.fromtimestamp(0, zone))
+
 start = datetime.datetime.now()
 moments = [datetime.datetime.now() for _ in range(500)]
 print(len(set(moments)), sum((m - start).microseconds for m in moments))
