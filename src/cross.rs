@@ -5,8 +5,9 @@ use crate::call::Call;
 use crate::hook::{Hook, Way};
 use crate::session::{self, Mode};
 use crate::thread::{self, Thread};
-use crate::{modules, quick, record, replay};
+use crate::{annotation, modules, quick, record, replay};
 use pyo3_ffi::*;
+use retrace_abi::boundary::Treatment;
 use std::ptr;
 
 /// The current thread, where a call through `hook` is recorded by the very function that the trampoline jumped to.
@@ -223,6 +224,10 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
         match session::mode() {
             Mode::Off => call.invoke(),
             _ if thread.external.get() => call.invoke(),
+            mode if call.hook.entry.treatment == Treatment::Libc => match mode {
+                Mode::Replaying => annotation::replay(call),
+                _ => annotation::record(call),
+            },
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
         }

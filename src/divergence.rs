@@ -124,17 +124,24 @@ unsafe fn events_around() -> (Vec<String>, Option<String>) {
     }
 }
 
+/// Where a check was looked for: what was seen.
+unsafe fn with_candidates(met: String) -> String {
+    // SAFETY: replaying.
+    unsafe {
+        if crate::replay::front().is_at_check() && !met.contains("passed") {
+            return format!("{met}; {}", crate::user_threads::candidates());
+        }
+    }
+    met
+}
+
 unsafe fn report(expected: Option<String>, met: String) -> Divergence {
     // SAFETY: replaying, the GIL held.
     unsafe {
         session::set_mode(Mode::Off);
         let (before, at) = events_around();
         let expected = expected.or(at).unwrap_or_else(|| "the end of the recording".to_owned());
-        let met = if crate::replay::front().is_at_check() {
-            format!("{met}; {}", crate::user_threads::candidates())
-        } else {
-            met
-        };
+        let met = with_candidates(met);
         Divergence { event: source().index().0, expected, met, stack: stack(), before }
     }
 }
@@ -295,6 +302,7 @@ pub unsafe fn schedule_lost(met: String) -> ! {
         session::set_mode(Mode::Off);
         let (before, at) = events_around();
         let expected = at.unwrap_or_else(|| "the end of the recording".to_owned());
+        let met = with_candidates(met);
         end(&Divergence { event: source().index().0, expected, met, stack: Vec::new(), before })
     }
 }

@@ -129,6 +129,9 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
         let result = original(place, args);
         let errno = platform::errno();
         let failed = failed(function.returns, result);
+        if !failed {
+            memory::note_watch(function, args);
+        }
         let buffers = memory::outputs(function, args, &rooms, result, failed);
         let call = Call {
             hook: HOOKS.get()[place].index,
@@ -183,7 +186,7 @@ unsafe fn replay(place: usize, args: &Arguments) -> usize {
             user_threads::lost_without_gil(met);
         }
         if with_gil {
-            replay::pass_native_call();
+            user_threads::pass_native_call();
         }
         answer(function, args, call.outcome)
     }
@@ -199,6 +202,7 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
         memory::write_outputs(function, args, &rooms, &buffers);
         let result = memory::make_result(function, args, general.result.as_ref(), &buffers);
         if !failed(function.returns, result) {
+            memory::note_watch(function, args);
             descriptors(function, args, result as c_int);
             echo(function, args, result);
         }

@@ -8,8 +8,10 @@ use crate::libc_table::{Function, Len, Returns, Shape};
 use crate::platform;
 use retrace_replay::content_hash;
 use retrace_replay::value::Value;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::ptr;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// Bytes up to this length are logged as they are, longer ones by length and hash.
 const SHORT: usize = 64;
@@ -53,6 +55,9 @@ pub unsafe fn inputs(function: &Function, args: &Arguments) -> Vec<Value> {
                 Shape::In(_) if args[i] == 0 => Value::None,
                 Shape::In(len) => value_of(bytes_at(args[i], length(len, args))),
                 Shape::Gather(_) | Shape::Message => value_of(&gather(*shape, i, args)),
+                // What is there when a descriptor is no longer to be watched means nothing.
+                Shape::Watch if args[i] == 0 || args[1] as c_int == STOP_WATCHING => Value::None,
+                Shape::Watch => Value::Int((*(args[i] as *const u32)).into()),
                 _ => continue,
             }
         };
@@ -150,8 +155,8 @@ unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, resul
 
 /// Whether a shape has a buffer of its own in the log.
 fn has_output(shape: Shape) -> bool {
-    use Shape::{Addresses, InOut, MessageOut, Out, Passwd, Request, Scatter};
-    matches!(shape, Out(_) | InOut(_) | Scatter(_) | MessageOut | Request | Addresses | Passwd)
+    use Shape::{Addresses, Events, InOut, MessageOut, Out, Passwd, Request, Scatter};
+    matches!(shape, Out(_) | Events | InOut(_) | Scatter(_) | MessageOut | Request | Addresses | Passwd)
 }
 
 /// What the call wrote, one for each argument that it writes through; none where it failed and writes only if not.
@@ -181,6 +186,7 @@ pub unsafe fn outputs(
                 Shape::Out(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
                 Shape::Scatter(_) => taken(gather(shape, i, args), result),
                 Shape::MessageOut => received_message(args[i], result),
+                Shape::Events => met_events(args, args[i], result),
                 Shape::Request => bytes_at(args[i], request_size(function, args)).to_vec(),
                 Shape::Addresses => list_addresses(*(args[i] as *const *const libc::addrinfo)),
                 Shape::Passwd => passwd_entry(args),
@@ -218,6 +224,7 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
             match shape {
                 Shape::Scatter(_) => scatter(vectors(shape, i, args), bytes),
                 Shape::MessageOut => receive_message(args, i, bytes),
+                Shape::Events => make_events(args, args[i], bytes),
                 Shape::Request => copy(bytes, args[i], request_size(function, args)),
                 Shape::Addresses => *(args[i] as *mut *mut libc::addrinfo) = make_addresses(bytes),
                 Shape::Passwd => make_passwd(args, bytes),
@@ -250,6 +257,69 @@ fn request_size(function: &Function, args: &Arguments) -> usize {
         libc::FIONREAD => size_of::<c_int>(),
         libc::TIOCGWINSZ => size_of::<libc::winsize>(),
         _ => 0,
+    }
+}
+
+// ---- epoll: a program is told of a descriptor by data of its own, often an address ----
+
+/// `struct epoll_event`: packed on one architecture.
+const EVENT: usize = if cfg!(target_arch = "x86_64") { 12 } else { 16 };
+const EVENT_DATA: usize = EVENT - 8;
+
+/// EPOLL_CTL_DEL, on every architecture.
+const STOP_WATCHING: c_int = 2;
+
+/// What each watched descriptor is called, by (epoll descriptor, descriptor).
+static WATCHED: LazyLock<Mutex<HashMap<(c_int, c_int), u64>>> = LazyLock::new(Mutex::default);
+
+fn watched() -> MutexGuard<'static, HashMap<(c_int, c_int), u64>> {
+    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// After a call that succeeded: what it has watched from now on.
+///
+/// # Safety
+/// As [`inputs`].
+pub unsafe fn note_watch(function: &Function, args: &Arguments) {
+    if let Some(i) = function.arguments.iter().position(|shape| matches!(shape, Shape::Watch))
+        && args[i] != 0
+    {
+        // SAFETY: by contract, an event. One that is no longer watched is not met again.
+        let data = unsafe { ((args[i] + EVENT_DATA) as *const u64).read_unaligned() };
+        watched().insert((args[0] as c_int, args[2] as c_int), data);
+    }
+}
+
+/// The events met, each with the descriptor in place of its data.
+unsafe fn met_events(args: &Arguments, address: usize, result: usize) -> Vec<u8> {
+    let (epoll, watched) = (args[0] as c_int, watched());
+    let mut out = Vec::new();
+    for event in 0..usize::try_from(result as c_int).unwrap_or(0) {
+        let at = address + event * EVENT;
+        // SAFETY: by the contract of `outputs`: as many events as were returned.
+        let (events, data) = unsafe { (*(at as *const u32), ((at + EVENT_DATA) as *const u64).read_unaligned()) };
+        let is_it = |entry: &(&(c_int, c_int), &u64)| entry.0.0 == epoll && *entry.1 == data;
+        // Where two are called the same, the program can't tell them apart either.
+        let fd = watched.iter().filter(is_it).map(|entry| entry.0.1).min().unwrap_or(-1);
+        put_number(&mut out, events);
+        put_number(&mut out, fd as u32);
+    }
+    out
+}
+
+unsafe fn make_events(args: &Arguments, address: usize, bytes: &[u8]) {
+    let (epoll, watched) = (args[0] as c_int, watched());
+    let room = usize::try_from(args[2] as c_int).unwrap_or(0);
+    let mut reader = Reader(bytes);
+    for event in 0..room.min(bytes.len() / 8) {
+        let (events, fd) = (reader.number(), reader.number() as c_int);
+        let data = watched.get(&(epoll, fd)).copied().unwrap_or_default();
+        let at = address + event * EVENT;
+        // SAFETY: by the contract of `write_outputs`: there is room for so many.
+        unsafe {
+            (at as *mut u32).write_unaligned(events);
+            ((at + EVENT_DATA) as *mut u64).write_unaligned(data);
+        }
     }
 }
 

@@ -9,7 +9,8 @@
 use Len::{Argument, At, Fixed, Items, Result, Terminated};
 use Returns::{Code, Int, Long, Nothing, Stream, Text, TextAt};
 use Shape::{
-    Addresses, Gather, Ignored, In, InOut, Message, MessageOut, Number, Out, Passwd, Request, Scatter, String, Wide,
+    Addresses, Events, Gather, Ignored, In, InOut, Message, MessageOut, Number, Out, Passwd, Request, Scatter, String,
+    Watch, Wide,
 };
 use retrace_abi::boundary::Fds;
 use std::ffi::CStr;
@@ -59,6 +60,10 @@ pub enum Shape {
     Request,
     /// Where `getaddrinfo` puts its list.
     Addresses,
+    /// `epoll_ctl`'s `struct epoll_event`, which says what `epoll_wait` shall call the descriptor before it.
+    Watch,
+    /// The `struct epoll_event`s that `epoll_wait` fills, as many as it returned.
+    Events,
     /// `getpwnam_r` and its like: a `struct passwd`, a buffer, its size, and where the result's address goes.
     Passwd,
 }
@@ -112,7 +117,7 @@ const POLLFD: usize = size_of::<libc::pollfd>();
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// Also the number of trampolines, which `build.rs` makes.
-pub const COUNT: usize = 151;
+pub const COUNT: usize = 156;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -141,6 +146,11 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"ppoll", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored]),
     function(c"select", Int, &[Number, FD_SET, FD_SET, FD_SET, InOut(TIMEVAL)]),
     function(c"pselect", Int, &[Number, FD_SET, FD_SET, FD_SET, In(TIMESPEC), Ignored]),
+    with(Fds::Open, c"epoll_create", Int, &[Number]),
+    with(Fds::Open, c"epoll_create1", Int, &[Number]),
+    function(c"epoll_ctl", Int, &[Number, Number, Number, Watch]),
+    function(c"epoll_wait", Int, &[Number, Events, Number, Number]),
+    function(c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
     function(c"nanosleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
     function(c"clock_nanosleep", Code, &[Number, Number, In(TIMESPEC), InOut(TIMESPEC)]),
     function(c"usleep", Int, &[Number]),

@@ -5,9 +5,9 @@ use crate::gil::GilCell;
 use crate::imports::{self, Image};
 use crate::libc_table::FUNCTIONS;
 use crate::modules::boundary;
-use crate::session;
 use crate::{libc_calls, library_locks};
 use pyo3_ffi::PyEval_SaveThread;
+use retrace_replay::event::ModuleTreatment;
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_int, c_void};
 
@@ -31,49 +31,87 @@ const SYSTEM: [&str; 13] = [
 /// Images that are redirected already.
 static REDIRECTED: GilCell<BTreeSet<usize>> = GilCell::new(BTreeSet::new());
 
-/// A module's file that was opened before CPython does: what it needs is loaded, and none of its code has run but its
-/// libraries' constructors.
-pub struct Opened(*mut c_void);
+/// An extension module's file, opened before CPython does: what it needs is loaded, and none of its code has run but its
+/// libraries' constructors. To be held until the module is there.
+pub struct Extension {
+    handle: *mut c_void,
+    images: Vec<Image>,
+}
 
-impl Drop for Opened {
+impl Drop for Extension {
     fn drop(&mut self) {
         // SAFETY: a handle of `dlopen`. By now CPython has one of its own, or the import has failed.
-        unsafe { libc::dlclose(self.0) };
+        unsafe { libc::dlclose(self.handle) };
     }
 }
 
-/// Before an extension module is created: redirects what it and its libraries import of the C library, if it is treated
-/// so. The result is to be held until the module is there.
+impl Extension {
+    /// What can't be opened is CPython's to report.
+    ///
+    /// # Safety
+    /// The GIL is held; the file is one that the program would load.
+    pub unsafe fn open(file: &str) -> Option<Extension> {
+        // SAFETY: by contract.
+        unsafe {
+            let before: BTreeSet<usize> = imports::images().iter().map(|image| image.address).collect();
+            let handle = libc::dlopen(CString::new(file).ok()?.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+            if handle.is_null() {
+                libc::dlerror();
+                return None;
+            }
+            Some(Extension { handle, images: parts(file, &before) })
+        }
+    }
+
+    /// What it and its libraries import that reaches the outside: empty for one that is deterministic.
+    pub fn reasons(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for image in &self.images {
+            // SAFETY: the image is loaded as long as `self` is.
+            for name in unsafe { imports::imported(image) }.unwrap_or_default() {
+                let reaches = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
+                if reaches || name == MAKES_THREADS {
+                    found.insert(name);
+                }
+            }
+        }
+        found
+    }
+
+    /// Has what it and its libraries import of the C library come to us.
+    ///
+    /// # Safety
+    /// In a session; the GIL is held.
+    pub unsafe fn redirect(&self) {
+        for image in &self.images {
+            // SAFETY: by contract.
+            unsafe { redirect(image) };
+        }
+    }
+}
+
+/// By which a library runs code of its own beside Python's threads.
+pub const MAKES_THREADS: &str = "pthread_create";
+
+/// How a module is treated, and what it imports that speaks for it: what a boundary file says, or what its imports say.
 ///
 /// # Safety
-/// In a session; the GIL is held.
-pub unsafe fn prepare(name: &str, file: &str) -> Option<Opened> {
+/// The GIL is held.
+pub unsafe fn treatment(name: &str, extension: Option<&Extension>) -> (ModuleTreatment, String) {
     // SAFETY: by contract.
-    unsafe {
-        let listed = boundary().tables(name).next().is_some();
-        if listed && !boundary().is_libc(name) {
-            return None;
-        }
-        let before: BTreeSet<usize> = imports::images().iter().map(|image| image.address).collect();
-        // What can't be opened is CPython's to report.
-        let handle = libc::dlopen(CString::new(file).ok()?.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-        if handle.is_null() {
-            libc::dlerror();
-            return None;
-        }
-        let opened = Opened(handle);
-        let images = parts(file, &before);
-        if !listed && reasons(&images).is_empty() {
-            return Some(opened);
-        }
-        for image in &images {
-            redirect(image);
-        }
-        if session::is_recording() {
-            crate::record::announce_hooks();
-        }
-        Some(opened)
+    let boundary = unsafe { boundary() };
+    let reasons = extension.map(Extension::reasons).unwrap_or_default();
+    let imports = reasons.iter().cloned().collect::<Vec<_>>().join(" ");
+    if let Some(table) = boundary.tables(name).next() {
+        let treatment = match () {
+            () if boundary.is_libc(name) => ModuleTreatment::Libc,
+            () if table.reaches_outside() => ModuleTreatment::Record,
+            () => ModuleTreatment::Internal,
+        };
+        return (treatment, imports);
     }
+    let treatment = if reasons.is_empty() { ModuleTreatment::Internal } else { ModuleTreatment::Libc };
+    (treatment, imports)
 }
 
 /// The images that the module's file brought, and what they need of what was there.
@@ -87,7 +125,7 @@ unsafe fn parts(file: &str, before: &BTreeSet<usize>) -> Vec<Image> {
     let mut next = 0;
     while let Some(image) = found.get(next) {
         next += 1;
-        // SAFETY: by the contract of `prepare`: the image is loaded.
+        // SAFETY: by the callers' contract: the image is loaded.
         for needed in unsafe { imports::needs(image) } {
             let known = |found: &[Image], image: &Image| found.iter().any(|other| other.address == image.address);
             if let Some(image) = images.iter().find(|image| image.file() == needed)
@@ -120,30 +158,9 @@ fn interpreter_images(images: &[Image]) -> BTreeSet<usize> {
     images.iter().filter(|image| is_ours(image)).map(|image| image.address).chain(first).collect()
 }
 
-/// What a module's images import that reaches the outside: empty for one that is deterministic.
-///
-/// # Safety
-/// The images are loaded.
-pub unsafe fn reasons(images: &[Image]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for image in images {
-        // SAFETY: by contract.
-        for name in unsafe { imports::imported(image) }.unwrap_or_default() {
-            let reaches = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
-            if reaches || THREADS.contains(&name.as_str()) {
-                found.insert(name);
-            }
-        }
-    }
-    found
-}
-
-/// By which a library runs code of its own beside Python's threads.
-const THREADS: [&str; 1] = ["pthread_create"];
-
 /// Redirects an image's imports, once.
 unsafe fn redirect(image: &Image) {
-    // SAFETY: by the contract of `prepare`.
+    // SAFETY: by the callers' contract.
     unsafe {
         if !REDIRECTED.get().insert(image.address) {
             return;

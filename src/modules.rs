@@ -4,13 +4,14 @@ use crate::call::Call;
 use crate::external;
 use crate::gil::GilCell;
 use crate::hook;
-use crate::libraries;
+use crate::libraries::{self, Extension};
 use crate::patch::Refused;
 use crate::python::{Owned, loaded_module, text};
 use crate::session::{self, Mode};
 use pyo3_ffi::*;
 use retrace_abi::MINOR;
 use retrace_abi::boundary::{Boundary, Entry, ModuleTable, Treatment, TypeTreatment};
+use retrace_replay::event::ModuleTreatment;
 use std::ffi::CStr;
 use std::ptr;
 
@@ -115,32 +116,61 @@ unsafe fn note_source(call: &Call) {
 /// An extension module's file, as recorded traces name it.
 pub struct ExtensionFile {
     pub name: String,
+    path: String,
+    /// The last part of the path.
     pub file: String,
     pub size: u64,
     pub hash: u64,
 }
 
-/// The name and the file of the module that `_imp.create_dynamic` is about to load.
-unsafe fn extension_place(call: &Call) -> Option<(String, String)> {
+/// The file that `_imp.create_dynamic` is about to load.
+unsafe fn extension_file(call: &Call) -> Option<ExtensionFile> {
     // SAFETY: by the contract of `created`.
     unsafe {
         if call.hook.name != "_imp.create_dynamic" {
             return None;
         }
         let spec = *call.args.first()?;
-        let part = |name| text(crate::python::attribute(spec, name).0);
-        Some((part(c"name"), part(c"origin")))
+        let name = text(crate::python::attribute(spec, c"name").0);
+        let origin = text(crate::python::attribute(spec, c"origin").0);
+        let contents = std::fs::read(&origin).ok()?;
+        let file = std::path::Path::new(&origin).file_name()?.to_string_lossy().into_owned();
+        let (size, hash) = (contents.len() as u64, retrace_replay::content_hash(&contents));
+        Some(ExtensionFile { name, path: origin, file, size, hash })
     }
 }
 
-/// The file itself.
-unsafe fn extension_file(call: &Call) -> Option<ExtensionFile> {
+/// Decides how a module is treated that the recorded program loads, and logs it.
+unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
     // SAFETY: by the contract of `created`.
     unsafe {
-        let (name, origin) = extension_place(call)?;
-        let contents = std::fs::read(&origin).ok()?;
-        let file = std::path::Path::new(&origin).file_name()?.to_string_lossy().into_owned();
-        Some(ExtensionFile { name, file, size: contents.len() as u64, hash: retrace_replay::content_hash(&contents) })
+        let listed = boundary().tables(&file.name).next().is_some();
+        let opened = if listed && !boundary().is_libc(&file.name) { None } else { Extension::open(&file.path) };
+        let (treatment, reasons) = libraries::treatment(&file.name, opened.as_ref());
+        crate::record::extension_module(file, treatment, &reasons);
+        if treatment == ModuleTreatment::Libc
+            && let Some(extension) = &opened
+        {
+            extension.redirect();
+            annotate(file, &reasons);
+            crate::record::announce_hooks();
+        }
+        opened
+    }
+}
+
+/// Treats a module as it was in the recording.
+unsafe fn replayed_extension(file: &ExtensionFile) -> Option<Extension> {
+    // SAFETY: by the contract of `created`.
+    unsafe {
+        let (treatment, imports) = crate::replay::extension_module(file);
+        if treatment != ModuleTreatment::Libc {
+            return None;
+        }
+        let extension = Extension::open(&file.path)?;
+        extension.redirect();
+        annotate(file, &imports);
+        Some(extension)
     }
 }
 
@@ -179,18 +209,14 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
             note_source(call);
             return call.invoke();
         }
+        let mut extension = None;
         if let Some(file) = extension_file(call) {
-            if session::is_recording() {
-                crate::record::extension_module(&file);
-            } else {
-                crate::replay::extension_module(&file);
-            }
+            extension = if session::is_recording() { recorded_extension(&file) } else { replayed_extension(&file) };
         } else if session::is_replaying() && call.hook.name == "_imp.create_dynamic" {
             crate::replay::extension_missing(call);
         }
-        let opened = extension_place(call).and_then(|(name, file)| libraries::prepare(&name, &file));
         let result = call.invoke();
-        drop(opened);
+        drop(extension);
         drop(local);
         if result.is_null() {
             return result;
@@ -210,11 +236,31 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
         {
             session::stop(&why);
         }
+        if is_annotated(&name) {
+            crate::annotation::hook_module(&name, module);
+        }
         if session::is_recording() {
             crate::record::announce_hooks();
         }
         result
     }
+}
+
+/// Modules of which calls from Python are logged beside what they call of the C library.
+static ANNOTATED: GilCell<Vec<String>> = GilCell::new(Vec::new());
+
+/// Calls into a module that talks to others are worth seeing in a listing; those of one that reads files at most, and
+/// computes, are not worth a hook each.
+unsafe fn annotate(file: &ExtensionFile, imports: &str) {
+    if imports.split(' ').any(|import| import == "connect") {
+        // SAFETY: by the contract of `created`.
+        unsafe { ANNOTATED.get() }.push(file.name.clone());
+    }
+}
+
+unsafe fn is_annotated(name: &str) -> bool {
+    // SAFETY: by the contract of `created`.
+    unsafe { ANNOTATED.get() }.iter().any(|annotated| annotated == name)
 }
 
 /// Whether the import system is writing bytecode: the temporary file's name holds an `id()`, which is an address

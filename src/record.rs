@@ -11,7 +11,7 @@ use crate::{buffers, callback, children, external, hook, memory_map, quick, sche
 use pyo3_ffi::*;
 use retrace_abi::FrameHook;
 use retrace_abi::boundary::Environment;
-use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, code, flag, form};
+use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, ModuleTreatment, code, flag, form};
 use retrace_replay::value::{put_varint, tag};
 use std::ptr;
 
@@ -580,14 +580,15 @@ pub fn hooks_event(first: usize, hooks: &[&'static Hook]) -> Vec<u8> {
 ///
 /// # Safety
 /// Recording; the GIL is held.
-pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
-    let mut event = code::MODULE.to_le_bytes().to_vec();
-    crate::encode::put_str(&mut event, &file.name);
-    crate::encode::put_str(&mut event, &file.file);
-    event.extend_from_slice(&file.size.to_le_bytes());
-    event.extend_from_slice(&file.hash.to_le_bytes());
+pub unsafe fn extension_module(file: &crate::modules::ExtensionFile, treatment: ModuleTreatment, reasons: &str) {
+    let event = retrace_replay::Event::Module {
+        name: file.name.as_str().into(),
+        file: file.file.as_str().into(),
+        size: file.size,
+        hash: file.hash,
+        treatment,
+        reasons: reasons.into(),
+    };
     // SAFETY: by contract.
-    unsafe {
-        session::append(&[&event]);
-    }
+    unsafe { session::append_event(&event) };
 }

@@ -11,7 +11,7 @@ use crate::{buffers, callback, console, seed, signals, special, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
-    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, Position, WaitEnd, code, flag, form,
+    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, ModuleTreatment, Position, WaitEnd, code, flag, form,
 };
 use retrace_replay::event_stream::EventStream;
 use retrace_replay::value::{Strings, Value};
@@ -484,6 +484,37 @@ pub unsafe fn pass_native_call() {
     }
 }
 
+/// The event at the cursor, which has to be the annotation of this call.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn annotation(call: &Call) -> retrace_replay::event::Call {
+    // SAFETY: by contract.
+    unsafe {
+        read_pending_hooks();
+        let mut ahead = source().clone();
+        match ahead.next_event() {
+            Ok(Some((_, Event::Annotation(recorded)))) if is_call_of(&recorded, call.hook.index) => {
+                *source() = ahead;
+                settle();
+                recorded
+            }
+            Ok(Some((_, Event::Stopped(_)))) => divergence::recording_stopped(),
+            Ok(None) => divergence::log_ended(call),
+            _ => divergence::other_call(call),
+        }
+    }
+}
+
+/// Whether an argument that differs stops the replay.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn is_strict() -> bool {
+    // SAFETY: by contract.
+    unsafe { STRICT }
+}
+
 /// Whether the next event has calls of C code that had no GIL.
 ///
 /// # Safety
@@ -836,11 +867,12 @@ pub unsafe fn finalizer_was_open(object: *mut PyObject) -> bool {
     }
 }
 
-/// An extension module is about to be loaded: it must be the recorded one.
+/// An extension module is about to be loaded: it must be the recorded one. How it was treated, and what it
+/// imported.
 ///
 /// # Safety
 /// Replaying; the GIL is held.
-pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
+pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) -> (ModuleTreatment, String) {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
@@ -851,7 +883,7 @@ pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
         let module = source().next_event();
         settle();
         match module {
-            Ok(Some((_, Event::Module { name, size, hash, .. }))) => {
+            Ok(Some((_, Event::Module { name, size, hash, treatment, reasons, .. }))) => {
                 if name.to_string_lossy() == file.name && (size, hash) != (file.size, file.hash) {
                     eprintln!(
                         "retrace: the extension module {} ({}) is another version than the recorded one: install the \
@@ -860,6 +892,7 @@ pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) {
                     );
                     libc::_exit(2);
                 }
+                (treatment, reasons.to_string_lossy())
             }
             _ => divergence::stop(None, &Failure::Missing("an extension module's event is damaged".into())),
         }

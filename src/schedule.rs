@@ -43,6 +43,10 @@ pub struct Actor {
     native_calls: Vec<NativeCall>,
     /// How often its C code tried a mutex since one of these tries was logged.
     library_locks: u64,
+    /// How many calls of its C code were logged.
+    native_calls_made: u64,
+    /// What `external` pointed at when it gave the GIL up: its C code may go on when its thread state is gone.
+    was_external: bool,
 }
 
 static NOT_EXTERNAL: bool = false;
@@ -64,6 +68,8 @@ impl Actor {
             interrupted: None,
             native_calls: Vec::new(),
             library_locks: 0,
+            native_calls_made: 0,
+            was_external: false,
         }))
     }
 }
@@ -299,6 +305,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
             return;
         }
         (*actor).holds_gil = false;
+        (*actor).was_external = *(*actor).external;
         (*actor).at_check = at_check != 0;
         (*actor).armed = record::is_armed();
         if (*actor).armed {
@@ -388,10 +395,10 @@ pub fn holds_gil() -> bool {
 /// Whether what the calling thread calls of the C library is to be logged: it is a thread of the program's, and not
 /// inside an external call.
 pub fn logs_native_calls() -> bool {
-    // SAFETY: an actor is its thread's own, and what `external` points at changes on that thread only.
+    // SAFETY: an actor is its thread's own; what `external` points at lives while the thread has the GIL.
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
-        !actor.is_null() && !*(*actor).external
+        !actor.is_null() && !if (*actor).holds_gil { *(*actor).external } else { (*actor).was_external }
     }
 }
 
@@ -403,11 +410,27 @@ pub unsafe fn append_native_call(call: NativeCall) {
     // SAFETY: by contract.
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
+        (*actor).native_calls_made += 1;
         if (*actor).holds_gil {
             session::append_event(&Event::Call(call));
         } else {
             (*actor).native_calls.push(call);
         }
+    }
+}
+
+/// How many calls by the C code of the calling thread are in the log, in both directions.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn native_calls_made() -> u64 {
+    // SAFETY: by contract.
+    unsafe {
+        if REPLAYING {
+            return user_threads::native_calls_made();
+        }
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() { 0 } else { (*actor).native_calls_made }
     }
 }
 

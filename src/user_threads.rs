@@ -71,6 +71,7 @@ struct UserThread {
     stretch: Option<Stretch>,
     /// As in `schedule::Actor`.
     library_locks: u64,
+    native_calls_made: u64,
     /// The mutex of a library's that it waits for, and how often that has been taken by then.
     waits_for: Option<(usize, u64)>,
 }
@@ -123,6 +124,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         lock_wait: LockWait::NONE,
         stretch: None,
         library_locks: 0,
+        native_calls_made: 0,
         waits_for: None,
     }
 }
@@ -529,6 +531,7 @@ unsafe fn stretch() -> &'static mut Stretch {
 pub unsafe fn released_call(hook: &Hook) -> Call {
     // SAFETY: by contract.
     unsafe {
+        me().native_calls_made += 1;
         let stretch = stretch();
         stretch.begun = true;
         match stretch.left.pop() {
@@ -572,6 +575,7 @@ pub unsafe fn next_native_call(hook: u16) -> Option<Call> {
 pub unsafe fn pass_native_call() {
     // SAFETY: by contract.
     unsafe {
+        me().native_calls_made += 1;
         if has_gil() {
             return replay::pass_native_call();
         }
@@ -579,6 +583,15 @@ pub unsafe fn pass_native_call() {
         stretch.begun = true;
         stretch.left.pop();
     }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn native_calls_made() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().native_calls_made }
 }
 
 /// As in `schedule`.

@@ -64,6 +64,14 @@ impl ModuleTable {
         (self.types[i].versions & version_bit(minor) != 0).then_some(&self.types[i])
     }
 
+    /// Whether anything of the module is at the boundary.
+    pub fn reaches_outside(&self) -> bool {
+        let functions = self.functions.iter().any(|entry| entry.treatment != Treatment::Pass);
+        let types = self.types.iter().any(|t| t.treatment == TypeTreatment::External || !t.methods.is_empty());
+        let default = self.default_function.is_some_and(|treatment| treatment != Treatment::Pass);
+        functions || types || default || self.default_type == Some(TypeTreatment::External)
+    }
+
     /// Whether the module is listed for this version of Python.
     pub fn applies(&self, minor: u8) -> bool {
         self.versions & version_bit(minor) != 0

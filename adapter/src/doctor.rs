@@ -12,6 +12,10 @@ use crate::events::one_line;
 use crate::interpreter::{self, Interpreter};
 use crate::library::Library;
 
+/// How to have a module treated otherwise.
+pub const BOUNDARY_ADVICE: &str = "Another treatment is said in a file that RETRACE_BOUNDARY names: \
+     module = \"NAME\", treatment = \"record\", \"internal\" or \"libc\", why = \"…\" (docs/extensions.md)";
+
 /// What the library says about the interpreter it was loaded into.
 #[derive(Debug, Deserialize)]
 struct Report {
@@ -28,7 +32,7 @@ struct Module {
     name: String,
     #[serde(default)]
     path: Option<String>,
-    /// `internal`, `external` or `unknown`.
+    /// `internal`, `external`, `libc` or `unknown`.
     class: String,
     #[serde(default)]
     why: Option<String>,
@@ -83,7 +87,8 @@ fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
         (false, None) => writeln!(out, "not supported")?,
     }
     let classes = [
-        ("unknown", "extension modules nobody has classified; what they do outside is not recorded:"),
+        ("unknown", "extension modules that can't be loaded:"),
+        ("libc", "extension modules with I/O of their own; what they call of the C library is recorded:"),
         ("external", "extension modules at the boundary:"),
         ("internal", "extension modules that are deterministic:"),
     ];
@@ -97,6 +102,9 @@ fn write_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
             let path = module.path.as_deref().map(|path| format!("  {path}")).unwrap_or_default();
             let why = module.why.as_deref().map(|why| format!("  ({why})")).unwrap_or_default();
             writeln!(out, "  {}{}{}", one_line(&module.name), one_line(&path), one_line(&why))?;
+        }
+        if class == "libc" {
+            writeln!(out, "  {BOUNDARY_ADVICE}")?;
         }
     }
     Ok(())

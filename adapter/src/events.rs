@@ -99,7 +99,7 @@ impl Listing {
     fn matches(&self, event: &Event, wanted: &EventsArguments) -> bool {
         let of_function = match event {
             _ if wanted.function.is_empty() => true,
-            Event::Call(call) => {
+            Event::Call(call) | Event::Annotation(call) => {
                 let name = self.name(call.hook);
                 wanted.function.iter().any(|glob| glob_matches(glob, &name))
             }
@@ -157,14 +157,16 @@ impl Listing {
             Event::SignalEnd { raised: false } => "the handler returned".to_owned(),
             Event::SignalEnd { raised: true } => "the handler raised".to_owned(),
             Event::Fork { pid, .. } => format!("fork -> {pid}"),
+            Event::Annotation(call) => format!("in C: {}", self.call_line(call)),
             Event::Released(calls) => {
                 let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
                 format!("without the GIL: {}", lines.join("; "))
             }
             Event::Warning { handle } => format!("unclosed <#{handle}>"),
-            Event::Module { name, file, size, .. } => {
+            Event::Module { name, file, size, treatment, .. } => {
                 let (name, file) = (name.to_string_lossy(), file.to_string_lossy());
-                format!("module {} from {} ({size} bytes)", one_line(&name), one_line(&file))
+                let treatment = treatment.name();
+                format!("module {} from {} ({size} bytes), {treatment}", one_line(&name), one_line(&file))
             }
             Event::Divert(n) => format!("divert {n}"),
         }
@@ -192,7 +194,7 @@ impl Listing {
 
     fn json(&self, index: EventIndex, event: &Event) -> Json {
         let mut object = event_json(event);
-        if let Event::Call(call) = event {
+        if let Event::Call(call) | Event::Annotation(call) = event {
             object["function"] = self.name(call.hook).into();
             if let Some(hook) = self.hooks.get(&u64::from(call.hook)) {
                 object["kind"] = hook.kind.name().into();
@@ -283,14 +285,19 @@ fn event_json(event: &Event) -> Json {
         Event::Signal { number, at } => json!({"type": "signal", "number": number, "at": position_text(at)}),
         Event::SignalEnd { raised } => json!({"type": "signal end", "raised": raised}),
         Event::Fork { serial, pid } => json!({"type": "fork", "serial": serial, "pid": pid}),
+        Event::Annotation(call) => {
+            let mut object = event_json(&Event::Call(call.clone()));
+            object["type"] = "annotation".into();
+            object
+        }
         Event::Released(calls) => {
             let calls: Json = calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect();
             json!({"type": "released", "calls": calls})
         }
         Event::Warning { handle } => json!({"type": "warning", "handle": handle}),
-        Event::Module { name, file, size, hash } => {
+        Event::Module { name, file, size, hash, treatment, reasons } => {
             json!({"type": "module", "name": Json::from(name), "file": Json::from(file), "size": size,
-                   "hash": format!("{hash:016x}")})
+                   "hash": format!("{hash:016x}"), "treatment": treatment.name(), "imports": Json::from(reasons)})
         }
         Event::Divert(n) => json!({"type": "divert", "n": n}),
     }

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
-use retrace_replay::event::Event;
+use retrace_replay::event::{Event, ModuleTreatment};
 use retrace_replay::start::Start;
 use retrace_replay::trace_reader::ProcessSummary;
 use retrace_replay::{EventIndex, Trace, TraceWriter};
 use serde_json::{Value as Json, json};
 
 use crate::cli::InfoArguments;
+use crate::doctor::BOUNDARY_ADVICE;
 use crate::error::CliError;
 use crate::events::{one_line, raised};
 
@@ -23,9 +24,23 @@ struct Process {
     /// Calls that ended with an exception.
     raised: u64,
     threads: Vec<Thread>,
-    modules: Vec<String>,
+    modules: Vec<Module>,
     sources: usize,
     ending: Ending,
+}
+
+struct Module {
+    name: String,
+    treatment: ModuleTreatment,
+    /// What decided that, where no boundary file did.
+    imports: String,
+}
+
+impl Module {
+    /// Whether somebody may want to say in a boundary file how it is treated.
+    fn is_guessed(&self) -> bool {
+        self.treatment == ModuleTreatment::Libc && !self.imports.is_empty()
+    }
 }
 
 struct Thread {
@@ -127,7 +142,10 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
         threads.see(index, &event);
         match event {
             Event::Hooks { hooks, .. } => process.hooks += hooks.len() as u64,
-            Event::Module { name, .. } => process.modules.push(name.to_string_lossy()),
+            Event::Module { name, treatment, reasons, .. } => {
+                let (name, imports) = (name.to_string_lossy(), reasons.to_string_lossy());
+                process.modules.push(Module { name, treatment, imports });
+            }
             Event::End { status } => process.ending = Ending::Exited(status),
             Event::Stopped(reason) => process.ending = Ending::Stopped(reason.to_string_lossy()),
             _ => {}
@@ -259,7 +277,15 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         writeln!(out, "  sources    {} ({})", process.sources, human_size(summary.source_bytes))?;
         writeln!(out, "  hooks      {}", process.hooks)?;
         if !process.modules.is_empty() {
-            writeln!(out, "  extensions {}", one_line(&process.modules.join(", ")))?;
+            let names: Vec<&str> = process.modules.iter().map(|module| module.name.as_str()).collect();
+            writeln!(out, "  extensions {}", one_line(&names.join(", ")))?;
+        }
+        for module in process.modules.iter().filter(|module| module.is_guessed()) {
+            let (name, imports) = (one_line(&module.name), one_line(&module.imports));
+            writeln!(out, "  {name} does I/O of its own: what it calls of the C library is recorded ({imports})")?;
+        }
+        if process.modules.iter().any(Module::is_guessed) {
+            writeln!(out, "  {BOUNDARY_ADVICE}")?;
         }
     }
     if processes.is_empty() {
@@ -283,7 +309,10 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
             "hooks": process.hooks,
             "raised": process.raised,
             "threads": process.threads.iter().map(thread_json).collect::<Json>(),
-            "modules": process.modules,
+            "modules": process.modules.iter().map(|module| &module.name).collect::<Vec<_>>(),
+            "treatments": process.modules.iter().map(|module| {
+                json!({"name": module.name, "treatment": module.treatment.name(), "imports": module.imports})
+            }).collect::<Json>(),
             "ending": process.ending.json(),
             "start": summary.start.as_ref().map(start_json),
         })

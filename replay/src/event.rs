@@ -26,6 +26,7 @@ pub mod code {
     pub const FORK: u16 = 0xf10;
     pub const RETRY: u16 = 0xf11;
     pub const RELEASED: u16 = 0xf12;
+    pub const ANNOTATION: u16 = 0xf13;
     /// The part of an event's head that is the code.
     pub const MASK: u16 = 0x0fff;
 }
@@ -280,6 +281,42 @@ impl TryFrom<u8> for WaitEnd {
     }
 }
 
+/// How an extension module is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ModuleTreatment {
+    /// It is deterministic: it runs in replay, and nothing of it is recorded.
+    Internal = 0,
+    /// It runs in replay, and what it calls of the C library is recorded.
+    Libc = 1,
+    /// What is listed of it is recorded, and not called in replay.
+    Record = 2,
+}
+
+impl ModuleTreatment {
+    /// As a boundary file spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModuleTreatment::Internal => "internal",
+            ModuleTreatment::Libc => "libc",
+            ModuleTreatment::Record => "record",
+        }
+    }
+}
+
+impl TryFrom<u8> for ModuleTreatment {
+    type Error = DecodeError;
+
+    fn try_from(byte: u8) -> Result<ModuleTreatment, DecodeError> {
+        match byte {
+            0 => Ok(ModuleTreatment::Internal),
+            1 => Ok(ModuleTreatment::Libc),
+            2 => Ok(ModuleTreatment::Record),
+            other => Err(DecodeError::UnknownForm(other)),
+        }
+    }
+}
+
 /// Set in `generation` of a collection's first event where its fingerprint follows.
 pub const COLLECT_AT_CHECK: u8 = 0x10;
 
@@ -344,6 +381,8 @@ pub enum Event {
     },
     /// What the thread that has just taken the GIL called of the C library while it was without: whole calls.
     Released(Vec<Call>),
+    /// A call into an extension module that runs in replay too; what it called of the C library came before.
+    Annotation(Call),
     Warning {
         handle: u64,
     },
@@ -352,6 +391,9 @@ pub enum Event {
         file: Str,
         size: u64,
         hash: u64,
+        treatment: ModuleTreatment,
+        /// What it imports that reaches the outside, separated by spaces, where that decided.
+        reasons: Str,
     },
     Divert(u8),
 }
@@ -416,6 +458,12 @@ impl Event {
             code::SIGNAL => Event::Signal { number: source.read_varint()?, at: Position::decode(source)? },
             code::SIGNAL_END => Event::SignalEnd { raised: read_bool(source)? },
             code::FORK => Event::Fork { serial: source.read_varint()?, pid: source.read_u64()? as i64 },
+            code::ANNOTATION => {
+                let head = source.read_u16()?;
+                let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
+                let hook = head & code::MASK;
+                Event::Annotation(decode_call(hook, form, head & ARGUMENTS_BIT != 0, source, strings)?)
+            }
             code::RELEASED => {
                 let bytes = source.read_prefixed()?;
                 Event::Released(decode_calls(&bytes)?)
@@ -426,6 +474,8 @@ impl Event {
                 file: Str::decode(source, strings)?,
                 size: source.read_u64()?,
                 hash: source.read_u64()?,
+                treatment: source.read_u8()?.try_into()?,
+                reasons: Str::decode(source, strings)?,
             },
             code::DIVERT => Event::Divert(source.read_u8()?),
             _ => return Err(DecodeError::UnknownCode(code)),
@@ -515,6 +565,10 @@ impl Event {
                 put_varint(out, *serial);
                 out.extend_from_slice(&pid.to_le_bytes());
             }
+            Event::Annotation(call) => {
+                put_head(out, code::ANNOTATION);
+                encode_call(call, out);
+            }
             Event::Released(calls) => {
                 put_head(out, code::RELEASED);
                 let mut bytes = Vec::new();
@@ -525,12 +579,14 @@ impl Event {
                 put_head(out, code::WARNING);
                 put_varint(out, *handle);
             }
-            Event::Module { name, file, size, hash } => {
+            Event::Module { name, file, size, hash, treatment, reasons } => {
                 put_head(out, code::MODULE);
                 name.encode(out);
                 file.encode(out);
                 out.extend_from_slice(&size.to_le_bytes());
                 out.extend_from_slice(&hash.to_le_bytes());
+                out.push(*treatment as u8);
+                reasons.encode(out);
             }
             Event::Divert(n) => {
                 put_head(out, code::DIVERT);

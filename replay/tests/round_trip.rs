@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use retrace_replay::byte_source::{DecodeError, SliceSource};
 use retrace_replay::event::{
-    COLLECT_AT_CHECK, Call, Event, Fingerprint, General, Hook, HookKind, Outcome, Position, WaitEnd,
+    COLLECT_AT_CHECK, Call, Event, Fingerprint, General, Hook, HookKind, ModuleTreatment, Outcome, Position, WaitEnd,
 };
 use retrace_replay::text::Text;
 use retrace_replay::value::{MAX_DEPTH, NewHandle, Str, Strings, Value, tag};
@@ -136,6 +136,7 @@ fn event() -> impl Strategy<Value = Event> {
     let hook = (string(), 0u8..13).prop_map(|(name, kind)| Hook { name, kind: HookKind::try_from(kind).unwrap() });
     prop_oneof![
         4 => call().prop_map(Event::Call),
+        1 => call().prop_map(Event::Annotation),
         1 => proptest::collection::vec(call(), 0..3).prop_map(Event::Released),
         1 => value().prop_map(Event::Start),
         1 => (any::<u64>(), proptest::collection::vec(hook, 0..4)).prop_map(|(first, hooks)| Event::Hooks { first, hooks }),
@@ -159,8 +160,12 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(|raised| Event::SignalEnd { raised }),
         1 => (any::<u64>(), any::<i64>()).prop_map(|(serial, pid)| Event::Fork { serial, pid }),
         1 => any::<u64>().prop_map(|handle| Event::Warning { handle }),
-        1 => (string(), string(), any::<u64>(), any::<u64>())
-            .prop_map(|(name, file, size, hash)| Event::Module { name, file, size, hash }),
+        1 => (string(), string(), any::<u64>(), any::<u64>(), 0u8..3, string()).prop_map(
+            |(name, file, size, hash, treatment, reasons)| {
+                let treatment = ModuleTreatment::try_from(treatment).unwrap();
+                Event::Module { name, file, size, hash, treatment, reasons }
+            }
+        ),
         1 => any::<u8>().prop_map(Event::Divert),
     ]
 }

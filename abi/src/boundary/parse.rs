@@ -227,8 +227,8 @@ impl Source<'_> {
         self.flag(table, path, "optional")?;
         let names = self.required(table, value, path, "modules", "an array of module names")?;
         let scope = self.scope(table, path, Scope { versions: ALL_VERSIONS, here: true })?;
-        let treatment = self.required(table, value, path, "treatment", Treatment::EXPECTED)?;
-        let treatment = self.word(treatment, &join(path, "treatment"), Treatment::EXPECTED, Treatment::from_word)?;
+        let treatment = self.required(table, value, path, "treatment", WHOLE_EXPECTED)?;
+        let treatment = self.word(treatment, &join(path, "treatment"), WHOLE_EXPECTED, whole_treatment)?;
         let why = self.required(table, value, path, "why", "a string: why all of it is treated so")?;
         self.string(why, &join(path, "why"))?;
         if let Some(faces) = table.get("faces") {
@@ -256,7 +256,7 @@ impl Source<'_> {
         let scope = self.scope(table, "", Scope { versions: ALL_VERSIONS, here: true })?;
         let mut result = match table.get("treatment") {
             Some(value) => {
-                let treatment = self.word(value, "treatment", Treatment::EXPECTED, Treatment::from_word)?;
+                let treatment = self.word(value, "treatment", WHOLE_EXPECTED, whole_treatment)?;
                 if !table.contains_key("why") {
                     let offset = value.span().start;
                     return Err(self.error(offset, "why", "nothing", "a string: why all of it is treated so"));
@@ -517,6 +517,13 @@ impl Source<'_> {
             other => Err(self.error(value.span().start, path, kind(other), "an array")),
         }
     }
+}
+
+const WHOLE_EXPECTED: &str = "one of \"record\", \"libc\", \"internal\", \"pass\", \"emulate\"";
+
+/// How a whole module may be treated: "internal" says of it what "pass" says of each of its functions.
+fn whole_treatment(word: &str) -> Option<Treatment> {
+    if word == "internal" { Some(Treatment::Pass) } else { Treatment::from_word(word) }
 }
 
 /// A module of which nothing is listed by name.

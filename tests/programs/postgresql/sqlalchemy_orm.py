@@ -1,8 +1,7 @@
-"""SQLAlchemy's ORM and core, with its pool and threads. Argument: the database's URL."""
+"""SQLAlchemy's ORM and core, with its pool. Argument: the database's URL."""
 
 import datetime
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -49,15 +48,9 @@ with Session(engine) as session:
     except sa.exc.IntegrityError as error:
         print(type(error.orig), error.orig)
 
-
-def query(n):
+for n in range(20):
     with engine.connect() as connection:
-        return connection.execute(sa.text("SELECT :n, random(), clock_timestamp()"), {"n": n}).one()
-
-
-with ThreadPoolExecutor(4) as executor:
-    for row in executor.map(query, range(20)):
-        print(row)
+        print(connection.execute(sa.text("SELECT :n, random(), clock_timestamp()"), {"n": n}).one())
 print(sorted(sa.inspect(engine).get_table_names()))
 Base.metadata.drop_all(engine)
 engine.dispose()

@@ -1,0 +1,99 @@
+"""Extension modules that nobody listed: what they are is told by what they import, or by the user's own file."""
+
+import json
+
+import pytest
+
+from harness import run
+
+PSYCOPG2 = "psycopg2-binary"
+
+
+def treatments(trial, trace):
+    (process,) = json.loads(trial.tool("info", "--json", trace).stdout)["processes"]
+    return {module["name"]: module for module in process["treatments"]}
+
+
+def record(trial, code, **env):
+    trial.prepare()
+    (trial.work / "program.py").write_text(code)
+    return trial.record(["program.py"], env=env)
+
+
+def test_info_says_what_a_module_is_and_why(trial, venv):
+    trial.use(venv(PSYCOPG2))
+    recorded = record(trial, "import psycopg2, _heapq, zlib\n")
+    found = treatments(trial, recorded.trace)
+    driver = found["psycopg2._psycopg"]
+    assert driver["treatment"] == "libc", found
+    assert {"connect", "getaddrinfo", "clock_gettime", "poll"} <= set(driver["imports"].split()), found
+    assert "psycopg2._psycopg does I/O of its own" in trial.tool("info", recorded.trace).stdout.decode()
+    assert recorded.stderr == b"", recorded
+
+
+def test_doctor_says_it_before_anything_is_recorded(trial, venv):
+    shown = trial.tool("doctor", "--python", venv(PSYCOPG2, "orjson", "MarkupSafe")).stdout.decode()
+    sections = {part.splitlines()[0]: part for part in shown.split("\n\n")}
+    (own_io,) = [part for heading, part in sections.items() if "I/O of their own" in heading]
+    (internal,) = [part for heading, part in sections.items() if "deterministic" in heading]
+    assert "psycopg2._psycopg " in own_io and "getaddrinfo" in own_io and "RETRACE_BOUNDARY" in own_io, shown
+    assert "markupsafe._speedups " in internal, shown
+
+
+def test_calls_into_a_driver_are_listed(trial, venv, database):
+    trial.use(venv(PSYCOPG2)).prepare("postgresql")
+    recorded = trial.record(["postgresql/psycopg2_basics.py", database.dsn()])
+    command = ["events", "--json", "--function", "psycopg2.*", recorded.trace]
+    listed = [json.loads(line) for line in trial.tool(*command).stdout.splitlines()]
+    statements = [event["arguments"][0] for event in listed if event["function"].endswith("cursor.execute")]
+    # What never reaches the server is not one.
+    assert [event["function"] for event in listed][0] == "psycopg2._psycopg._connect", listed
+    assert "SELECT 1 / 0" in statements and not any(event["function"].endswith("mogrify") for event in listed), listed
+    failed = next(event for event in listed if event["arguments"][:1] == ["SELECT 1 / 0"])
+    assert "DivisionByZero" in str(failed["raised"]), failed
+
+
+@pytest.mark.parametrize(
+    ("program", "requirements"), [("numpy_files", ["numpy"]), ("documents", ["lxml", "orjson", "pydantic"])]
+)
+def test_extensions_replay(trial, venv, program, requirements):
+    trial.use(venv(*requirements))
+    trial.assert_replays([f"extensions/{program}.py"], programs=["extensions"])
+
+
+@pytest.mark.parametrize(
+    ("line", "treatment"), [("libc", "libc"), ("internal", "internal"), ("pass", "internal"), ("record", "record")]
+)
+def test_the_users_file_decides(trial, venv, line, treatment):
+    trial.use(venv("MarkupSafe"))
+    trial.prepare()
+    boundary = trial.folder / "mine.toml"
+    boundary.write_text(f'module = "markupsafe._speedups"\ntreatment = "{line}"\nwhy = "a test"\n')
+    code = "import markupsafe\nprint(markupsafe.escape('<a & b>'), markupsafe._native.__name__)\n"
+    recorded = record(trial, code, RETRACE_BOUNDARY=str(boundary))
+    found = treatments(trial, recorded.trace)
+    assert found["markupsafe._speedups"]["treatment"] == treatment, found
+    boundary.unlink()
+    replayed = trial.replay(recorded.trace)
+    trial.same(recorded, replayed, ("recorded", "replayed"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('module = "x"\ntreatment = "maybe"\n', ':2: treatment: found "maybe", expected one of "record", "libc", "internal"'),
+        ('module = "x"\n\ntreatmant = "libc"\n', ":3: treatmant: found an unknown key, expected one of the keys"),
+        ('module = "x"\ntreatment = "libc"\n', ":2: why: found nothing, expected a string"),
+        ("module = x\n", ":1: not valid TOML"),
+    ],
+)
+def test_a_bad_file_is_named_and_the_program_runs_unrecorded(trial, text, said):
+    trial.prepare()
+    boundary = trial.folder / "mine.toml"
+    boundary.write_text(text)
+    (trial.work / "program.py").write_text("print('it ran')\n")
+    command, extra = trial.record_command(["program.py"], "cli", trial.trace)
+    env = trial.environment(RETRACE_BOUNDARY=str(boundary)) | extra
+    result = run(command, cwd=trial.work, env=env)
+    assert (result.stdout, result.exit) == (b"it ran\n", 0), result
+    assert f"{boundary}{said}" in result.stderr.decode() and b"the program runs unrecorded" in result.stderr, result
