@@ -8,6 +8,7 @@
 #include "gil.h"
 
 #include "fingerprint.h"
+#include "line_events.h"
 
 _Atomic(uintptr_t) *retrace_current_tstate;
 uint8_t retrace_is_precall[256];
@@ -132,4 +133,68 @@ int retrace_instruction_continues(int opcode, int next)
     default:
         return 0;
     }
+}
+
+/* ---- line events: a trace function ---- */
+
+uint64_t retrace_line_events_objects;
+/* Specialised instructions allocate less than those that a traced frame runs. */
+const uint64_t retrace_line_events_slack = 20000;
+static int line_events;
+/* The trace function that the program has set: sys.settrace()'s, or an extension's. Ours calls it. */
+static Py_tracefunc of_program;
+
+int retrace_depth(PyThreadState *tstate)
+{
+    int depth = 0;
+    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous)
+        depth++;
+    return depth;
+}
+
+static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    PyObject *code = (PyObject *)frame->f_frame->f_code;
+    if (what == PyTrace_CALL) {
+        /* The frame object was made for us. */
+        int resumed = frame->f_frame->owner == FRAME_OWNED_BY_GENERATOR;
+        retrace_line_events_objects += !resumed;
+        retrace_on_start(tstate, code, resumed && _PyInterpreterFrame_LASTI(frame->f_frame) > frame->f_frame->f_code->_co_firsttraceable);
+    }
+    else if (what == PyTrace_LINE)
+        retrace_on_line(tstate, code, PyFrame_GetLineNumber(frame));
+    else if (what == PyTrace_EXCEPTION) {
+        PyObject *traceback = PyTuple_GET_ITEM(argument, 2);
+        int first = !PyTraceBack_Check(traceback) || ((PyTracebackObject *)traceback)->tb_next == NULL;
+        retrace_on_raise(tstate, code, PyTuple_GET_ITEM(argument, 1), first);
+    }
+    if (object != NULL && of_program != NULL)
+        return of_program(object, frame, what, argument);
+    return 0;
+}
+
+int retrace_line_events_check_again(PyThreadState *tstate)
+{
+    _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    return line_events && frame != NULL && _PyOpcode_Deopt[_Py_OPCODE(*frame->prev_instr)] == RESUME;
+}
+
+void retrace_line_events_follow(PyThreadState *tstate)
+{
+    if (!line_events || tstate->c_tracefunc == trace)
+        return;
+    if (tstate->c_tracefunc != NULL)
+        of_program = tstate->c_tracefunc;
+    tstate->c_tracefunc = trace;
+    tstate->cframe->use_tracing = 255;
+}
+
+int retrace_line_events_on(void)
+{
+    line_events = 1;
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interpreter); tstate != NULL; tstate = tstate->next)
+        retrace_line_events_follow(tstate);
+    return 0;
 }

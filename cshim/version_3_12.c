@@ -10,6 +10,8 @@
 #include "pycore_ceval.h"
 
 #include "fingerprint.h"
+#include "line_events.h"
+#include "pycore_instruments.h"
 
 /* Where the thread-local with the current thread state lies from the thread pointer, or 0: see abi/src/layout_3_12.rs. */
 intptr_t retrace_tstate_offset;
@@ -193,3 +195,99 @@ int retrace_instruction_continues(int opcode, int next)
 {
     return opcode == STORE_FAST && next == STORE_FAST;
 }
+
+/* ---- line events: a tool of sys.monitoring ---- */
+
+uint64_t retrace_line_events_objects;
+/* Importing makes code objects, of which an instrumented one has more parts. */
+const uint64_t retrace_line_events_slack = 3000;
+
+int retrace_depth(PyThreadState *tstate)
+{
+    int depth = 0;
+    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous)
+        depth += frame->owner != FRAME_OWNED_BY_CSTACK;
+    return depth;
+}
+
+/* CPython makes an int of each line and offset for its callbacks; small ones exist already. */
+static long number_of(PyObject *number)
+{
+    long value = PyLong_AsLong(number);
+    retrace_line_events_objects += value > 256;
+    return value;
+}
+
+static PyObject *line_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(n))
+{
+    retrace_on_line(_PyThreadState_GET(), args[0], (int)number_of(args[1]));
+    Py_RETURN_NONE;
+}
+
+static PyObject *start_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(n))
+{
+    number_of(args[1]);
+    retrace_on_start(_PyThreadState_GET(), args[0], 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *resume_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(n))
+{
+    number_of(args[1]);
+    retrace_on_start(_PyThreadState_GET(), args[0], 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *raise_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n)
+{
+    number_of(args[1]);
+    if (n > 2) {
+        PyTracebackObject *traceback = (PyTracebackObject *)((PyBaseExceptionObject *)args[2])->traceback;
+        retrace_on_raise(_PyThreadState_GET(), args[0], args[2], traceback == NULL || traceback->tb_next == NULL);
+    }
+    Py_RETURN_NONE;
+}
+
+static struct {
+    int event;
+    PyMethodDef definition;
+} callbacks[] = {
+    {PY_MONITORING_EVENT_LINE, {"line", (PyCFunction)(void (*)(void))line_callback, METH_FASTCALL, NULL}},
+    {PY_MONITORING_EVENT_PY_START, {"start", (PyCFunction)(void (*)(void))start_callback, METH_FASTCALL, NULL}},
+    {PY_MONITORING_EVENT_PY_RESUME, {"resume", (PyCFunction)(void (*)(void))resume_callback, METH_FASTCALL, NULL}},
+    {PY_MONITORING_EVENT_PY_THROW, {"throw", (PyCFunction)(void (*)(void))resume_callback, METH_FASTCALL, NULL}},
+    {PY_MONITORING_EVENT_RAISE, {"raise", (PyCFunction)(void (*)(void))raise_callback, METH_FASTCALL, NULL}},
+};
+
+int retrace_line_events_on(void)
+{
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    PyObject *monitoring = PySys_GetObject("monitoring");
+    /* The last number that the program has not taken. */
+    int tool = PY_MONITORING_OPTIMIZER_ID, events = 0;
+    while (tool > 0 && interpreter->monitoring_tool_names[tool] != NULL)
+        tool--;
+    for (size_t i = 0; i < sizeof callbacks / sizeof *callbacks; i++) {
+        PyObject *function = PyCFunction_New(&callbacks[i].definition, NULL);
+        if (function == NULL)
+            return -1;
+        /* Not for gc.get_objects() to find. */
+        PyObject_GC_UnTrack(function);
+        interpreter->monitoring_callables[tool][callbacks[i].event] = function;
+        events |= 1 << callbacks[i].event;
+    }
+    if (monitoring == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the program has removed sys.monitoring");
+        return -1;
+    }
+    /* set_events() wants the tool to have a name, and nothing else does: sys.monitoring.get_tool() shows none. */
+    interpreter->monitoring_tool_names[tool] = Py_None;
+    PyObject *done = PyObject_CallMethod(monitoring, "set_events", "ii", tool, events);
+    interpreter->monitoring_tool_names[tool] = NULL;
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+int retrace_line_events_check_again(PyThreadState *Py_UNUSED(tstate)) { return 0; }
+
+void retrace_line_events_follow(PyThreadState *Py_UNUSED(tstate)) {}

@@ -230,6 +230,7 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
             },
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
+            Mode::Diverted => replay::refuse(call),
         }
     }
 }

@@ -152,7 +152,10 @@ unsafe fn end(divergence: &Divergence) -> ! {
     unsafe { crate::attempt::end_in_doubt("diverged", &divergence.to_string()) };
     eprint!("{divergence}");
     // SAFETY: ends the process without running more of the program.
-    unsafe { libc::_exit(EXIT_STATUS) }
+    unsafe {
+        crate::timeline::ended(EXIT_STATUS);
+        libc::_exit(EXIT_STATUS)
+    }
 }
 
 fn flush_console() {
@@ -285,6 +288,7 @@ pub unsafe fn recording_stopped() -> ! {
             _ => "the reason is not readable".to_owned(),
         };
         eprintln!("retrace: the recording ends here, at event {index}: {reason}");
+        crate::timeline::ended(crate::start::status_at_cut());
         libc::_exit(crate::start::status_at_cut())
     }
 }
@@ -329,6 +333,7 @@ pub unsafe fn recording_cut(next: &str) -> ! {
             "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {next})",
             source().index().0
         );
+        crate::timeline::ended(crate::start::status_at_cut());
         libc::_exit(crate::start::status_at_cut())
     }
 }
@@ -341,6 +346,7 @@ pub unsafe fn end_of_recording(call: &Call) -> ! {
     // SAFETY: by contract; none of these returns.
     unsafe {
         flush_console();
+        crate::timeline::ended(0);
         let argument = |i: usize| {
             call.args.get(i).filter(|&&arg| PyLong_Check(arg) != 0).map_or(0, |&arg| PyLong_AsLong(arg) as i32)
         };

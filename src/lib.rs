@@ -43,5 +43,6 @@ mod signals;
 mod special;
 mod start;
 mod thread;
+mod timeline;
 mod trampoline;
 mod user_threads;

@@ -29,3 +29,39 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     let read = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
     usize::try_from(read).unwrap_or(0)
 }
+
+/// Calls `handler` on this thread every so many microseconds, by a signal that no program has. A forked copy has no timer.
+///
+/// # Safety
+/// `handler` may interrupt anything.
+pub unsafe fn start_timer(interval_us: u64, handler: extern "C" fn(i32)) {
+    static mut TIMER: Option<(libc::pid_t, libc::timer_t)> = None;
+    // SAFETY: plain data for which zeros are valid; one thread.
+    unsafe {
+        let number = libc::SIGRTMAX() - 2;
+        let made = match TIMER {
+            Some((process, timer)) if process == libc::getpid() => timer,
+            _ => {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = handler as usize;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(number, &action, std::ptr::null_mut());
+                let mut event: libc::sigevent = std::mem::zeroed();
+                event.sigev_notify = libc::SIGEV_SIGNAL;
+                event.sigev_signo = number;
+                let mut timer = std::mem::zeroed();
+                if libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) != 0 {
+                    return;
+                }
+                TIMER = Some((libc::getpid(), timer));
+                timer
+            }
+        };
+        let interval = libc::timespec {
+            tv_sec: (interval_us / 1_000_000) as libc::time_t,
+            tv_nsec: (interval_us % 1_000_000 * 1000) as libc::c_long,
+        };
+        let setting = libc::itimerspec { it_interval: interval, it_value: interval };
+        libc::timer_settime(made, 0, &setting, std::ptr::null_mut());
+    }
+}

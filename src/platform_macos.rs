@@ -42,3 +42,23 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     };
     if status == 0 { size as usize } else { 0 }
 }
+
+/// Calls `handler` on this thread every so many microseconds. A forked copy has no timer.
+///
+/// # Safety
+/// `handler` may interrupt anything.
+pub unsafe fn start_timer(interval_us: u64, handler: extern "C" fn(i32)) {
+    // SAFETY: plain data for which zeros are valid; one thread.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        let interval = libc::timeval {
+            tv_sec: (interval_us / 1_000_000) as libc::time_t,
+            tv_usec: (interval_us % 1_000_000) as libc::suseconds_t,
+        };
+        let setting = libc::itimerval { it_interval: interval, it_value: interval };
+        libc::setitimer(libc::ITIMER_REAL, &setting, std::ptr::null_mut());
+    }
+}

@@ -85,6 +85,9 @@ pub unsafe fn becomes_child(serial: u64) -> bool {
         OURS.get().clear();
         RECORDED_NAMES.get().clear();
         settle();
+        if DESCENT.get().is_empty() {
+            crate::timeline::became_child();
+        }
         true
     }
 }
@@ -554,6 +557,21 @@ pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<retrace_replay:
             }
         }
     }
+}
+
+/// A call by code that the program never ran: there is nothing recorded for it, and the world is not asked.
+///
+/// # Safety
+/// The GIL is held.
+#[cold]
+pub unsafe fn refuse(call: &Call) -> *mut PyObject {
+    let what = format!("{} would leave the replay, and nothing is recorded for it here", call.hook.name);
+    // SAFETY: by contract.
+    unsafe {
+        let message = crate::python::string(&what);
+        PyErr_SetObject(PyExc_RuntimeError, message.0);
+    }
+    ptr::null_mut()
 }
 
 /// Any call: what the recording says it returned or raised.

@@ -11,6 +11,8 @@ pub enum Mode {
     Off,
     Recording,
     Replaying,
+    /// Code runs that the program never ran, in a copy of a replay: nothing of it may cross the boundary.
+    Diverted,
 }
 
 static mut MODE: Mode = Mode::Off;

@@ -178,7 +178,7 @@ unsafe extern "C" fn handle(own: *mut PyObject, args: *mut PyObject) -> *mut PyO
     unsafe {
         let number = PyLong_AsSize_t(own).min(SIGNALS - 1);
         match session::mode() {
-            Mode::Off => call_program(number, args),
+            Mode::Off | Mode::Diverted => call_program(number, args),
             Mode::Recording => record_call(number, args),
             Mode::Replaying => replay_call(number, args),
         }

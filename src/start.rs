@@ -96,7 +96,10 @@ pub unsafe fn prepare_from_environment() -> bool {
     let plan = if let Some(path) = env::var_os("RETRACE_REPLAY") {
         let process = env::var("RETRACE_PROCESS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
         // SAFETY: by contract.
-        unsafe { crate::attempt::from_environment() };
+        unsafe {
+            crate::attempt::from_environment();
+            crate::timeline::from_environment();
+        }
         match Trace::open(&path) {
             Ok(trace) => Plan::Replay { trace, process, strict: env::var_os("RETRACE_STRICT").is_some() },
             Err(error) => {
@@ -118,6 +121,7 @@ pub unsafe fn prepare_from_environment() -> bool {
             .into_iter()
             .chain(OURS)
             .chain(crate::attempt::VARIABLES)
+            .chain([crate::timeline::VARIABLE])
         {
             env::remove_var(name);
         }
@@ -338,7 +342,9 @@ extern "C" fn at_exit() {
     // SAFETY: the interpreter's last act (Py_FinalizeEx): nothing runs Python any more.
     unsafe {
         if session::is_replaying() {
-            if replay_ended() {
+            let diverged = replay_ended();
+            crate::timeline::ended(if diverged { crate::divergence::EXIT_STATUS } else { 0 });
+            if diverged {
                 libc::_exit(crate::divergence::EXIT_STATUS);
             }
         } else {
@@ -835,6 +841,7 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         Py_AtExit(Some(at_exit));
         session::set_mode(Mode::Replaying);
         replay::settle();
+        crate::timeline::begin();
         run_main(run, start.0)
     }
 }

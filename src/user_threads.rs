@@ -340,6 +340,9 @@ pub unsafe fn dropped(at_check: bool) {
             }
             return;
         }
+        if at_check {
+            crate::timeline::begin_check(*gil::retrace_gil.last_holder);
+        }
         if !at_check {
             if schedule::has_begun() {
                 me().releases += 1;
@@ -395,12 +398,27 @@ unsafe fn at_end_of_take() {
                 _ => break,
             }
         }
+        crate::timeline::at_check();
         me().at_check = false;
     }
 }
 
+/// The threads that have not ended: number and ident.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn idents() -> Vec<(usize, u64)> {
+    // SAFETY: one thread.
+    let threads = unsafe { threads() };
+    let lives = |(_, thread): &(usize, &UserThread)| !matches!(thread.state, State::Ended);
+    threads.iter().enumerate().filter(lives).map(|(number, thread)| (number, thread.ident)).collect()
+}
+
 /// Runs Python where take_gil() has taken the GIL and its caller has not yet set the thread state.
-unsafe fn with_thread_state(run: impl FnOnce()) {
+///
+/// # Safety
+/// At a check of the eval breaker, replaying.
+pub unsafe fn with_thread_state(run: impl FnOnce()) {
     // SAFETY: the GIL is held by this thread, and nobody else runs: it is given back and taken as CPython does it.
     unsafe {
         let tstate = *gil::retrace_gil.last_holder;
@@ -424,6 +442,9 @@ unsafe fn with_thread_state(run: impl FnOnce()) {
 pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
     // SAFETY: the GIL's mutex is held, as in `dropped`.
     unsafe {
+        if crate::timeline::is_same_check() {
+            return false;
+        }
         SCANS += 1;
         if SCANS & 0xffff == 0 {
             note_progress(wanted);
@@ -478,6 +499,7 @@ pub unsafe fn taken() {
     // SAFETY: by contract.
     unsafe {
         thread::of(*gil::retrace_gil.last_holder);
+        crate::timeline::taken(*gil::retrace_gil.last_holder);
         if !session::is_replaying() {
             return;
         }
@@ -701,7 +723,9 @@ unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int {
             if *gil::retrace_gil.locked != 0 {
                 // The end of take_gil(), which has just reset the request.
                 at_end_of_take();
-                replay::arm();
+                if !crate::timeline::must_move_on() {
+                    replay::arm();
+                }
             }
             return 0;
         }

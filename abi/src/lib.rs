@@ -240,3 +240,22 @@ pub mod gil {
         pub fn retrace_fingerprint_ask_external(ask: unsafe extern "C" fn(*mut PyTypeObject) -> c_int);
     }
 }
+
+/// Line events: see `cshim/line_events.h`.
+pub mod line_events {
+    use super::*;
+    unsafe extern "C" {
+        /// Turns them on. 0, or -1 with an exception.
+        pub fn retrace_line_events_on() -> c_int;
+        /// A thread has got the GIL, and line events are on.
+        pub fn retrace_line_events_follow(tstate: *mut ThreadState);
+        /// Whether a thread stands at a check that it comes to more than once because of line events.
+        pub fn retrace_line_events_check_again(tstate: *mut ThreadState) -> c_int;
+        /// How many frames of Python code a thread has.
+        pub fn retrace_depth(tstate: *mut ThreadState) -> c_int;
+        /// Objects that the events' own machinery has made.
+        pub static mut retrace_line_events_objects: u64;
+        /// How far off that may be.
+        pub static retrace_line_events_slack: u64;
+    }
+}

@@ -100,12 +100,22 @@ impl Attempts {
         Attempts { report }
     }
 
-    /// Runs attempts; the ending of the one that counts.
+    /// How the first attempt is made.
+    pub fn first(&self) -> Settings {
+        Settings { report: self.report.clone(), ..Settings::default() }
+    }
+
+    /// Whether the last attempt ended in doubt.
+    pub fn is_in_doubt(&self) -> bool {
+        self.report.exists()
+    }
+
+    /// Runs attempts; the ending of the one that counts, and how that one was made.
     pub fn run(
         &self,
         quiet: bool,
         mut attempt: impl FnMut(&Settings) -> Result<(Ending, bool), CliError>,
-    ) -> Result<Ending, CliError> {
+    ) -> Result<(Ending, Settings), CliError> {
         let (made, first, begin) = (Cell::new(0u32), Cell::new(Duration::ZERO), Instant::now());
         let enough = || made.get() >= MOST || begin.elapsed() > PATIENCE.max(first.get() * 10);
         let mut once = |settings: &Settings| -> Result<(Ending, Option<Doubt>), Stop> {
@@ -122,7 +132,8 @@ impl Attempts {
             Ok((ending, doubt))
         };
         match self.until_it_fits(quiet, &mut once, &enough) {
-            Ok(ending) | Err(Stop::Interrupted(ending)) => Ok(ending),
+            Ok(counts) => Ok(counts),
+            Err(Stop::Interrupted(ending)) => Ok((ending, self.first())),
             Err(Stop::Failed(error)) => Err(error),
         }
     }
@@ -132,8 +143,8 @@ impl Attempts {
         quiet: bool,
         once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
         enough: &dyn Fn() -> bool,
-    ) -> Result<Ending, Stop> {
-        let mut settings = Settings { report: self.report.clone(), ..Settings::default() };
+    ) -> Result<(Ending, Settings), Stop> {
+        let mut settings = self.first();
         let (mut ending, mut found) = once(&settings)?;
         while let Some(doubt) = found.take() {
             settings.shown = (settings.shown.0.max(doubt.written.0), settings.shown.1.max(doubt.written.1));
@@ -143,7 +154,7 @@ impl Attempts {
                 None if doubt.arguments => settings.accept_arguments = true,
                 None => {
                     eprint!("{}", doubt.report);
-                    return Ok(ending);
+                    return Ok((ending, settings));
                 }
             }
             (ending, found) = once(&settings)?;
@@ -152,7 +163,7 @@ impl Attempts {
         if wrong > 0 && !quiet {
             eprintln!("retrace: {wrong} recorded positions looked like an earlier one, which was tried first");
         }
-        Ok(ending)
+        Ok((ending, settings))
     }
 
     /// Matches to pass over with which the replay gets further than it did.
@@ -230,8 +241,9 @@ mod tests {
         let mut log = Vec::new();
         let ending =
             Attempts::new(report.clone()).run(true, |s| Ok((program(&report, s, 2, &mut log), false))).unwrap();
-        assert_eq!(ending, Ending::Exited(0));
+        assert_eq!(ending.0, Ending::Exited(0));
         let last = log.last().unwrap();
+        assert_eq!(last.pass_over, ending.1.pass_over);
         assert_eq!(last.pass_over, BTreeMap::from([(10, 2)]));
         assert_eq!(last.shown, (7, 0));
     }
@@ -246,7 +258,7 @@ mod tests {
             fs::write(&report, "diverged 20 0 0\n5,10\nthe report\n").unwrap();
             Ok((Ending::Exited(70), false))
         });
-        assert_eq!(ending.unwrap(), Ending::Exited(70));
+        assert_eq!(ending.unwrap().0, Ending::Exited(70));
         // Every combination of two positions, and the first attempt.
         assert_eq!(made, 9);
     }
@@ -262,6 +274,6 @@ mod tests {
             fs::write(&report, "arguments 20 0 0\n10\n").unwrap();
             Ok((Ending::Exited(70), false))
         });
-        assert_eq!(ending.unwrap(), Ending::Exited(3));
+        assert_eq!(ending.unwrap().0, Ending::Exited(3));
     }
 }

@@ -25,6 +25,8 @@ pub enum Command {
     Events(EventsArguments),
     /// List the source files a recording holds, or print one
     Sources(SourcesArguments),
+    /// Debug recordings, for an editor that speaks the Debug Adapter Protocol
+    Dap(DapArguments),
     /// Say whether an interpreter can be recorded
     Doctor(DoctorArguments),
 }
@@ -116,6 +118,13 @@ pub struct SourcesArguments {
     pub file: PathBuf,
     /// The source to print
     pub path: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DapArguments {
+    /// Listen on this port of 127.0.0.1 instead of talking over standard input and output; 0 for any, which is printed
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod cli;
+mod debug;
 mod doctor;
 mod error;
 mod events;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Info(arguments) => info::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
+        Command::Dap(arguments) => debug::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -8,8 +8,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use retrace_replay::Trace;
 use retrace_replay::start::Start;
+use tempfile::TempDir;
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Settings};
 use crate::cli::ReplayArguments;
 use crate::error::CliError;
 use crate::interpreter::{self, Interpreter};
@@ -17,27 +18,59 @@ use crate::library::Library;
 use crate::process::{self, Ending};
 use crate::python_arguments::PythonArguments;
 
-/// Checks the trace, finds an interpreter, and runs it in our place.
-pub fn run(arguments: &ReplayArguments) -> Result<ExitCode, CliError> {
-    let trace = Trace::open(&arguments.file)?;
-    // The stream has to exist even where its first event does not.
-    trace.events(arguments.process)?;
-    let no_start = || CliError::NoStart { path: arguments.file.clone(), process: arguments.process };
-    // A forked process is replayed from where its ancestor was started.
-    let ancestor = trace.descent(arguments.process)?.ancestor;
-    let start = trace.start(ancestor).ok_or_else(no_start)?;
-    let library = Library::find()?;
-    let python = find_python(arguments, &trace, &start, &library)?;
-    let scratch = tempfile::Builder::new().prefix("retrace-").tempdir().map_err(CliError::Scratch)?;
-    let attempts = Attempts::new(scratch.path().join("attempt"));
-    let ending = attempts.run(arguments.quiet, |settings| {
-        let mut command = command(arguments, &start, &python, &library)?;
-        command.current_dir(scratch.path());
+/// A recorded process, and what it takes to replay it.
+pub struct Replay<'a> {
+    arguments: &'a ReplayArguments,
+    pub trace: Trace,
+    start: Start,
+    python: PathBuf,
+    library: Library,
+    pub scratch: TempDir,
+}
+
+impl Replay<'_> {
+    /// Checks the trace and finds an interpreter.
+    pub fn prepare(arguments: &ReplayArguments) -> Result<Replay<'_>, CliError> {
+        let trace = Trace::open(&arguments.file)?;
+        // The stream has to exist even where its first event does not.
+        trace.events(arguments.process)?;
+        let no_start = || CliError::NoStart { path: arguments.file.clone(), process: arguments.process };
+        // A forked process is replayed from where its ancestor was started.
+        let ancestor = trace.descent(arguments.process)?.ancestor;
+        let start = trace.start(ancestor).ok_or_else(no_start)?;
+        let library = Library::find()?;
+        let python = find_python(arguments, &trace, &start, &library)?;
+        let scratch = tempfile::Builder::new().prefix("retrace-").tempdir().map_err(CliError::Scratch)?;
+        Ok(Replay { arguments, trace, start, python, library, scratch })
+    }
+
+    /// The attempts to be made.
+    pub fn attempts(&self) -> Attempts {
+        Attempts::new(self.scratch.path().join("attempt"))
+    }
+
+    /// The command of one attempt.
+    pub fn command(&self, settings: &Settings) -> Result<Command, CliError> {
+        let mut command = command(self.arguments, &self.start, &self.python, &self.library)?;
+        command.current_dir(self.scratch.path());
         settings.tell(&mut command);
-        process::run(&mut command).map_err(|source| CliError::CannotRun { command: python.clone(), source })
+        Ok(command)
+    }
+
+    /// Why the interpreter could not be started.
+    pub fn cannot_run(&self, source: std::io::Error) -> CliError {
+        CliError::CannotRun { command: self.python.clone(), source }
+    }
+}
+
+/// Runs an interpreter in our place.
+pub fn run(arguments: &ReplayArguments) -> Result<ExitCode, CliError> {
+    let replay = Replay::prepare(arguments)?;
+    let (ending, _) = replay.attempts().run(arguments.quiet, |settings| {
+        process::run(&mut replay.command(settings)?).map_err(|source| replay.cannot_run(source))
     })?;
     // Before a signal may end us.
-    drop(scratch);
+    drop(replay);
     Ok(ExitCode::from(match ending {
         Ending::Exited(code) => code,
         Ending::Signalled(signal) => process::die_by(signal),

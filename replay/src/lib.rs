@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod byte_source;
+pub mod debug_protocol;
 mod display;
 pub mod event;
 pub mod event_stream;

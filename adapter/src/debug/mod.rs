@@ -1,0 +1,34 @@
+//! The debugger: `retrace dap`, a server of the Debug Adapter Protocol. `timeline` moves through a replay whose processes
+//! (`engine`) are forked copies of one another; `session` turns that into what the protocol knows; `protocol` reads and
+//! writes its messages.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod protocol;
+mod session;
+mod sources;
+mod timeline;
+
+use std::io;
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+use crate::cli::DapArguments;
+use crate::error::CliError;
+
+/// Serves one session over standard input and output, or one after another on a port.
+pub fn run(arguments: &DapArguments) -> Result<ExitCode, CliError> {
+    engine::adopt_orphans();
+    let Some(port) = arguments.port else {
+        session::serve(io::stdin(), io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    println!("listening on {}", listener.local_addr()?);
+    for stream in listener.incoming() {
+        let stream = stream?;
+        let Ok(reader) = stream.try_clone() else { continue };
+        session::serve(reader, stream);
+    }
+    Ok(ExitCode::SUCCESS)
+}

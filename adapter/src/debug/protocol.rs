@@ -1,0 +1,156 @@
+//! Messages of the Debug Adapter Protocol: a header with the length, and JSON.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use serde_json::{Value, json};
+
+/// A longer message is not a client's.
+const LONGEST: usize = 64 << 20;
+
+/// What a client sent.
+pub enum Incoming {
+    Request(Request),
+    /// What is wrong with a message that is none; the next one may be right.
+    Malformed(String),
+    /// It has gone.
+    Gone,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub seq: i64,
+    pub command: String,
+    pub arguments: Value,
+}
+
+impl Request {
+    /// An argument, or null.
+    pub fn get(&self, name: &str) -> &Value {
+        &self.arguments[name]
+    }
+
+    /// A string argument; empty where it is missing.
+    pub fn text(&self, name: &str) -> &str {
+        self.arguments[name].as_str().unwrap_or_default()
+    }
+
+    /// An integer argument.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.arguments[name].as_i64()
+    }
+}
+
+/// Reads requests on a thread of its own. `watch` sees each before it waits for its turn.
+pub fn read(from: impl Read + Send + 'static, watch: impl Fn(&Incoming) + Send + 'static) -> Receiver<Incoming> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        loop {
+            let incoming = read_one(&mut from).unwrap_or(Incoming::Gone);
+            watch(&incoming);
+            let is_end = matches!(incoming, Incoming::Gone);
+            if sender.send(incoming).is_err() || is_end {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn read_one(from: &mut impl BufRead) -> io::Result<Incoming> {
+    let mut length = None;
+    loop {
+        let mut line = Vec::new();
+        if from.by_ref().take(4096).read_until(b'\n', &mut line)? == 0 {
+            return Ok(Incoming::Gone);
+        }
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse::<usize>().ok();
+        }
+    }
+    let Some(length) = length else {
+        return Ok(Incoming::Malformed("a message has no Content-Length".to_owned()));
+    };
+    if length > LONGEST {
+        return Ok(Incoming::Gone);
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    Ok(parse(&body).unwrap_or_else(Incoming::Malformed))
+}
+
+fn parse(body: &[u8]) -> Result<Incoming, String> {
+    let message: Value = serde_json::from_slice(body).map_err(|error| format!("a message is not JSON: {error}"))?;
+    let seq = message["seq"].as_i64().unwrap_or(0);
+    match (message["type"].as_str(), message["command"].as_str()) {
+        (Some("request"), Some(command)) => {
+            let (command, arguments) = (command.to_owned(), message["arguments"].clone());
+            Ok(Incoming::Request(Request { seq, command, arguments }))
+        }
+        _ => Err("a message is no request with a command".to_owned()),
+    }
+}
+
+/// Writes messages. A client that has gone is noticed by the reader.
+pub struct Writer<W> {
+    to: W,
+    seq: i64,
+}
+
+impl<W: Write> Writer<W> {
+    pub fn new(to: W) -> Writer<W> {
+        Writer { to, seq: 0 }
+    }
+
+    fn send(&mut self, mut message: Value) {
+        self.seq += 1;
+        message["seq"] = self.seq.into();
+        let body = message.to_string();
+        let _ = write!(self.to, "Content-Length: {}\r\n\r\n{body}", body.len()).and_then(|()| self.to.flush());
+    }
+
+    pub fn event(&mut self, name: &str, body: Value) {
+        self.send(json!({ "type": "event", "event": name, "body": body }));
+    }
+
+    pub fn respond(&mut self, request: &Request, body: Value) {
+        self.send(json!({
+            "type": "response", "request_seq": request.seq, "success": true, "command": request.command, "body": body,
+        }));
+    }
+
+    pub fn fail(&mut self, request: &Request, message: &str) {
+        self.send(json!({
+            "type": "response", "request_seq": request.seq, "success": false, "command": request.command,
+            "message": message,
+            "body": { "error": { "id": 1, "format": "{message}", "variables": { "message": message }, "showUser": true } },
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_message_is_said_and_passed_over() {
+        let text = b"X: 1\r\n\r\nContent-Length: 3\r\n\r\n{{{Content-Length: 36\r\n\r\n{\"type\":\"request\",\"command\":\"threads\"}";
+        let text = String::from_utf8_lossy(text).replace("36", "38");
+        let mut from = io::Cursor::new(text.into_bytes());
+        assert!(matches!(read_one(&mut from).unwrap(), Incoming::Malformed(_)));
+        assert!(matches!(read_one(&mut from).unwrap(), Incoming::Malformed(_)));
+        let Incoming::Request(request) = read_one(&mut from).unwrap() else { panic!() };
+        assert_eq!(request.command, "threads");
+        assert!(matches!(read_one(&mut from).unwrap(), Incoming::Gone));
+    }
+}

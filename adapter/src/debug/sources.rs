@@ -1,0 +1,109 @@
+//! Source files: the recording's own, which are shown where the file is gone or is another one now.
+
+use std::collections::HashMap;
+use std::fs;
+
+use retrace_replay::Trace;
+use serde_json::{Value, json};
+
+/// A prefix of paths here and the one it was recorded as.
+pub struct Mapping {
+    pub local: String,
+    pub remote: String,
+}
+
+pub struct Sources {
+    contents: HashMap<String, Vec<u8>>,
+    order: Vec<String>,
+    mappings: Vec<Mapping>,
+}
+
+impl Sources {
+    /// All sources of a process and of those it was forked from.
+    pub fn of(trace: &Trace, process: u32, mappings: Vec<Mapping>) -> Sources {
+        let mut sources = Sources { contents: HashMap::new(), order: Vec::new(), mappings };
+        let descent = trace.descent(process).ok();
+        let ancestors = descent.iter().flat_map(|descent| {
+            [descent.ancestor].into_iter().chain(descent.forks.iter().map(|(_, process)| *process)).collect::<Vec<_>>()
+        });
+        for process in ancestors.chain([process]) {
+            for source in trace.sources(process).into_iter().flatten().flatten() {
+                let path = source.path.to_string_lossy();
+                if let Ok(contents) = source.contents()
+                    && sources.contents.insert(path.clone(), contents).is_none()
+                {
+                    sources.order.push(path);
+                }
+            }
+        }
+        sources
+    }
+
+    pub fn add(&mut self, path: &str, contents: &[u8]) {
+        if self.contents.insert(path.to_owned(), contents.to_vec()).is_none() {
+            self.order.push(path.to_owned());
+        }
+    }
+
+    /// The path here of a recorded one.
+    fn local(&self, recorded: &str) -> String {
+        for Mapping { local, remote } in &self.mappings {
+            if let Some(rest) = recorded.strip_prefix(remote.as_str()) {
+                return format!("{local}{rest}");
+            }
+        }
+        recorded.to_owned()
+    }
+
+    /// The recorded path of one here.
+    pub fn recorded(&self, local: &str) -> String {
+        for Mapping { local: prefix, remote } in &self.mappings {
+            if let Some(rest) = local.strip_prefix(prefix.as_str()) {
+                return format!("{remote}{rest}");
+            }
+        }
+        if self.contents.contains_key(local) {
+            return local.to_owned();
+        }
+        // The same file by another name: a link in the way, or a script that was started by a relative path.
+        let real = fs::canonicalize(local).ok();
+        let same = |recorded: &&String| {
+            real.is_some() && fs::canonicalize(recorded).ok() == real || local.ends_with(&format!("/{recorded}"))
+        };
+        self.order.iter().find(same).cloned().unwrap_or_else(|| local.to_owned())
+    }
+
+    pub fn contents(&self, recorded: &str) -> Option<String> {
+        let bytes = self.contents.get(recorded)?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// DAP's description. `sourceReference` is set where the client has to ask for the text.
+    pub fn describe(&self, recorded: &str) -> Value {
+        let name = recorded.rsplit('/').next().unwrap_or(recorded);
+        let local = self.local(recorded);
+        let Some(place) = self.order.iter().position(|path| path == recorded) else {
+            return json!({ "name": name, "path": local });
+        };
+        let is_same = fs::read(&local).is_ok_and(|bytes| Some(&bytes) == self.contents.get(recorded));
+        match is_same {
+            true => json!({ "name": name, "path": local }),
+            false => json!({
+                "name": name, "path": local, "sourceReference": place + 1, "origin": "from the recording",
+            }),
+        }
+    }
+
+    /// The recorded path of DAP's description.
+    pub fn path_of(&self, source: &Value) -> Option<String> {
+        let reference = source["sourceReference"].as_u64().unwrap_or(0) as usize;
+        if reference > 0 {
+            return self.order.get(reference - 1).cloned();
+        }
+        source["path"].as_str().map(|path| self.recorded(path))
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.order.iter()
+    }
+}

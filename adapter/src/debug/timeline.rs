@@ -1,0 +1,551 @@
+//! Moving through a replay. Its checkpoints cut it into *windows*; a position is a window and the number of ticks (lines)
+//! since its checkpoint. Near the present there are more copies to start from, so that a step costs the same wherever it
+//! is: those at halves, quarters and so on of the way to a position, left behind by the run that went there.
+
+use retrace_replay::debug_protocol::{
+    At, Cause, Command, Find, Found, Goal, Leave, Place, Report, Run, Step, Stopped, Stops, Window,
+};
+use serde_json::Value;
+
+use super::engine::{Cancel, Engine, Failure, Process, Result, message};
+
+/// The most processes there are at a time.
+const PROCESSES: usize = 32;
+/// Copies on the way to a position, and the shortest way on which one is left.
+const COPIES: u32 = 5;
+const SHORT: u64 = 2000;
+
+/// A point of the replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub window: usize,
+    pub tick: u64,
+    /// The number of the raise since that tick, or 0.
+    pub raise: u32,
+}
+
+struct Stretch {
+    checkpoint: Process,
+    place: Place,
+    /// How many ticks it has, once it has been run through.
+    ticks: Option<u64>,
+    /// The run that knows its ticks.
+    index: Option<Process>,
+    /// Copies, by tick.
+    copies: Vec<Process>,
+    /// Copies that may still be on their way.
+    coming: Vec<u64>,
+    crash: Option<Stopped>,
+    raised: Vec<Stopped>,
+}
+
+/// Where the debugger stands.
+pub struct Present {
+    pub window: usize,
+    pub at: Stopped,
+    process: Process,
+    /// A copy that was changed.
+    diverted: Option<Process>,
+}
+
+impl Present {
+    pub fn position(&self) -> Position {
+        Position { window: self.window, tick: self.at.tick, raise: self.at.raise }
+    }
+}
+
+/// What breakpoints said on the way.
+pub struct Said {
+    pub id: i64,
+    pub text: String,
+    pub failure: bool,
+}
+
+// The engine is last: it is dropped when all processes have been.
+pub struct Timeline {
+    windows: Vec<Stretch>,
+    present: Option<Present>,
+    pub said: Vec<Said>,
+    /// What to tell the user about, once.
+    pub warnings: Vec<String>,
+    engine: Engine,
+}
+
+/// Which way a movement goes, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    Over,
+    In,
+    Out,
+}
+
+impl Timeline {
+    pub fn new(mut engine: Engine) -> Timeline {
+        let windows = std::mem::take(&mut engine.checkpoints)
+            .into_iter()
+            .map(|checkpoint| Stretch {
+                checkpoint: checkpoint.process,
+                place: checkpoint.place,
+                ticks: None,
+                index: None,
+                copies: Vec::new(),
+                coming: Vec::new(),
+                crash: None,
+                raised: Vec::new(),
+            })
+            .collect();
+        Timeline { windows, present: None, said: Vec::new(), warnings: Vec::new(), engine }
+    }
+
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    pub fn present(&self) -> Result<&Present> {
+        self.present.as_ref().ok_or_else(|| Failure::Message("the debugger stands nowhere yet".to_owned()))
+    }
+
+    /// Before the first line.
+    pub fn go_to_beginning(&mut self) {
+        self.present = None;
+    }
+
+    fn cancel(&self) -> Cancel {
+        self.engine.cancel.clone()
+    }
+
+    /// Where a window ends: the next checkpoint, or the recording's end.
+    fn until(&self, window: usize) -> Option<Place> {
+        self.windows.get(window + 1).map(|next| next.place)
+    }
+
+    /// The next report of a run that is not something a breakpoint says.
+    fn outcome(&mut self, process: &Process) -> Result<Report> {
+        let cancel = self.cancel();
+        loop {
+            match process.receive(&cancel)? {
+                Report::Said { id, text, failure, .. } => self.said.push(Said { id, text, failure }),
+                report => return Ok(report),
+            }
+        }
+    }
+
+    /// Takes in copies that have arrived.
+    fn collect(&mut self, window: usize) {
+        let coming = std::mem::take(&mut self.windows[window].coming);
+        for request in coming {
+            match self.engine.take_early(request) {
+                Some(process) => self.windows[window].copies.push(process),
+                None => self.windows[window].coming.push(request),
+            }
+        }
+        self.windows[window].copies.sort_by_key(|process| process.tick);
+    }
+
+    /// Makes room for so many processes, near `window` and `tick` last.
+    fn make_room(&mut self, wanted: usize, window: usize, tick: u64) {
+        let count = |windows: &[Stretch]| -> usize {
+            windows.iter().map(|w| 1 + w.copies.len() + w.coming.len() + usize::from(w.index.is_some())).sum()
+        };
+        // The present, and what looks into it.
+        let most = PROCESSES - 4 - wanted;
+        let mut order: Vec<usize> = (0..self.windows.len()).filter(|other| *other != window).collect();
+        order.sort_by_key(|other| std::cmp::Reverse(other.abs_diff(window)));
+        for other in order {
+            if count(&self.windows) <= most {
+                return;
+            }
+            self.collect(other);
+            self.windows[other].copies.clear();
+            if count(&self.windows) > most {
+                self.windows[other].index = None;
+            }
+        }
+        while count(&self.windows) > most && !self.windows[window].copies.is_empty() {
+            let copies = &mut self.windows[window].copies;
+            let far = (0..copies.len()).max_by_key(|place| copies[*place].tick.abs_diff(tick)).unwrap_or(0);
+            copies.remove(far);
+        }
+    }
+
+    /// Goes to a position.
+    pub fn go_to(&mut self, to: Position) -> Result<()> {
+        self.collect(to.window);
+        let window = &self.windows[to.window];
+        let near = window.copies.iter().filter(|copy| copy.tick <= to.tick).max_by_key(|copy| copy.tick);
+        let mut base = near.map_or(0, |copy| copy.tick);
+        let from_present = self.present.as_ref().is_some_and(|present| {
+            let here = present.position();
+            here.window == to.window && here.raise == 0 && here.tick <= to.tick && here.tick > base
+        });
+        if from_present {
+            base = self.present()?.at.tick;
+        }
+        let way = to.tick - base;
+        let mut leave = Vec::new();
+        if way > 4 * SHORT {
+            self.make_room(COPIES as usize, to.window, to.tick);
+            for half in 1..=COPIES {
+                if way >> half >= SHORT {
+                    leave.push(Leave { at: At::Tick(to.tick - (way >> half)), request: self.engine.request() });
+                }
+            }
+        }
+        self.windows[to.window].coming.extend(leave.iter().map(|leave| leave.request));
+        let goal = Goal::Tick { tick: to.tick, raise: to.raise };
+        let run = Run { until: self.until(to.window), goal, leave, record: false };
+        let process = if from_present {
+            let present = self.present.take();
+            let process = present.as_ref().map(|present| self.engine.run(&present.process, run));
+            self.present = present;
+            process.unwrap_or_else(|| message("the debugger stands nowhere"))?
+        } else {
+            // Room may have been made where the copy was.
+            let copies = &self.windows[to.window].copies;
+            let near = copies.iter().filter(|copy| copy.tick <= to.tick).max_by_key(|copy| copy.tick);
+            let from = near.unwrap_or(&self.windows[to.window].checkpoint);
+            self.engine.run(from, run)?
+        };
+        match self.outcome(&process)? {
+            Report::Stopped(at) => {
+                self.arrive(to.window, *at, process);
+                Ok(())
+            }
+            _ => message("the replay did not come to that position again"),
+        }
+    }
+
+    fn arrive(&mut self, window: usize, at: Stopped, process: Process) {
+        self.present = Some(Present { window, at, process, diverted: None });
+    }
+
+    /// Runs a window through and keeps the run, which knows its ticks.
+    fn index(&mut self, window: usize) -> Result<()> {
+        if self.windows[window].index.is_some() {
+            return Ok(());
+        }
+        let begin = self.windows[window].place.clock;
+        let until = self.until(window);
+        let end = until.map_or(self.engine.ended.clock, |place| place.clock);
+        let mut leave = Vec::new();
+        self.make_room(COPIES as usize + 1, window, u64::MAX);
+        if self.windows[window].copies.is_empty() && self.windows[window].coming.is_empty() && end > begin {
+            for half in 1..=COPIES {
+                let request = self.engine.request();
+                leave.push(Leave { at: At::Clock(end - ((end - begin) >> half)), request });
+                self.windows[window].coming.push(request);
+            }
+        }
+        let run = Run { until, goal: Goal::Last(Stops::default()), leave, record: true };
+        let process = self.engine.run(&self.windows[window].checkpoint, run)?;
+        match self.outcome(&process)? {
+            Report::Window(found) => {
+                self.note(window, &found);
+                self.windows[window].index = Some(process);
+                Ok(())
+            }
+            _ => message("the replay did not run through"),
+        }
+    }
+
+    fn note(&mut self, window: usize, found: &Window) {
+        if !found.matched && self.windows[window].ticks.is_none() {
+            let text = "a checkpoint was not met again; steps across it may be off by some lines";
+            self.warnings.push(text.to_owned());
+        }
+        let stretch = &mut self.windows[window];
+        stretch.ticks = Some(found.ticks);
+        stretch.crash.clone_from(&found.crash);
+        stretch.raised.clone_from(&found.raised);
+    }
+
+    fn find(&mut self, window: usize, find: Find) -> Result<Found> {
+        self.index(window)?;
+        let Some(index) = &self.windows[window].index else { return message("the window is not known") };
+        index.send(&Command::Find(find))?;
+        match index.receive(&self.engine.cancel)? {
+            Report::Found(found) => Ok(found),
+            _ => message("the window does not answer"),
+        }
+    }
+
+    /// The last tick of a thread before a position that is in reach.
+    fn find_back(
+        &mut self,
+        from: Position,
+        thread: u32,
+        mut depth: Option<u16>,
+        change: i32,
+        mine_only: bool,
+    ) -> Result<Option<Position>> {
+        let mut before = Some(from.tick);
+        let mut window = from.window;
+        loop {
+            let found = self.find(window, Find::Back { thread, before, depth, change, mine_only })?;
+            if let Some(tick) = found.tick {
+                return Ok(Some(Position { window, tick, raise: 0 }));
+            }
+            if window == 0 {
+                return Ok(None);
+            }
+            (before, depth) = (None, found.depth);
+            window -= 1;
+        }
+    }
+
+    /// The last line of a thread of all.
+    pub fn end_of(&mut self, thread: u32, mine_only: bool) -> Result<Option<Position>> {
+        let window = self.windows.len() - 1;
+        self.index(window)?;
+        let after = self.windows[window].ticks.unwrap_or(0) + 1;
+        self.find_back(Position { window, tick: after, raise: 0 }, thread, None, 1, mine_only)
+    }
+
+    /// Where the exception was raised that ended the program.
+    pub fn crash(&mut self) -> Result<Option<Position>> {
+        if !self.engine.ended.crashed {
+            return Ok(None);
+        }
+        for window in (0..self.windows.len()).rev() {
+            self.index(window)?;
+            if let Some(crash) = &self.windows[window].crash {
+                return Ok(Some(Position { window, tick: crash.tick.max(1), raise: crash.raise }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Steps backwards. False where there is nothing before.
+    pub fn step_back(&mut self, kind: StepKind, thread: u32, mine_only: bool) -> Result<bool> {
+        let present = self.present()?;
+        let (mut from, at) = (present.position(), present.at.clone());
+        let change = match kind {
+            StepKind::Over => 0,
+            StepKind::In => 1,
+            StepKind::Out => -1,
+        };
+        let mut depth = None;
+        if thread != at.thread {
+            // Another thread's last line before now is where it is.
+            depth = Some(u16::MAX);
+        } else if at.raise > 0 {
+            // The line that raises has begun; where a call of it ended, that line comes first.
+            if at.depth != at.tick_depth || kind == StepKind::Out {
+                from.tick += u64::from(at.depth != at.tick_depth);
+            }
+            depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
+        }
+        let Some(to) = self.find_back(from, thread, depth, change, mine_only)? else { return Ok(false) };
+        self.go_to(to)?;
+        Ok(true)
+    }
+
+    /// Steps forwards, or runs on, to the first of the stops. False at the recording's end.
+    pub fn forward(&mut self, mut stops: Stops) -> Result<bool> {
+        let (mut window, mut from_present) = (0, false);
+        if let Some(present) = &self.present {
+            (window, from_present) = (present.window, true);
+            stops.after = present.at.tick;
+        }
+        let evaluates = evaluates(&stops);
+        loop {
+            let run =
+                Run { until: self.until(window), goal: Goal::First(stops.clone()), leave: Vec::new(), record: false };
+            let process = match &self.present {
+                Some(present) if from_present => self.engine.run(&present.process, run)?,
+                _ => self.engine.run(&self.windows[window].checkpoint, run)?,
+            };
+            match self.outcome(&process)? {
+                Report::Stopped(at) => {
+                    let cause = at.cause.clone();
+                    if evaluates {
+                        drop(process);
+                        self.go_to(Position { window, tick: at.tick, raise: at.raise })?;
+                    } else {
+                        self.arrive(window, *at, process);
+                    }
+                    if let Some(present) = &mut self.present {
+                        present.at.cause = cause;
+                    }
+                    return Ok(true);
+                }
+                Report::Window(found) => {
+                    if let (Some(step), Some(depth)) = (&mut stops.step, found.step_depth) {
+                        step.depth = depth;
+                    }
+                    if !from_present {
+                        self.windows[window].ticks.get_or_insert(found.ticks);
+                    }
+                    for (watch, text) in stops.watches.iter_mut().zip(found.last_watched) {
+                        if text.is_some() {
+                            watch.text = text;
+                        }
+                    }
+                    window += 1;
+                    if window == self.windows.len() {
+                        return Ok(false);
+                    }
+                    (stops.after, from_present) = (0, false);
+                }
+                _ => return message("the replay does not answer"),
+            }
+        }
+    }
+
+    /// Runs backwards to the last of the stops. False where there is none.
+    pub fn backward(&mut self, mut stops: Stops) -> Result<bool> {
+        let here = self.present()?.position();
+        let mut window = here.window;
+        stops.before = Some(here.tick);
+        let mut later: Vec<Option<(usize, Stopped, String)>> = vec![None; stops.watches.len()];
+        loop {
+            let run =
+                Run { until: self.until(window), goal: Goal::Last(stops.clone()), leave: Vec::new(), record: false };
+            let process = self.engine.run(&self.windows[window].checkpoint, run)?;
+            let Report::Window(found) = self.outcome(&process)? else {
+                return message("the replay does not answer");
+            };
+            if let Some(last) = found
+                .last
+                .clone()
+                .filter(|last| (last.tick, last.raise) != (here.tick, here.raise) || window != here.window)
+            {
+                drop(process);
+                self.go_to(Position { window, tick: last.tick, raise: last.raise })?;
+                if let Some(present) = &mut self.present {
+                    present.at.cause = last.cause;
+                }
+                return Ok(true);
+            }
+            if let Some((in_window, at, cause)) = changed_between(&stops, &later, &found) {
+                drop(process);
+                self.go_to(Position { window: in_window, tick: at.tick, raise: 0 })?;
+                if let Some(present) = &mut self.present {
+                    present.at.cause = cause;
+                }
+                return Ok(true);
+            }
+            for (later, first) in later.iter_mut().zip(found.first_watched) {
+                if let Some((at, text)) = first {
+                    *later = Some((window, at, text));
+                }
+            }
+            if window == 0 {
+                return Ok(false);
+            }
+            window -= 1;
+            stops.before = None;
+        }
+    }
+
+    /// The line that comes to an event.
+    pub fn position_of_event(&mut self, event: u64) -> Result<Position> {
+        let window = self.windows.iter().rposition(|window| window.place.event <= event).unwrap_or(0);
+        let stops = Stops { event: Some(event), ..Stops::default() };
+        for window in (0..=window).rev() {
+            let goal = Goal::Last(stops.clone());
+            let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
+            let process = self.engine.run(&self.windows[window].checkpoint, run)?;
+            let Report::Window(found) = self.outcome(&process)? else {
+                return message("the replay does not answer");
+            };
+            if let Some(last) = found.last {
+                return Ok(Position { window, tick: last.tick, raise: 0 });
+            }
+        }
+        message(format!("no line of Python has run before event {event}"))
+    }
+
+    /// Whether a position is one: a client may ask for any.
+    pub fn check(&mut self, to: Position) -> Result<Position> {
+        if to.window >= self.windows.len() {
+            return message("there is no such position");
+        }
+        self.index(to.window)?;
+        let ticks = self.windows[to.window].ticks.unwrap_or(0);
+        if to.tick == 0 || to.tick > ticks {
+            return message("there is no such position");
+        }
+        Ok(to)
+    }
+
+    /// Where exceptions were raised, as far as is known.
+    pub fn raised(&self) -> impl Iterator<Item = (usize, &Stopped)> {
+        self.windows.iter().enumerate().flat_map(|(window, stretch)| stretch.raised.iter().map(move |at| (window, at)))
+    }
+
+    /// Asks about the state at the present. `lasting`: in the copy that is changed, which is made if need be.
+    pub fn ask(&mut self, question: Value, lasting: bool) -> Result<Value> {
+        if lasting && self.present()?.diverted.is_none() {
+            let request = self.engine.request();
+            self.present()?.process.send(&Command::Divert { request })?;
+            let process = self.engine.take(request)?;
+            if let Some(present) = &mut self.present {
+                present.diverted = Some(process);
+            }
+        }
+        let present = self.present()?;
+        let process = present.diverted.as_ref().unwrap_or(&present.process);
+        process.send(&Command::Inspect { question, here: lasting })?;
+        match process.receive(&Cancel::default()) {
+            Ok(Report::Answer(answer)) => match answer["error"].as_str() {
+                Some(error) => message(error),
+                None => Ok(answer),
+            },
+            Ok(_) => message("the replay does not answer"),
+            Err(error) => {
+                if lasting && let Some(present) = &mut self.present {
+                    present.diverted = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether what is shown now was changed.
+    pub fn is_diverted(&self) -> bool {
+        self.present.as_ref().is_some_and(|present| present.diverted.is_some())
+    }
+}
+
+/// A watched value that changed between a window's end and the first tick of a later one where it has a meaning.
+fn changed_between(
+    stops: &Stops,
+    later: &[Option<(usize, Stopped, String)>],
+    earlier: &Window,
+) -> Option<(usize, Stopped, Cause)> {
+    stops.watches.iter().zip(later).zip(&earlier.last_watched).find_map(|((watch, later), before)| {
+        let ((window, at, after), before) = (later.as_ref()?, before.as_ref()?);
+        let change = Cause::Change { id: watch.id, before: before.clone(), after: after.clone() };
+        (before != after).then(|| (*window, at.clone(), change))
+    })
+}
+
+/// Whether looking for the stops runs code that the program never ran: then the run may not be gone on with.
+fn evaluates(stops: &Stops) -> bool {
+    !stops.watches.is_empty()
+        || stops.breakpoints.iter().any(|b| b.condition.is_some() || b.log.is_some())
+        || stops.functions.iter().any(|f| f.condition.is_some())
+}
+
+/// The end of a step forwards.
+pub fn step_stops(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> Stops {
+    let depth = match kind {
+        _ if thread != at.thread => u16::MAX,
+        StepKind::In => u16::MAX,
+        StepKind::Over => at.depth,
+        StepKind::Out => at.depth.saturating_sub(1).max(1),
+    };
+    Stops { step: Some(Step { thread, depth }), mine_only, ..Stops::default() }
+}
+
+/// What DAP calls the reason of a stop.
+pub fn reason(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Goal => "goto",
+        Cause::Step => "step",
+        Cause::Breakpoint(_) => "breakpoint",
+        Cause::Exception { .. } => "exception",
+        Cause::Change { .. } => "data breakpoint",
+    }
+}

@@ -1,0 +1,36 @@
+/* Line events of the replayed program, for the timeline: see src/timeline. In C because each version has its own source
+ * of them: 3.11 a trace function beside the program's own, 3.12 a tool of sys.monitoring that no name shows. Only ever
+ * on in forked copies of a replay that are thrown away.
+ *
+ * The events are named by the thread state they happen in; `code` is borrowed. */
+#ifndef RETRACE_LINE_EVENTS_H
+#define RETRACE_LINE_EVENTS_H
+#include <Python.h>
+#include <stdint.h>
+
+/* src/timeline. A line is about to run; a frame is about to begin, or to go on (a generator's); an exception passes,
+ * for the first time or after other frames. */
+void retrace_on_line(PyThreadState *tstate, PyObject *code, int line);
+void retrace_on_start(PyThreadState *tstate, PyObject *code, int resumed);
+void retrace_on_raise(PyThreadState *tstate, PyObject *code, PyObject *exception, int first);
+
+/* Turns them on, for all threads there are. 0, or -1 with an exception. The GIL is held, the thread state set. */
+int retrace_line_events_on(void);
+
+/* A thread has got the GIL, and line events are on. */
+void retrace_line_events_follow(PyThreadState *tstate);
+
+/* Whether a thread stands at a check of the eval breaker that it comes to twice or more because of line events: CPython 3.11
+ * looks at the beginning of a traced frame, and goes back to before it looked. */
+int retrace_line_events_check_again(PyThreadState *tstate);
+
+/* How many frames of Python code a thread has; where its innermost one lies. */
+int retrace_depth(PyThreadState *tstate);
+
+/* Objects that the events' own machinery has made since they were turned on: the program's count of allocations less
+ * this is what it would be without them. */
+extern uint64_t retrace_line_events_objects;
+/* How far off that may be. */
+extern const uint64_t retrace_line_events_slack;
+
+#endif

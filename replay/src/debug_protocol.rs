@@ -1,0 +1,413 @@
+//! What the debugger and the processes of a replayed timeline say to each other: JSON in frames, over a socket that each
+//! process opens for itself. A process ends when its socket does, so that none is left behind.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The variable that names the debugger's socket to the replaying interpreter.
+pub const SOCKET_VARIABLE: &str = "RETRACE_DEBUG";
+
+/// A longer frame is not one of ours.
+const LONGEST: u32 = 256 << 20;
+
+/// Where a checkpoint stands: enough to notice it when another copy of the replay comes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The process of the trace, and the event that comes next in it.
+    pub process: u32,
+    /// The event that comes next.
+    pub event: u64,
+    /// Allocations of the program so far.
+    pub clock: u64,
+    /// The hashes of a `Fingerprint`; zeros where no Python frame has begun.
+    pub hashes: [u64; 3],
+}
+
+/// The first message of a process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// The operating system's number of the process.
+    pub pid: i32,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What a process of the timeline is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Role {
+    /// The replay itself, which runs to its end and leaves checkpoints.
+    Main,
+    /// A copy of it that waits.
+    Checkpoint(Place),
+    /// A copy that was asked for.
+    Asked {
+        /// By what number.
+        request: u64,
+        /// Lines since the checkpoint it comes from.
+        tick: u64,
+    },
+}
+
+/// What a waiting process is asked to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Command {
+    /// Make a copy that runs on.
+    Run {
+        /// What the copy calls itself.
+        request: u64,
+        /// Its way.
+        run: Box<Run>,
+    },
+    /// Make a copy that can be changed.
+    Divert {
+        /// What the copy calls itself.
+        request: u64,
+    },
+    /// Answer a question about the state: in a copy, or here.
+    Inspect {
+        /// What `inspect.py` answers.
+        question: Value,
+        /// Without a copy: what it changes stays changed.
+        here: bool,
+    },
+    /// Look into the recorded ticks.
+    Find(Find),
+}
+
+/// How a copy runs on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    /// Where the next checkpoint is: the end of the window. None: the end of the recording.
+    pub until: Option<Place>,
+    /// Where to stop.
+    pub goal: Goal,
+    /// Copies to leave on the way.
+    pub leave: Vec<Leave>,
+    /// Keep what each tick was, for `Find`.
+    pub record: bool,
+}
+
+/// A copy to leave on the way.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Leave {
+    /// At the first tick that is not before.
+    pub at: At,
+    /// What the copy calls itself.
+    pub request: u64,
+}
+
+/// A point of a window.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum At {
+    /// Lines since the window's checkpoint.
+    Tick(u64),
+    /// The program's allocations.
+    Clock(u64),
+}
+
+/// Where a run ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Goal {
+    /// At a tick, or at the raise of that number that follows it.
+    Tick {
+        /// Lines since the window's checkpoint.
+        tick: u64,
+        /// From 1; 0 for the tick itself.
+        raise: u32,
+    },
+    /// At the first stop.
+    First(Stops),
+    /// At the window's end, to say which stop was the last.
+    Last(Stops),
+}
+
+/// What to stop at.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Stops {
+    /// Not at this tick or before it.
+    pub after: u64,
+    /// Not at this tick or after it.
+    pub before: Option<u64>,
+    /// A step's end.
+    pub step: Option<Step>,
+    /// Lines.
+    pub breakpoints: Vec<Breakpoint>,
+    /// Functions, by name.
+    pub functions: Vec<FunctionBreakpoint>,
+    /// Exceptions.
+    pub exceptions: Option<Exceptions>,
+    /// The line that comes to an event.
+    pub event: Option<u64>,
+    /// Where a value changes.
+    pub watches: Vec<Watch>,
+    /// Library code is passed over.
+    pub mine_only: bool,
+    /// The first line of all.
+    pub any: bool,
+}
+
+/// The end of a step: the first line of a thread that is not deeper than allowed.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Step {
+    /// The thread's number in the trace.
+    pub thread: u32,
+    /// The most frames it may have.
+    pub depth: u16,
+}
+
+/// A breakpoint on a line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Breakpoint {
+    /// The debugger's number.
+    pub id: i64,
+    /// As the program knows the file.
+    pub path: String,
+    /// The line.
+    pub line: u32,
+    /// Stop only where this is true.
+    pub condition: Option<String>,
+    /// Do not stop, but say this.
+    pub log: Option<String>,
+    /// Stop only at these hits.
+    pub hits: Option<Hits>,
+}
+
+/// Which hits of a breakpoint count.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Hits {
+    /// That one.
+    Equal(u64),
+    /// That one and later ones.
+    AtLeast(u64),
+    /// Every one of so many.
+    Every(u64),
+}
+
+/// A breakpoint on a function's beginning.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FunctionBreakpoint {
+    /// The debugger's number.
+    pub id: i64,
+    /// A name, or a qualified one.
+    pub name: String,
+    /// Stop only where this is true.
+    pub condition: Option<String>,
+}
+
+/// Which exceptions to stop at.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Exceptions {
+    /// Every one, where it is raised.
+    pub raised: bool,
+    /// Those that end the program.
+    pub uncaught: bool,
+    /// Those that leave the user's code.
+    pub user_unhandled: bool,
+    /// Only these classes, by name; all where empty.
+    pub classes: Vec<String>,
+}
+
+/// A value that is compared at each line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Watch {
+    /// The debugger's number.
+    pub id: i64,
+    /// What is watched.
+    pub expression: String,
+    /// The thread, and how many frames it has where the expression has its meaning; None for a global one.
+    pub frame: Option<WatchFrame>,
+    /// Its text at the end of the window before.
+    pub text: Option<String>,
+}
+
+/// Where a watched expression has its meaning.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WatchFrame {
+    /// The thread's number in the trace.
+    pub thread: u32,
+    /// The frame's number from below, from 1.
+    pub depth: u16,
+    /// The function's qualified name.
+    pub function: String,
+}
+
+/// A question about recorded ticks.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Find {
+    /// The last tick of a thread before another that is not deeper than it is, frames that ended in between aside.
+    Back {
+        /// The thread's number in the trace.
+        thread: u32,
+        /// Where to begin: below this tick. None: at the window's end.
+        before: Option<u64>,
+        /// The most frames allowed, where that is known from a later window already.
+        depth: Option<u16>,
+        /// How many frames more or less than at that tick are allowed.
+        change: i32,
+        /// Library code is passed over.
+        mine_only: bool,
+    },
+    /// How many lines have run since the last event at a tick.
+    Since {
+        /// The tick.
+        tick: u64,
+    },
+}
+
+/// What a process says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Report {
+    /// The replay passed output of the recorded program.
+    Output {
+        /// The event that comes next.
+        event: u64,
+        /// 1 or 2.
+        stream: u8,
+        /// What was written.
+        bytes: Vec<u8>,
+    },
+    /// The replay has ended.
+    Ended(Ended),
+    /// A run stands at its goal.
+    Stopped(Box<Stopped>),
+    /// A run has come to the end of its window.
+    Window(Box<Window>),
+    /// A breakpoint's message, or that its condition failed.
+    Said {
+        /// The debugger's number.
+        id: i64,
+        /// The tick.
+        tick: u64,
+        /// The text.
+        text: String,
+        /// It is about the breakpoint, not from it.
+        failure: bool,
+    },
+    /// The answer to a question about the state.
+    Answer(Value),
+    /// The answer to `Find`.
+    Found(Found),
+}
+
+/// How the replay ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Ended {
+    /// The exit status.
+    pub status: i32,
+    /// The process of the trace, and the event that would come next.
+    pub process: u32,
+    /// The event that would come next.
+    pub event: u64,
+    /// Allocations in all.
+    pub clock: u64,
+    /// CPython reported an exception that nobody caught.
+    pub crashed: bool,
+}
+
+/// A position, with what a debugger shows of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Lines since the window's checkpoint.
+    pub tick: u64,
+    /// The number of the raise since that tick, or 0.
+    pub raise: u32,
+    /// The thread's number in the trace.
+    pub thread: u32,
+    /// How many frames it has.
+    pub depth: u16,
+    /// How many it had at the tick, where an exception passes now.
+    pub tick_depth: u16,
+    /// The event that comes next.
+    pub event: u64,
+    /// Lines since the event before it, or since the window's checkpoint.
+    pub since: u64,
+    /// The code's file.
+    pub path: String,
+    /// The line.
+    pub line: u32,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a run stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It came to the tick.
+    #[default]
+    Goal,
+    /// A step ended.
+    Step,
+    /// A breakpoint.
+    Breakpoint(i64),
+    /// An exception was raised.
+    Exception {
+        /// The class's name.
+        class: String,
+        /// Nobody catches it.
+        uncaught: bool,
+    },
+    /// A watched value changed.
+    Change {
+        /// The debugger's number.
+        id: i64,
+        /// Its text before.
+        before: String,
+        /// Its text after.
+        after: String,
+    },
+}
+
+/// What there was in a window.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Window {
+    /// How many ticks it has.
+    pub ticks: u64,
+    /// Its end is the place that was named, or the recording's end.
+    pub matched: bool,
+    /// The last stop.
+    pub last: Option<Stopped>,
+    /// Of each watched value, where it first had a meaning and its text there.
+    pub first_watched: Vec<Option<(Stopped, String)>>,
+    /// And its text at the window's end.
+    pub last_watched: Vec<Option<String>>,
+    /// What is left of the depth that a step may end at.
+    pub step_depth: Option<u16>,
+    /// Where the exception was raised that ended the program.
+    pub crash: Option<Stopped>,
+    /// Where exceptions were raised.
+    pub raised: Vec<Stopped>,
+}
+
+/// An answer to `Find`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Found {
+    /// The tick, where there is one.
+    pub tick: Option<u64>,
+    /// What is allowed in the window before.
+    pub depth: Option<u16>,
+}
+
+/// Writes one message.
+pub fn send(mut to: impl Write, message: &impl Serialize) -> io::Result<()> {
+    let body = serde_json::to_vec(message)?;
+    let mut frame = (body.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&body);
+    to.write_all(&frame)
+}
+
+/// Reads one message; an error of kind `UnexpectedEof` where the other side is gone.
+pub fn receive<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
+    }
+    let mut body = vec![0; length as usize];
+    from.read_exact(&mut body)?;
+    serde_json::from_slice(&body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}

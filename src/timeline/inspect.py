@@ -1,0 +1,573 @@
+# Answers the debugger's questions about a stopped replay. Run by src/timeline/inspect.rs in a copy of the replay that is
+# thrown away, in a namespace of its own. It imports nothing that is not there already: the program's imports are its own.
+import sys
+
+HIDDEN = ("<retrace>", "<frozen runpy>")
+TEXT_LIMIT = 4000
+ITEM_LIMIT = 100
+FUNCTIONS = frozenset(
+    ("function", "builtin_function_or_method", "method", "method-wrapper", "wrapper_descriptor", "method_descriptor")
+)
+NO_CHILDREN = (str, bytes, bytearray, int, float, complex, bool, type(None), type(Ellipsis), type(NotImplemented))
+
+
+def answer(question, state, exception):
+    return ANSWERS[question["ask"]](question, state, exception)
+
+
+# ---- threads and frames ----
+
+
+def frames_of(thread, state):
+    """The program's frames of a thread, innermost first."""
+    ident = dict(state["threads"]).get(thread)
+    frame = sys._current_frames().get(ident)
+    frames = []
+    while frame is not None:
+        if frame.f_code.co_filename not in HIDDEN:
+            frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def find_frame(question, state):
+    """The frame a question is about; counted from below, so that the number holds while others come and go."""
+    frames = frames_of(question["thread"], state)
+    return frames[len(frames) - 1 - question["frame"]]
+
+
+def threads(_question, state, _exception):
+    module = sys.modules.get("threading")
+    known = dict(getattr(module, "_active", {})) if module is not None else {}
+    result = []
+    for number, ident in state["threads"]:
+        thread = known.get(ident)
+        name = getattr(thread, "_name", None)
+        result.append({"thread": number, "name": str(name or ("MainThread" if number == 0 else f"Thread {number}"))})
+    return result
+
+
+def stack(question, state, _exception):
+    frames = frames_of(question["thread"], state)
+    result = []
+    for place, frame in enumerate(frames):
+        code = frame.f_code
+        entry = {
+            "frame": len(frames) - 1 - place,
+            "name": code.co_qualname,
+            "path": code.co_filename,
+            "line": frame.f_lineno or code.co_firstlineno,
+            "module": str(frame.f_globals.get("__name__", "")),
+        }
+        column = column_of(frame)
+        if column is not None:
+            entry["column"] = column
+        result.append(entry)
+    return result
+
+
+def column_of(frame):
+    for place, position in enumerate(frame.f_code.co_positions()):
+        if place * 2 == frame.f_lasti:
+            return position[2] + 1 if position[2] is not None and position[0] == frame.f_lineno else None
+    return None
+
+
+# ---- values ----
+
+
+def show(value, limit=TEXT_LIMIT):
+    """A value's `repr`, cut where it is long. Containers are cut before their items are asked."""
+    try:
+        text = shorten(value, 0)
+    except BaseException as error:
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}: {error}>"
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def shorten(value, depth):
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return repr(value if len(value) <= TEXT_LIMIT else value[:TEXT_LIMIT])
+    if kind is int and value.bit_length() > 13000:
+        return f"<int of {value.bit_length()} bits>"
+    if kind in BRACKETS and (len(value) > ITEM_LIMIT or depth < 6):
+        begin, end = BRACKETS[kind]
+        if not value:
+            return repr(value)
+        if depth == 6:
+            return begin + "..." + end
+        parts = []
+        for item in value:
+            if len(parts) == ITEM_LIMIT:
+                parts.append("...")
+                break
+            text = shorten(item, depth + 1)
+            parts.append(f"{text}: {shorten(value[item], depth + 1)}" if kind is dict else text)
+        if kind is tuple and len(parts) == 1:
+            parts.append("")
+            return begin + parts[0] + "," + end
+        return begin + ", ".join(parts) + end
+    return repr(value)
+
+
+BRACKETS = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"), frozenset: ("frozenset({", "})")}
+
+
+def describe(name, value, steps, evaluate_name=None):
+    kind = type(value)
+    entry = {"name": name, "value": show(value), "type": kind.__name__, "steps": steps}
+    if evaluate_name is not None:
+        entry["evaluateName"] = evaluate_name
+    if not isinstance(value, NO_CHILDREN):
+        entry["children"] = True
+        if kind in SEQUENCES:
+            entry["indexed"] = len(value)
+    attributes = []
+    if isinstance(value, NO_CHILDREN) and kind in (str, bytes):
+        attributes.append("rawString")
+    if attributes:
+        entry["attributes"] = attributes
+    return entry
+
+
+def sequence_types():
+    types = [list, tuple, set, frozenset]
+    collections = sys.modules.get("collections")
+    if collections is not None:
+        types.append(collections.deque)
+    return tuple(types)
+
+
+SEQUENCES = sequence_types()
+
+
+def step_into(value, step):
+    kind, what = step
+    if kind == "item":
+        if isinstance(value, (set, frozenset)) or not hasattr(type(value), "__getitem__"):
+            for place, item in enumerate(value):
+                if place == what:
+                    return item
+            raise IndexError(what)
+        return value[what]
+    if kind == "key":
+        for place, key in enumerate(dict.keys(value)):
+            if place == what:
+                return dict.__getitem__(value, key)
+        raise KeyError(what)
+    return getattr(value, what)
+
+
+def roots(question, state, exception):
+    """The object that a reference begins at."""
+    root = question["root"]
+    if root == "exception":
+        return exception
+    frame = find_frame(question, state)
+    if root == "expression":
+        return eval(question["expression"], frame.f_globals, frame.f_locals)
+    return {"locals": locals_of, "globals": globals_of, "closure": closure_of}[root](frame)
+
+
+def locals_of(frame):
+    names = frame.f_code.co_freevars
+    return {name: value for name, value in frame.f_locals.items() if name not in names}
+
+
+def closure_of(frame):
+    names = frame.f_code.co_freevars
+    return {name: value for name, value in frame.f_locals.items() if name in names}
+
+
+def globals_of(frame):
+    return frame.f_globals
+
+
+def scopes(question, state, exception):
+    frame = find_frame(question, state)
+    result = [{"name": "Locals", "root": "locals", "count": len(locals_of(frame))}]
+    if frame.f_code.co_freevars:
+        result.append({"name": "Closure", "root": "closure", "count": len(closure_of(frame))})
+    result.append({"name": "Globals", "root": "globals", "count": len(frame.f_globals)})
+    if exception is not None and question["frame"] == len(frames_of(question["thread"], state)) - 1:
+        result.append({"name": "Exception", "root": "exception", "count": None})
+    return result
+
+
+def variables(question, state, exception):
+    value = roots(question, state, exception)
+    steps = question["steps"]
+    group = None
+    for step in steps:
+        if step[0] == "group":
+            group = step[1]
+        else:
+            value = step_into(value, step)
+    start = question.get("start") or 0
+    count = question.get("count") or None
+    if question["root"] in ("locals", "globals", "closure") and (not steps or steps[0][0] == "group" and len(steps) == 1):
+        entries = namespace(value, steps, group)
+    else:
+        entries = children(value, steps, group, question.get("name"), question.get("filter"), start, count)
+        if question.get("filter") == "indexed" or len(entries) <= (count or len(entries)):
+            return entries
+    return entries[start : start + count if count else None]
+
+
+def group_of(name, value):
+    if name.startswith("__") and name.endswith("__"):
+        return "special variables"
+    kind = type(value).__name__
+    if kind in FUNCTIONS:
+        return "function variables"
+    if isinstance(value, type):
+        return "class variables"
+    return None
+
+
+def namespace(names, steps, group):
+    """Variables of a scope, with the special ones, functions and classes in groups as debugpy has them."""
+    entries, groups = [], []
+    for name, value in names.items():
+        name = str(name)
+        belongs = group_of(name, value)
+        if belongs != group:
+            if group is None and belongs not in groups:
+                groups.append(belongs)
+            continue
+        entries.append(describe(name, value, [["item", name]], name))
+    heads = [group_entry(name, steps) for name in sorted(groups)]
+    return heads + entries
+
+
+def group_entry(name, steps):
+    return {
+        "name": name,
+        "value": "",
+        "type": "",
+        "steps": steps + [["group", name]],
+        "children": True,
+        "attributes": ["readOnly"],
+    }
+
+
+def children(value, steps, group, name, which, start, count):
+    entries = []
+    parent = f"({name})" if name and not name.replace("_", "a").replace(".", "a").isalnum() else name
+    steps = [step for step in steps if step[0] != "group"]
+    if group is None and which != "named":
+        if isinstance(value, dict):
+            end = start + count if count else None
+            for place, key in enumerate(dict.keys(value)):
+                if place >= start and (end is None or place < end):
+                    item = dict.__getitem__(value, key)
+                    where = f"{parent}[{show(key)}]" if parent else None
+                    entries.append(describe(show(key, 200), item, steps + [["key", place]], where))
+        elif isinstance(value, SEQUENCES):
+            end = start + count if count else None
+            for place, item in enumerate(value):
+                if end is not None and place >= end:
+                    break
+                if place >= start:
+                    indexable = not isinstance(value, (set, frozenset))
+                    where = f"{parent}[{place}]" if parent and indexable else None
+                    entries.append(describe(str(place), item, steps + [["item", place]], where))
+    if which == "indexed" or isinstance(value, (dict, *SEQUENCES)) and start > 0:
+        return entries
+    return entries + attributes(value, steps, group, parent)
+
+
+def attributes(value, steps, group, parent):
+    entries, groups = [], []
+    plain = type(value) in (dict, list, tuple, set, frozenset)
+    for name in names_of(value):
+        where = f"{parent}.{name}" if parent else None
+        if is_property(value, name):
+            if group is None:
+                entries.append(lazy_entry(name, steps, where))
+            continue
+        try:
+            item = getattr(value, name)
+        except BaseException as error:
+            if group is None:
+                text = f"<{type(error).__name__}: {error}>"
+                entries.append({"name": name, "value": text, "type": "", "steps": steps})
+            continue
+        belongs = group_of(name, item)
+        if belongs != group:
+            if group is None and belongs not in groups:
+                groups.append(belongs)
+            continue
+        entries.append(describe(name, item, steps + [["attr", name]], where))
+    heads = [group_entry(name, steps) for name in sorted(groups)] if not plain or not entries else []
+    if group is None and isinstance(value, (dict, *SEQUENCES)):
+        entries.append({"name": "len()", "value": str(len(value)), "type": "int", "steps": steps})
+    return heads + entries
+
+
+def names_of(value):
+    try:
+        return sorted(str(name) for name in dir(value))
+    except BaseException:
+        return []
+
+
+def is_property(value, name):
+    if isinstance(value, type):
+        return False
+    for kind in type(value).__mro__:
+        found = kind.__dict__.get(name)
+        if found is not None:
+            return type(found) is property or type(found).__name__ == "cached_property"
+    return False
+
+
+def lazy_entry(name, steps, where):
+    entry = {"name": name, "value": "...", "type": "property", "steps": steps, "children": True, "lazy": True}
+    entry["steps"] = steps + [["attr", name]]
+    if where is not None:
+        entry["evaluateName"] = where
+    return entry
+
+
+def lazily(question, state, exception):
+    """The one variable that a lazy entry stands for."""
+    value = roots(question, state, exception)
+    for step in question["steps"]:
+        value = step_into(value, step)
+    return [describe("", value, question["steps"], question.get("name"))]
+
+
+# ---- evaluation ----
+
+
+class Output:
+    """Stands for stdout and stderr while the user's code runs: the recorded program's are the recording's."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        self.parts = []
+
+    def write(self, text):
+        self.parts.append(str(text))
+        return len(text)
+
+    def flush(self):
+        pass
+
+
+def run_captured(run):
+    output = Output()
+    before = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = output
+    try:
+        result = run()
+    finally:
+        sys.stdout, sys.stderr = before
+    return result, "".join(output.parts)
+
+
+def evaluate(question, state, exception):
+    source = question["expression"]
+    frame = find_frame(question, state) if question.get("frame") is not None else None
+    names, local = (frame.f_globals, frame.f_locals) if frame is not None else (main_globals(), None)
+
+    def run():
+        try:
+            code = compile(source.strip(), "<evaluation>", "eval")
+        except SyntaxError:
+            if not question.get("statements"):
+                raise
+            exec(compile(source, "<evaluation>", "exec"), names, local)
+            if frame is not None:
+                write_back(frame)
+            return NOTHING
+        return eval(code, names, local)
+
+    value, output = run_captured(run)
+    if value is NOTHING:
+        return {"value": "", "type": "", "output": output, "statement": True}
+    entry = describe(source, value, [], source)
+    entry["output"] = output
+    if question.get("full"):
+        entry["value"] = value if isinstance(value, str) else repr(value)
+    return entry
+
+
+NOTHING = object()
+
+
+def main_globals():
+    return sys.modules["__main__"].__dict__
+
+
+def write_back(frame):
+    """Puts what changed in `f_locals` into the frame."""
+    locals_to_fast(frame)  # noqa: F821 (given by inspect.rs)
+
+
+def assign(question, state, exception):
+    frame = find_frame(question, state)
+    value = eval(question["value"], frame.f_globals, frame.f_locals)
+    steps = [step for step in question["steps"] if step[0] != "group"]
+    target = roots(question, state, exception)
+    root = question["root"]
+    name = question["name"]
+    for step in steps:
+        target = step_into(target, step)
+    if not steps and root in ("locals", "closure"):
+        frame.f_locals[name] = value
+        write_back(frame)
+    elif not steps and root == "globals":
+        frame.f_globals[name] = value
+    elif isinstance(target, dict):
+        for key in target:
+            if show(key, 200) == name:
+                target[key] = value
+                break
+    elif isinstance(target, list):
+        target[int(name)] = value
+    else:
+        setattr(target, name, value)
+    return describe(name, value, [])
+
+
+def set_expression(question, state, _exception):
+    frame = find_frame(question, state)
+    local = frame.f_locals
+    exec(f"{question['expression']} = {question['value']}", frame.f_globals, local)
+    write_back(frame)
+    return describe(question["expression"], eval(question["expression"], frame.f_globals, local), [])
+
+
+def completions(question, state, _exception):
+    frame = find_frame(question, state) if question.get("frame") is not None else None
+    text = question["text"]
+    begin = len(text)
+    while begin > 0 and (text[begin - 1].isalnum() or text[begin - 1] in "_."):
+        begin -= 1
+    word = text[begin:]
+    if "." in word:
+        head, tail = word.rsplit(".", 1)
+        value = eval(head, frame.f_globals if frame else main_globals(), frame.f_locals if frame else None)
+        names = names_of(value)
+    else:
+        tail = word
+        names = set(frame.f_locals) | set(frame.f_globals) if frame else set(main_globals())
+        names |= set(__builtins__) | KEYWORDS
+    found = sorted(name for name in names if str(name).startswith(tail) and (tail.startswith("_") or name[0] != "_"))
+    return [{"label": name, "start": len(text) - len(tail), "length": len(tail)} for name in found[:300]]
+
+
+KEYWORDS = frozenset(
+    """and as assert async await break class continue def del elif else except finally for from global if import in is
+    lambda nonlocal not or pass raise return try while with yield None True False""".split()
+)
+
+
+def exception_info(_question, state, exception):
+    if exception is None:
+        return None
+    kind = type(exception)
+    frames = []
+    for frame in reversed(frames_of(state["current"], state)):
+        frames.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+    module = kind.__module__
+    full = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    try:
+        message = str(exception)
+    except BaseException as error:
+        message = f"<str raised {type(error).__name__}>"
+    return {"class": full, "message": message, "stack": "\n".join(frames)}
+
+
+def modules(_question, _state, _exception):
+    result = []
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        version = getattr(module, "__version__", None)
+        entry = {"name": str(name)}
+        if isinstance(path, str):
+            entry["path"] = path
+        if isinstance(version, str):
+            entry["version"] = version
+        result.append(entry)
+    return result
+
+
+def lines(question, _state, _exception):
+    """The lines of a source that a breakpoint can be on."""
+    found, codes = set(), [compile(question["source"], question["path"], "exec", dont_inherit=True)]
+    while codes:
+        code = codes.pop()
+        found.update(line for _, _, line in code.co_lines() if line)
+        codes.extend(constant for constant in code.co_consts if isinstance(constant, type(code)))
+    return sorted(found)
+
+
+# ---- at a line that runs: called once for each hit ----
+
+COMPILED = {}
+
+
+def compiled(expression):
+    code = COMPILED.get(expression)
+    if code is None:
+        code = COMPILED[expression] = compile(expression.strip(), "<evaluation>", "eval")
+    return code
+
+
+def condition(expression):
+    frame = sys._getframe(1)
+    return "True" if eval(compiled(expression), frame.f_globals, frame.f_locals) else "False"
+
+
+def log(template):
+    """A message with `{expression}` parts."""
+    frame = sys._getframe(1)
+    parts, rest = [], template
+    while rest:
+        head, brace, tail = rest.partition("{")
+        parts.append(head)
+        if not brace:
+            break
+        expression, _, rest = tail.partition("}")
+        value = eval(compiled(expression), frame.f_globals, frame.f_locals)
+        parts.append(value if isinstance(value, str) else show(value))
+    return "".join(parts)
+
+
+def watch(expression, depth, function):
+    frame = sys._getframe(1)
+    if depth:
+        frames = []
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        if len(frames) < depth:
+            return None
+        frame = frames[len(frames) - depth]
+        if frame.f_code.co_qualname != function:
+            return None
+    try:
+        return show(eval(compiled(expression), frame.f_globals, frame.f_locals))
+    except Exception as error:
+        return f"<{type(error).__name__}: {error}>"
+
+
+ANSWERS = {
+    "threads": threads,
+    "stack": stack,
+    "scopes": scopes,
+    "variables": variables,
+    "lazy": lazily,
+    "evaluate": evaluate,
+    "assign": assign,
+    "set_expression": set_expression,
+    "completions": completions,
+    "exception": exception_info,
+    "modules": modules,
+    "lines": lines,
+}

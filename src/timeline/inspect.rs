@@ -1,0 +1,322 @@
+//! Questions about the state of a stopped replay. What answers them is Python (`inspect.py`), because a value is shown by
+//! its own `__repr__`; it runs in a copy that is thrown away, so that nothing it does can change the timeline.
+
+use super::process::{self, Channel, fork};
+use crate::gil::GilCell;
+use crate::python::{Owned, SavedError, attribute, string, text};
+use crate::session::{self, Mode};
+use crate::user_threads;
+use pyo3_ffi::*;
+use retrace_replay::debug_protocol::{Report, Watch};
+use serde_json::{Map, Value, json};
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, CString};
+use std::ptr;
+
+/// `inspect.py` compiled, before the program starts.
+static CODE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// Its namespace, once it has run in this process.
+static NAMESPACE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// The exception that passes where this process stands: borrowed, or null.
+static EXCEPTION: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+
+unsafe extern "C" {
+    fn PyFrame_LocalsToFast(frame: *mut PyFrameObject, clear: std::ffi::c_int);
+}
+
+/// Puts what changed in a frame's `f_locals` into the frame, which Python code can't.
+unsafe extern "C" fn locals_to_fast(_module: *mut PyObject, frame: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py with a frame.
+    unsafe {
+        PyFrame_LocalsToFast(frame.cast(), 0);
+        let none = Py_None();
+        Py_INCREF(none);
+        none
+    }
+}
+
+struct Definition(UnsafeCell<PyMethodDef>);
+// SAFETY: CPython only reads it.
+unsafe impl Sync for Definition {}
+
+static LOCALS_TO_FAST: Definition = Definition(UnsafeCell::new(PyMethodDef {
+    ml_name: c"locals_to_fast".as_ptr(),
+    ml_meth: PyMethodDefPointer { PyCFunction: locals_to_fast },
+    ml_flags: METH_O,
+    ml_doc: ptr::null(),
+}));
+
+/// How deep a question or an answer may be.
+const DEPTH: usize = 32;
+
+/// # Safety
+/// The GIL is held.
+pub unsafe fn prepare() {
+    // SAFETY: by contract.
+    unsafe {
+        let source = CString::new(include_str!("inspect.py")).expect("no zero in the source");
+        let code = Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input);
+        if code.is_null() {
+            PyErr_Print();
+            libc::_exit(2);
+        }
+        *CODE.get() = code;
+    }
+}
+
+/// # Safety
+/// Stopped where an exception passes, which lives as long as this process stands there.
+pub unsafe fn set_exception(exception: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe { *EXCEPTION.get() = exception };
+}
+
+/// From now on code may run here that the program never ran.
+///
+/// # Safety
+/// In a copy that will never be part of the timeline; the GIL is held.
+pub unsafe fn divert() {
+    // SAFETY: by contract.
+    unsafe { session::set_mode(Mode::Diverted) };
+}
+
+/// Answers a question, in a copy or here.
+///
+/// # Safety
+/// The GIL is held, this thread the only one.
+pub unsafe fn answer(channel: &Channel, question: &Value, here: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        if here {
+            let answer = ask(question);
+            return channel.send(&Report::Answer(answer));
+        }
+        let child = fork();
+        if child == 0 {
+            process::limit_time();
+            divert();
+            channel.send(&Report::Answer(ask(question)));
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        while libc::waitpid(child, &mut status, 0) < 0 && crate::platform::errno() == libc::EINTR {}
+        if status != 0 {
+            let why = if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == process::OUT_OF_TIME {
+                "this took too long"
+            } else {
+                "this ended the process it was tried in"
+            };
+            channel.send(&Report::Answer(json!({ "error": why })));
+        }
+    }
+}
+
+/// A function of `inspect.py`.
+unsafe fn function(name: &CStr) -> Owned {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let namespace = NAMESPACE.get();
+        if namespace.is_null() {
+            let globals = PyDict_New();
+            PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
+            let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.0.get(), ptr::null_mut(), ptr::null_mut()));
+            PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
+            let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));
+            if done.is_null() {
+                return Owned(ptr::null_mut());
+            }
+            *namespace = globals;
+        }
+        Owned::borrowed(PyDict_GetItemString(*namespace, name.as_ptr()))
+    }
+}
+
+unsafe fn ask(question: &Value) -> Value {
+    // SAFETY: the GIL is held; the error indicator is put back.
+    unsafe {
+        let saved = SavedError::take();
+        let answer = function(c"answer");
+        let threads: Vec<Value> =
+            user_threads::idents().into_iter().map(|(number, ident)| json!([number, ident])).collect();
+        let state = to_python(&json!({ "current": user_threads::running(), "threads": threads }), 0);
+        let question = to_python(question, 0);
+        let exception = *EXCEPTION.get();
+        let exception = if exception.is_null() { Py_None() } else { exception };
+        let result = if answer.is_null() || question.is_null() || state.is_null() {
+            Owned(ptr::null_mut())
+        } else {
+            Owned(PyObject_CallFunctionObjArgs(answer.0, question.0, state.0, exception, ptr::null_mut::<PyObject>()))
+        };
+        let answer = if result.is_null() { json!({ "error": error_text() }) } else { from_python(result.0, 0) };
+        drop(saved);
+        answer
+    }
+}
+
+/// The exception that is set, as text; clears it.
+unsafe fn error_text() -> String {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let mut saved = SavedError::take();
+        saved.normalize();
+        if saved.value.is_null() {
+            return "unknown".into();
+        }
+        let kind = crate::python::type_name(saved.value);
+        let message = Owned(PyObject_Str(saved.value));
+        let message = text(message.0);
+        let value = saved.value;
+        std::mem::forget(saved);
+        Py_DECREF(value);
+        PyErr_Clear();
+        if message.is_empty() { kind } else { format!("{kind}: {message}") }
+    }
+}
+
+/// Evaluates in the frame that stops here: `kind` is the function of `inspect.py` that does.
+///
+/// # Safety
+/// The GIL is held; the mode is Diverted.
+pub unsafe fn evaluate(kind: &str, expression: &str) -> Result<String, String> {
+    // SAFETY: by contract.
+    unsafe {
+        let saved = SavedError::take();
+        let name = CString::new(kind).unwrap_or_default();
+        let function = function(&name);
+        let expression = string(expression);
+        let result = if function.is_null() || expression.is_null() {
+            Owned(ptr::null_mut())
+        } else {
+            Owned(PyObject_CallFunctionObjArgs(function.0, expression.0, ptr::null_mut::<PyObject>()))
+        };
+        let result = if result.is_null() { Err(error_text()) } else { Ok(text(result.0)) };
+        drop(saved);
+        result
+    }
+}
+
+/// The text of a watched value. `None` where it has no meaning at this tick.
+///
+/// # Safety
+/// At a tick; the GIL is held.
+pub unsafe fn watched(watch: &Watch, thread: u32) -> Option<String> {
+    // SAFETY: by contract; the mode is put back.
+    unsafe {
+        let (depth, name) = match &watch.frame {
+            Some(frame) if frame.thread != thread => return None,
+            Some(frame) => (i64::from(frame.depth), frame.function.as_str()),
+            None => (0, ""),
+        };
+        super::clock::uncounted(|| {
+            session::set_mode(Mode::Diverted);
+            let saved = SavedError::take();
+            let function = function(c"watch");
+            let arguments = (string(&watch.expression), Owned(PyLong_FromLongLong(depth)), string(name));
+            let result = if function.is_null() {
+                Owned(ptr::null_mut())
+            } else {
+                Owned(PyObject_CallFunctionObjArgs(
+                    function.0,
+                    arguments.0.0,
+                    arguments.1.0,
+                    arguments.2.0,
+                    ptr::null_mut::<PyObject>(),
+                ))
+            };
+            let found = if result.is_null() || result.0 == Py_None() { None } else { Some(text(result.0)) };
+            PyErr_Clear();
+            drop(saved);
+            session::set_mode(Mode::Replaying);
+            found
+        })
+    }
+}
+
+/// Whether an exception is of one of the named classes; of any where none is named.
+///
+/// # Safety
+/// `exception` is live; the GIL is held.
+pub unsafe fn is_of_classes(exception: *mut PyObject, names: &[String]) -> bool {
+    // SAFETY: by contract: a class's `__mro__` is a tuple of classes.
+    unsafe {
+        if names.is_empty() {
+            return true;
+        }
+        let mro = attribute(Py_TYPE(exception).cast(), c"__mro__");
+        if mro.is_null() || PyTuple_Check(mro.0) == 0 {
+            return false;
+        }
+        (0..PyTuple_GET_SIZE(mro.0)).any(|i| {
+            let class = PyTuple_GET_ITEM(mro.0, i);
+            let name = text(attribute(class, c"__qualname__").0);
+            let full = format!("{}.{name}", text(attribute(class, c"__module__").0));
+            names.iter().any(|wanted| *wanted == name || *wanted == full)
+        })
+    }
+}
+
+unsafe fn to_python(value: &Value, depth: usize) -> Owned {
+    // SAFETY: the GIL is held.
+    unsafe {
+        if depth > DEPTH {
+            return Owned::borrowed(Py_None());
+        }
+        match value {
+            Value::Null => Owned::borrowed(Py_None()),
+            Value::Bool(true) => Owned::borrowed(Py_True()),
+            Value::Bool(false) => Owned::borrowed(Py_False()),
+            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => Owned(PyLong_FromLongLong(number)),
+                (_, Some(number)) => Owned(PyLong_FromUnsignedLongLong(number)),
+                _ => Owned(PyFloat_FromDouble(number.as_f64().unwrap_or(0.0))),
+            },
+            Value::String(value) => string(value),
+            Value::Array(items) => {
+                let list = PyList_New(0);
+                for item in items {
+                    PyList_Append(list, to_python(item, depth + 1).0);
+                }
+                Owned(list)
+            }
+            Value::Object(pairs) => {
+                let dict = PyDict_New();
+                for (key, item) in pairs {
+                    PyDict_SetItem(dict, string(key).0, to_python(item, depth + 1).0);
+                }
+                Owned(dict)
+            }
+        }
+    }
+}
+
+unsafe fn from_python(object: *mut PyObject, depth: usize) -> Value {
+    // SAFETY: a live object; the GIL is held.
+    unsafe {
+        if object == Py_None() || depth > DEPTH {
+            Value::Null
+        } else if object == Py_True() {
+            Value::Bool(true)
+        } else if object == Py_False() {
+            Value::Bool(false)
+        } else if PyLong_Check(object) != 0 {
+            let mut value = 0;
+            if retrace_abi::retrace_long_as_i64(object, &mut value) != 0 { json!(value) } else { Value::Null }
+        } else if PyFloat_Check(object) != 0 {
+            json!(PyFloat_AsDouble(object))
+        } else if PyUnicode_Check(object) != 0 {
+            Value::String(text(object))
+        } else if PyList_Check(object) != 0 {
+            let items = (0..PyList_GET_SIZE(object)).map(|i| from_python(PyList_GET_ITEM(object, i), depth + 1));
+            Value::Array(items.collect())
+        } else if PyDict_Check(object) != 0 {
+            let mut pairs = Map::new();
+            let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+            while PyDict_Next(object, &mut position, &mut key, &mut value) != 0 {
+                pairs.insert(text(key), from_python(value, depth + 1));
+            }
+            Value::Object(pairs)
+        } else {
+            Value::Null
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The timeline of a replay that is debugged. The replay itself runs to its end as ever, and leaves *checkpoints*: forked
+//! copies that wait. A position is a checkpoint and the number of *ticks* since it; a tick is a line event, and line
+//! events are on only in copies of a checkpoint, which run to a goal and wait there (`run`). All of the replay is one
+//! operating-system thread, so that a fork copies everything.
+//!
+//! The debugger is another process (`adapter/src/debug`). Each process here has a socket to it and ends with that: see
+//! `retrace_replay::debug_protocol`.
+
+mod clock;
+mod inspect;
+mod process;
+mod run;
+mod ticks;
+
+use crate::gil::GilCell;
+use crate::{replay, user_threads};
+use process::Channel;
+use pyo3_ffi::*;
+use retrace_abi::gil;
+use retrace_replay::debug_protocol::{Ended, Hello, Place, Report, Role, SOCKET_VARIABLE};
+use run::Runner;
+pub use run::{begin_check, is_same_check, must_move_on};
+use std::env;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::PathBuf;
+use std::ptr;
+
+/// The shortest time between checkpoints.
+const INTERVAL_US: u64 = 8_000;
+/// Checkpoints kept of the replay; then every second one goes and they are made half as often. The debugger counts too.
+const CHECKPOINTS: u32 = 16;
+
+/// What this process is.
+enum Part {
+    /// The replay, which runs to its end.
+    Main { left: u32, interval_us: u64 },
+    /// Runs with line events on.
+    Runner(Box<Runner>),
+}
+
+struct Timeline {
+    socket: PathBuf,
+    channel: Channel,
+    part: Part,
+    crashed: bool,
+}
+
+static TIMELINE: GilCell<Option<Timeline>> = GilCell::new(None);
+
+/// Where the debugger's socket is, taken out of the environment.
+static SOCKET: GilCell<Option<PathBuf>> = GilCell::new(None);
+
+pub const VARIABLE: &str = SOCKET_VARIABLE;
+
+/// # Safety
+/// Before the interpreter is initialised: this thread is the only one.
+pub unsafe fn from_environment() {
+    // SAFETY: by contract.
+    unsafe { *SOCKET.get() = env::var_os(VARIABLE).map(PathBuf::from) };
+}
+
+/// Whether a debugger has this replay.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn is_on() -> bool {
+    // SAFETY: by contract.
+    unsafe { TIMELINE.get().is_some() }
+}
+
+unsafe fn timeline() -> &'static mut Timeline {
+    // SAFETY: the callers have seen that there is one.
+    unsafe { TIMELINE.get().as_mut().unwrap_unchecked() }
+}
+
+unsafe fn runner() -> Option<&'static mut Runner> {
+    // SAFETY: the GIL is held.
+    match unsafe { TIMELINE.get() } {
+        Some(Timeline { part: Part::Runner(runner), .. }) => Some(runner),
+        _ => None,
+    }
+}
+
+/// The program is about to start: the first checkpoint stands here.
+///
+/// # Safety
+/// Replaying; the GIL is held, the thread state set; called once.
+pub unsafe fn begin() {
+    // SAFETY: by contract.
+    unsafe {
+        let Some(socket) = SOCKET.get().take() else { return };
+        process::block_child_signals();
+        let channel = Channel::open(&socket, Role::Main);
+        let part = Part::Main { left: 0, interval_us: INTERVAL_US };
+        *TIMELINE.get() = Some(Timeline { socket, channel, part, crashed: false });
+        ticks::learn_library();
+        inspect::prepare();
+        clock::install();
+        crate::capi::PySys_AddAuditHook(audit, ptr::null_mut());
+        leave_checkpoint(false);
+        if is_main() {
+            process::start_timer(INTERVAL_US);
+        }
+    }
+}
+
+unsafe fn is_main() -> bool {
+    // SAFETY: the GIL is held.
+    matches!(unsafe { TIMELINE.get() }, Some(Timeline { part: Part::Main { .. }, .. }))
+}
+
+/// CPython reports an exception that nobody caught: it says so to audit hooks.
+unsafe extern "C" fn audit(event: *const c_char, args: *mut PyObject, _data: *mut c_void) -> c_int {
+    // SAFETY: called by CPython with a C string and a tuple.
+    unsafe {
+        if CStr::from_ptr(event) != c"sys.excepthook" || !is_on() {
+            return 0;
+        }
+        timeline().crashed = true;
+        if let Some(runner) = runner()
+            && PyTuple_Check(args) != 0
+            && PyTuple_GET_SIZE(args) > 2
+        {
+            runner.uncaught(PyTuple_GET_ITEM(args, 2));
+        }
+        0
+    }
+}
+
+unsafe fn here(fingerprint: bool) -> Place {
+    // SAFETY: replaying; with a fingerprint, at a check of the eval breaker.
+    unsafe {
+        let source = replay::source();
+        let hashes = if fingerprint {
+            let tstate = *gil::retrace_gil.last_holder;
+            [
+                gil::retrace_fingerprint_place(tstate),
+                gil::retrace_fingerprint_shallow(tstate),
+                gil::retrace_fingerprint_deep(tstate),
+            ]
+        } else {
+            [0; 3]
+        };
+        Place { process: source.process(), event: source.index().0, clock: clock::now(), hashes }
+    }
+}
+
+/// Forks a checkpoint. Returns in the replay, and in each copy of the checkpoint that runs on.
+unsafe fn leave_checkpoint(at_check: bool) {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        let place = here(at_check);
+        let before = clock::real_us();
+        if process::fork() != 0 {
+            let took = clock::real_us() - before;
+            if let Part::Main { left, interval_us } = &mut timeline().part {
+                *left += 1;
+                let mut wanted = (*interval_us).max(took * 16);
+                if *left > CHECKPOINTS {
+                    *left /= 2;
+                    wanted = wanted.max(*interval_us * 2);
+                }
+                if wanted != *interval_us && *interval_us != 0 {
+                    *interval_us = wanted;
+                    process::start_timer(wanted);
+                }
+            }
+            return;
+        }
+        process::end_with_parent_channel();
+        timeline().channel = Channel::open(&timeline().socket, Role::Checkpoint(place));
+        let run = run::wait(0, None);
+        // A copy that runs on.
+        timeline().part = Part::Runner(Runner::new(run));
+        let turn_on = || {
+            // What that makes is not the program's.
+            if clock::uncounted(|| retrace_abi::line_events::retrace_line_events_on()) < 0 {
+                PyErr_Print();
+                libc::_exit(1);
+            }
+        };
+        if at_check { user_threads::with_thread_state(turn_on) } else { turn_on() }
+    }
+}
+
+/// At a check of the eval breaker, when all that the recording did there has been done.
+///
+/// # Safety
+/// Replaying; the GIL is held, the thread state not set; no external code runs.
+pub unsafe fn at_check() {
+    // SAFETY: by contract.
+    unsafe {
+        if !is_on() {
+            return;
+        }
+        if is_main() {
+            if process::take_request() {
+                leave_checkpoint(true);
+            }
+        } else if let Some(runner) = runner() {
+            runner.at_check();
+        }
+    }
+}
+
+/// A thread has got the GIL.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn taken(tstate: *mut retrace_abi::ThreadState) {
+    // SAFETY: by contract.
+    unsafe {
+        if runner().is_some() {
+            retrace_abi::line_events::retrace_line_events_follow(tstate);
+        }
+    }
+}
+
+/// What the recorded program wrote to its stdout or stderr. True where it has been dealt with.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn takes_output(stream: i32, bytes: &[u8]) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        if !is_on() {
+            return false;
+        }
+        if is_main() {
+            let event = replay::source().index().0;
+            timeline().channel.send(&Report::Output { event, stream: stream as u8, bytes: bytes.to_vec() });
+        }
+        true
+    }
+}
+
+/// The replay goes on as a child of its process: whoever debugs that wants a checkpoint at its beginning.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn became_child() {
+    // SAFETY: by contract.
+    unsafe {
+        if is_main() {
+            process::request();
+        }
+    }
+}
+
+/// The replay ends here. Does not return in a process of a timeline.
+///
+/// # Safety
+/// Replaying; nothing of the program runs after.
+pub unsafe fn ended(status: i32) {
+    // SAFETY: by contract.
+    unsafe {
+        if !is_on() {
+            return;
+        }
+        if let Some(runner) = runner() {
+            runner.end_window(true);
+        }
+        if is_main() {
+            let source = replay::source();
+            let (process, event) = (source.process(), source.index().0);
+            let crashed = timeline().crashed;
+            let ended = Ended { status, process, event, clock: clock::now(), crashed };
+            timeline().channel.send(&Report::Ended(ended));
+        }
+        libc::_exit(status);
+    }
+}
+
+fn hello(role: Role) -> Hello {
+    // SAFETY: a system call.
+    Hello { pid: unsafe { libc::getpid() }, role }
+}

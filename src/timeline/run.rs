@@ -1,0 +1,661 @@
+//! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
+
+use super::process::{self, Channel, fork};
+use super::ticks::{Codes, Tick, find_back};
+use super::{clock, inspect, runner, timeline};
+use crate::gil::GilCell;
+use crate::session::{self, Mode};
+use crate::{replay, user_threads};
+use pyo3_ffi::*;
+use retrace_abi::line_events::{retrace_depth, retrace_line_events_check_again, retrace_line_events_slack};
+use retrace_abi::{ThreadState, gil, innermost_frame};
+use retrace_replay::debug_protocol::{
+    At, Cause, Command, Find, Found, Goal, Hits, Place, Report, Role, Run, Stopped, Stops, Window,
+};
+use std::ffi::c_int;
+
+/// So many times the clock's slack behind a place, it is not looked for any more: to stop early would lose ticks.
+const MISSED: u64 = 16;
+/// Exceptions under way whose origin is remembered.
+const UNDER_WAY: usize = 16;
+/// Exceptions that a window lists.
+const LISTED: usize = 500;
+
+/// What a runner knows of a thread.
+#[derive(Clone, Copy)]
+struct Actor {
+    /// The fewest frames since its last tick.
+    low: u16,
+    /// Where it was at its last tick, if no frame has begun since.
+    frame: usize,
+    depth: u16,
+    /// A frame has begun, or gone on, since its last tick.
+    begun: bool,
+}
+
+const NEW: Actor = Actor { low: u16::MAX, frame: 0, depth: 0, begun: false };
+
+pub struct Runner {
+    run: Run,
+    left: usize,
+    position: Stopped,
+    codes: Codes,
+    actors: Vec<Actor>,
+    ticks: Vec<Tick>,
+    last: Option<Stopped>,
+    /// The newest last.
+    under_way: Vec<(usize, Stopped)>,
+    raised: Vec<Stopped>,
+    crash: Option<Stopped>,
+    hits: Vec<u64>,
+    /// Texts of watched values.
+    watched: Vec<Option<String>>,
+    /// Where they first had one.
+    first_watched: Vec<Option<(Stopped, String)>>,
+}
+
+/// A check of the eval breaker that line events lead to more than once. It counts once, and the thread has to get past it:
+/// as long as the next check is asked for, it would not.
+struct Check {
+    /// The frame that was at one since its last line.
+    frame: usize,
+    /// It has begun since.
+    begun: bool,
+    is_same: bool,
+    is_stuck: bool,
+}
+
+static CHECK: GilCell<Check> = GilCell::new(Check { frame: 0, begun: false, is_same: false, is_stuck: false });
+
+/// A thread has come to a check.
+///
+/// # Safety
+/// Replaying; the GIL's mutex is held.
+pub unsafe fn begin_check(tstate: *mut ThreadState) {
+    // SAFETY: by contract.
+    unsafe {
+        let again = retrace_line_events_check_again(tstate) != 0;
+        let frame = if again { innermost_frame(tstate) as usize } else { 0 };
+        let check = CHECK.get();
+        check.is_same = again && check.frame == frame;
+        check.is_stuck = check.is_same && !check.begun;
+        check.begun &= check.is_same;
+        check.frame = frame;
+    }
+}
+
+/// Whether the thread was at this check before.
+///
+/// # Safety
+/// The GIL or its mutex is held.
+pub unsafe fn is_same_check() -> bool {
+    // SAFETY: by contract.
+    unsafe { CHECK.get().is_same }
+}
+
+/// Whether no other check may be asked for now.
+///
+/// # Safety
+/// As [`is_same_check`].
+pub unsafe fn must_move_on() -> bool {
+    // SAFETY: by contract.
+    unsafe { CHECK.get().is_stuck }
+}
+
+fn stops_of(run: &Run) -> Option<&Stops> {
+    match &run.goal {
+        Goal::First(stops) | Goal::Last(stops) => Some(stops),
+        Goal::Tick { .. } => None,
+    }
+}
+
+/// Waits for commands. Returns in each copy that is to run on, with its way. `runner`: who waits, where it is one; it is
+/// handed through, because nobody else may hold it meanwhile.
+///
+/// # Safety
+/// The GIL is held, this thread the only one.
+pub unsafe fn wait(tick: u64, runner: Option<&Runner>) -> Run {
+    // SAFETY: by contract.
+    unsafe {
+        loop {
+            match timeline().channel.receive() {
+                Command::Run { request, run } => {
+                    if fork() == 0 {
+                        become_copy(request, tick);
+                        process::watch_debugger();
+                        return *run;
+                    }
+                }
+                Command::Divert { request } => {
+                    if fork() == 0 {
+                        become_copy(request, tick);
+                        inspect::divert();
+                    }
+                }
+                Command::Inspect { question, here } => inspect::answer(&timeline().channel, &question, here),
+                Command::Find(find) => {
+                    let found = runner.map_or_else(Default::default, |runner| runner.find(&find));
+                    timeline().channel.send(&Report::Found(found));
+                }
+            }
+        }
+    }
+}
+
+unsafe fn become_copy(request: u64, tick: u64) {
+    // SAFETY: as in `wait`.
+    unsafe {
+        process::end_with_parent_channel();
+        timeline().channel = Channel::open(&timeline().socket, Role::Asked { request, tick });
+    }
+}
+
+impl Runner {
+    /// A runner that stands at a checkpoint.
+    ///
+    /// # Safety
+    /// Replaying; the GIL is held.
+    pub unsafe fn new(run: Run) -> Box<Runner> {
+        // SAFETY: by contract.
+        let event = unsafe { replay::source() }.index().0;
+        let mut runner = Box::new(Runner {
+            run: run.clone(),
+            left: 0,
+            position: Stopped { event, ..Stopped::default() },
+            codes: Codes::default(),
+            actors: Vec::new(),
+            ticks: Vec::new(),
+            last: None,
+            under_way: Vec::new(),
+            raised: Vec::new(),
+            crash: None,
+            hits: Vec::new(),
+            watched: Vec::new(),
+            first_watched: Vec::new(),
+        });
+        // SAFETY: by contract.
+        unsafe { runner.set(run) };
+        runner
+    }
+
+    /// Waits at this position; in a copy that runs on, takes its way.
+    unsafe fn wait(&mut self) {
+        // SAFETY: by the contract of `wait`. What the waiting allocates is not the program's.
+        unsafe {
+            let tick = self.position.tick;
+            let run = clock::uncounted(|| wait(tick, Some(self)));
+            self.set(run);
+        }
+    }
+
+    fn find(&self, find: &Find) -> Found {
+        let ends: Vec<u16> = self.actors.iter().map(|actor| actor.low).collect();
+        find_back(&self.ticks, &ends, find)
+    }
+
+    unsafe fn set(&mut self, run: Run) {
+        self.codes.set_stops(stops_of(&run));
+        self.hits = vec![0; stops_of(&run).map_or(0, |stops| stops.breakpoints.len())];
+        let watches = stops_of(&run).map(|stops| stops.watches.clone()).unwrap_or_default();
+        self.first_watched = vec![None; watches.len()];
+        self.watched = watches
+            .iter()
+            .map(|watch| match self.position.tick {
+                0 => watch.text.clone(),
+                // SAFETY: this stands at a tick.
+                _ => unsafe { inspect::watched(watch, self.position.thread) },
+            })
+            .collect();
+        self.left = 0;
+        self.last = None;
+        self.run = run;
+        // SAFETY: the GIL is held.
+        unsafe { self.set_alarm() };
+    }
+
+    /// Looks for the window's end from when it may be near.
+    unsafe fn set_alarm(&self) {
+        // SAFETY: the GIL is held; written once at build time.
+        unsafe {
+            if let Some(until) = &self.run.until {
+                clock::set_alarm(until.clock.saturating_sub(retrace_line_events_slack));
+            } else {
+                clock::set_alarm(u64::MAX);
+            }
+        }
+    }
+
+    /// At a check of the eval breaker: whether this is where the next checkpoint stands.
+    pub unsafe fn at_check(&mut self) {
+        // SAFETY: by the contract of `super::at_check`.
+        unsafe {
+            let Some(until) = self.run.until else { return };
+            if must_move_on() {
+                return;
+            }
+            if clock::now() + retrace_line_events_slack < until.clock {
+                return;
+            }
+            if self.is_past(&until) {
+                self.end_window(false);
+            }
+            if !is_same_check() && is_at(&until) {
+                self.end_window(true);
+            }
+            gil::retrace_request_check();
+        }
+    }
+
+    /// Where the window's end may be near.
+    unsafe fn ask_for_check(&self) {
+        // SAFETY: the GIL is held.
+        unsafe {
+            if self.run.until.is_some_and(|until| clock::now() + retrace_line_events_slack >= until.clock) {
+                gil::retrace_request_check();
+            }
+        }
+    }
+
+    unsafe fn is_past(&self, until: &Place) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let source = replay::source();
+            let later = (source.process(), source.index().0) > (until.process, until.event);
+            later || clock::now() > until.clock + MISSED * retrace_line_events_slack
+        }
+    }
+
+    /// The window has been run through. Answers what is asked about it from now on.
+    pub unsafe fn end_window(&mut self, matched: bool) -> ! {
+        // SAFETY: the GIL is held.
+        unsafe {
+            let window = Window {
+                ticks: self.position.tick,
+                matched,
+                last: self.last.take(),
+                step_depth: self.step_depth(),
+                first_watched: std::mem::take(&mut self.first_watched),
+                last_watched: std::mem::take(&mut self.watched),
+                crash: self.crash.take(),
+                raised: std::mem::take(&mut self.raised),
+            };
+            timeline().channel.send(&Report::Window(Box::new(window)));
+            // Without Python's state no copy could run on.
+            loop {
+                if let Command::Find(find) = timeline().channel.receive() {
+                    timeline().channel.send(&Report::Found(self.find(&find)));
+                }
+            }
+        }
+    }
+
+    fn step_depth(&self) -> Option<u16> {
+        let step = stops_of(&self.run)?.step?;
+        if step.depth == u16::MAX {
+            return Some(step.depth);
+        }
+        Some(self.actors.get(step.thread as usize).map_or(step.depth, |actor| step.depth.min(actor.low.max(1))))
+    }
+
+    unsafe fn actor(&mut self, thread: usize) -> &mut Actor {
+        if self.actors.len() <= thread {
+            self.actors.resize(thread + 1, NEW);
+        }
+        &mut self.actors[thread]
+    }
+
+    unsafe fn line(&mut self, tstate: *mut ThreadState, code: *mut PyObject, line: c_int) {
+        // SAFETY: the GIL is held; a line event's values.
+        unsafe {
+            CHECK.get().frame = 0;
+            let thread = user_threads::running();
+            let frame = innermost_frame(tstate) as usize;
+            let actor = *self.actor(thread);
+            let depth = if actor.frame == frame && !actor.begun { actor.depth } else { retrace_depth(tstate) as u16 };
+            let low = actor.low.min(depth);
+            *self.actor(thread) = Actor { low: u16::MAX, frame, depth, begun: false };
+            let index = self.codes.index(code, stops_of(&self.run));
+            let event = replay::source().index().0;
+            let position = &mut self.position;
+            position.since = if position.event == event { position.since + 1 } else { 0 };
+            position.tick += 1;
+            position.raise = 0;
+            (position.thread, position.depth, position.event) = (thread as u32, depth, event);
+            position.tick_depth = depth;
+            position.line = line as u32;
+            let is_mine = self.codes.get(index).is_mine;
+            if self.run.record {
+                self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine });
+            }
+            self.leave_copies();
+            self.look(index, low, actor.begun, is_mine);
+            if let Some(until) = &self.run.until {
+                if self.is_past(until) {
+                    self.end_window(false);
+                }
+                self.set_alarm();
+            }
+        }
+    }
+
+    unsafe fn leave_copies(&mut self) {
+        // SAFETY: as in `line`.
+        unsafe {
+            while let Some(leave) = self.run.leave.get(self.left) {
+                let is_due = match leave.at {
+                    At::Tick(tick) => self.position.tick >= tick,
+                    At::Clock(time) => clock::now() >= time,
+                };
+                if !is_due {
+                    return;
+                }
+                self.left += 1;
+                let request = leave.request;
+                if fork() == 0 {
+                    self.ticks = Vec::new();
+                    become_copy(request, self.position.tick);
+                    self.wait();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stops if this tick is the goal; then again, because another goal may be the same tick.
+    unsafe fn look(&mut self, code: usize, low: u16, begun: bool, is_mine: bool) {
+        // SAFETY: as in `line`.
+        unsafe {
+            loop {
+                let tick = self.position.tick;
+                let cause = match &self.run.goal {
+                    Goal::Tick { tick: wanted, raise: 0 } if *wanted == tick => Some(Cause::Goal),
+                    Goal::Tick { .. } => None,
+                    Goal::Last(stops) if stops.before.is_some_and(|before| tick >= before) => self.end_window(true),
+                    Goal::Last(stops) if stops.event.is_some_and(|event| self.position.event > event) => {
+                        self.end_window(true)
+                    }
+                    Goal::First(_) | Goal::Last(_) => self.cause(code, low, begun, is_mine),
+                };
+                let Some(cause) = cause else { return };
+                if !self.stop(code, cause) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits here, or goes on where only the last stop is wanted. True in a copy that runs on.
+    unsafe fn stop(&mut self, code: usize, cause: Cause) -> bool {
+        // SAFETY: as in `line`.
+        unsafe {
+            let stopped = Stopped { path: self.codes.get(code).path.clone(), cause, ..self.position.clone() };
+            if matches!(self.run.goal, Goal::Last(_)) {
+                self.last = Some(stopped);
+                return false;
+            }
+            timeline().channel.send(&Report::Stopped(Box::new(stopped)));
+            self.wait();
+            true
+        }
+    }
+
+    /// Why to stop at this tick.
+    unsafe fn cause(&mut self, code: usize, low: u16, begun: bool, is_mine: bool) -> Option<Cause> {
+        // SAFETY: as in `line`.
+        unsafe {
+            let position = &self.position;
+            let (Goal::First(stops) | Goal::Last(stops)) = &mut self.run.goal else { return None };
+            if position.tick <= stops.after {
+                return None;
+            }
+            let shown = is_mine || !stops.mine_only;
+            if let Some(step) = &mut stops.step
+                && step.thread == position.thread
+            {
+                if step.depth != u16::MAX {
+                    step.depth = step.depth.min(low.max(1));
+                }
+                if position.depth <= step.depth && shown {
+                    return Some(Cause::Step);
+                }
+            }
+            if stops.any && shown || stops.event.is_some_and(|event| position.event <= event) {
+                return Some(Cause::Goal);
+            }
+            let info = self.codes.get(code);
+            let function = if begun { info.function } else { None };
+            if info.breakpoints.is_empty() && function.is_none() && stops.watches.is_empty() {
+                return None;
+            }
+            let places: Vec<usize> =
+                info.breakpoints.iter().filter(|(line, _)| *line == position.line).map(|(_, place)| *place).collect();
+            if let Some(place) = function {
+                let function = &stops.functions[place];
+                let (id, condition) = (function.id, function.condition.clone());
+                if self.holds(id, condition.as_deref()) {
+                    return Some(Cause::Breakpoint(id));
+                }
+            }
+            for place in places {
+                if let Some(cause) = self.breakpoint(place) {
+                    return Some(cause);
+                }
+            }
+            self.changes()
+        }
+    }
+
+    unsafe fn breakpoint(&mut self, place: usize) -> Option<Cause> {
+        // SAFETY: as in `line`.
+        unsafe {
+            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return None };
+            let breakpoint = stops.breakpoints.get(place)?.clone();
+            if !self.holds(breakpoint.id, breakpoint.condition.as_deref()) {
+                return None;
+            }
+            self.hits[place] += 1;
+            let counts = match breakpoint.hits {
+                None => true,
+                Some(Hits::Equal(n)) => self.hits[place] == n,
+                Some(Hits::AtLeast(n)) => self.hits[place] >= n,
+                Some(Hits::Every(n)) => n > 0 && self.hits[place].is_multiple_of(n),
+            };
+            if !counts {
+                return None;
+            }
+            let Some(log) = &breakpoint.log else { return Some(Cause::Breakpoint(breakpoint.id)) };
+            let (text, failure) = match evaluate_here("log", log) {
+                Ok(text) => (text, false),
+                Err(text) => (text, true),
+            };
+            self.say(breakpoint.id, text, failure);
+            None
+        }
+    }
+
+    unsafe fn say(&self, id: i64, text: String, failure: bool) {
+        // SAFETY: as in `line`.
+        unsafe { timeline().channel.send(&Report::Said { id, tick: self.position.tick, text, failure }) };
+    }
+
+    /// Whether a condition is true. One that fails is said, and counts as true.
+    unsafe fn holds(&self, id: i64, condition: Option<&str>) -> bool {
+        // SAFETY: as in `line`.
+        unsafe {
+            let Some(condition) = condition else { return true };
+            match evaluate_here("condition", condition) {
+                Ok(text) => text == "True",
+                Err(text) => {
+                    self.say(id, text, true);
+                    true
+                }
+            }
+        }
+    }
+
+    /// A watched value that is not what it was at the tick before.
+    unsafe fn changes(&mut self) -> Option<Cause> {
+        // SAFETY: as in `line`.
+        unsafe {
+            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return None };
+            let mut changed = None;
+            for (place, watch) in stops.watches.iter().enumerate() {
+                let Some(now) = inspect::watched(watch, self.position.thread) else { continue };
+                if self.first_watched[place].is_none() {
+                    self.first_watched[place] = Some((self.position.clone(), now.clone()));
+                }
+                let before = self.watched[place].replace(now.clone());
+                if let Some(before) = before.filter(|before| *before != now) {
+                    changed = Some(Cause::Change { id: watch.id, before, after: now });
+                }
+            }
+            changed
+        }
+    }
+
+    unsafe fn raise(&mut self, tstate: *mut ThreadState, code: *mut PyObject, exception: *mut PyObject, first: bool) {
+        // SAFETY: the GIL is held.
+        unsafe {
+            let position = &mut self.position;
+            position.raise += 1;
+            let class = crate::python::type_name(exception);
+            let class = class.rsplit('.').next().unwrap_or_default().to_owned();
+            let mut stopped = Stopped {
+                cause: Cause::Exception { class: class.clone(), uncaught: false },
+                thread: user_threads::running() as u32,
+                depth: retrace_depth(tstate) as u16,
+                ..position.clone()
+            };
+            if first {
+                let address = exception as usize;
+                self.under_way.retain(|(other, _)| *other != address);
+                if self.under_way.len() == UNDER_WAY {
+                    self.under_way.remove(0);
+                }
+                self.under_way.push((address, stopped.clone()));
+                if self.raised.len() < LISTED && !is_control(&class) {
+                    self.raised.push(stopped.clone());
+                }
+            }
+            if let Goal::Tick { tick, raise } = self.run.goal
+                && (tick, raise) == (position.tick, position.raise)
+            {
+                inspect::set_exception(exception);
+                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
+                return self.wait();
+            }
+            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
+            let Some(exceptions) = &stops.exceptions else { return };
+            let in_range = position.tick >= stops.after && stops.before.is_none_or(|before| position.tick < before);
+            let code = self.codes.index(code, Some(stops));
+            let shown = !stops.mine_only || self.codes.get(code).is_mine;
+            let wanted = exceptions.raised && first && shown && !is_control(&class) && in_range;
+            if wanted && inspect::is_of_classes(exception, &exceptions.classes) {
+                if matches!(self.run.goal, Goal::Last(_)) {
+                    self.last = Some(stopped);
+                    return;
+                }
+                inspect::set_exception(exception);
+                stopped.raise = position.raise;
+                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
+                self.wait();
+            }
+        }
+    }
+
+    /// CPython reports that nobody caught it.
+    pub unsafe fn uncaught(&mut self, exception: *mut PyObject) {
+        let found = self.under_way.iter().find(|(address, _)| *address == exception as usize);
+        self.crash = Some(found.map_or_else(|| self.position.clone(), |(_, origin)| origin.clone()));
+    }
+}
+
+/// How iteration and generators end.
+fn is_control(class: &str) -> bool {
+    matches!(class, "StopIteration" | "StopAsyncIteration" | "GeneratorExit")
+}
+
+/// Evaluates in the frame that the line event is in. What the program never ran crosses no boundary.
+unsafe fn evaluate_here(kind: &str, expression: &str) -> Result<String, String> {
+    // SAFETY: the GIL is held; the mode is put back.
+    unsafe {
+        clock::uncounted(|| {
+            session::set_mode(Mode::Diverted);
+            let result = inspect::evaluate(kind, expression);
+            session::set_mode(Mode::Replaying);
+            result
+        })
+    }
+}
+
+unsafe fn is_at(place: &Place) -> bool {
+    // SAFETY: at a check.
+    unsafe {
+        let source = replay::source();
+        if (source.process(), source.index().0) != (place.process, place.event) {
+            return false;
+        }
+        let tstate = *gil::retrace_gil.last_holder;
+        let [at, shallow, deep] = place.hashes;
+        gil::retrace_fingerprint_place(tstate) == at
+            && gil::retrace_fingerprint_shallow(tstate) == shallow
+            && gil::retrace_fingerprint_deep(tstate) == deep
+    }
+}
+
+/// # Safety
+/// Called by the version's source of line events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_on_line(tstate: *mut ThreadState, code: *mut PyObject, line: c_int) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying
+            && let Some(runner) = runner()
+        {
+            runner.line(tstate, code, line);
+        }
+    }
+}
+
+/// # Safety
+/// As [`retrace_on_line`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_on_start(tstate: *mut ThreadState, _code: *mut PyObject, resumed: c_int) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying
+            && let Some(runner) = runner()
+        {
+            let depth = retrace_depth(tstate) as u16;
+            let actor = runner.actor(user_threads::running());
+            actor.low = actor.low.min(depth.saturating_sub(1));
+            actor.frame = 0;
+            actor.begun = resumed == 0;
+            let check = CHECK.get();
+            check.begun = true;
+            if std::mem::take(&mut check.is_stuck) {
+                replay::arm();
+                runner.ask_for_check();
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`retrace_on_line`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_on_raise(
+    tstate: *mut ThreadState,
+    code: *mut PyObject,
+    exception: *mut PyObject,
+    first: c_int,
+) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying
+            && let Some(runner) = runner()
+        {
+            runner.raise(tstate, code, exception, first != 0);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What is known of the code that lines belong to, and of each tick of a window.
+
+use crate::gil::GilCell;
+use crate::python::{attribute, text};
+use pyo3_ffi::*;
+use retrace_replay::debug_protocol::{Find, Found, FunctionBreakpoint, Stops};
+use std::collections::HashMap;
+
+/// Code objects by address, each held so that no other gets it.
+pub struct Code {
+    pub path: String,
+    pub name: String,
+    pub qualified_name: String,
+    /// Not of a library.
+    pub is_mine: bool,
+    /// Lines with breakpoints and the breakpoints' places in the list.
+    pub breakpoints: Vec<(u32, usize)>,
+    /// The breakpoint on its beginning.
+    pub function: Option<usize>,
+}
+
+/// Folders of the standard library and of installed packages.
+static LIBRARY: GilCell<Vec<String>> = GilCell::new(Vec::new());
+
+/// The program is `python -c`'s argument.
+static mut IS_COMMAND: bool = false;
+
+/// Where the library's own code is.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn learn_library() {
+    // SAFETY: by contract; PySys_GetObject is borrowed.
+    unsafe {
+        let folder = PySys_GetObject(c"_stdlib_dir".as_ptr());
+        let folder = if folder.is_null() { String::new() } else { text(folder) };
+        if !folder.is_empty() {
+            LIBRARY.get().push(folder + "/");
+        }
+        let arguments = PySys_GetObject(c"argv".as_ptr());
+        IS_COMMAND = !arguments.is_null()
+            && PyList_Check(arguments) != 0
+            && PyList_GET_SIZE(arguments) > 0
+            && text(PyList_GET_ITEM(arguments, 0)) == "-c";
+    }
+}
+
+fn is_mine(path: &str) -> bool {
+    // SAFETY: the GIL is held by whoever runs Python code.
+    let library = unsafe { &*LIBRARY.get() };
+    let installed = ["/site-packages/", "/dist-packages/"].iter().any(|folder| path.contains(folder));
+    // Code that somebody made out of a string, unless the program is one.
+    // SAFETY: as above.
+    let made_up = path.starts_with('<') && !(path == "<stdin>" || path == "<string>" && unsafe { IS_COMMAND });
+    !installed && !made_up && !library.iter().any(|folder| path.starts_with(folder.as_str()))
+}
+
+#[derive(Default)]
+pub struct Codes {
+    known: HashMap<usize, usize>,
+    codes: Vec<Code>,
+    last: (usize, usize),
+}
+
+impl Codes {
+    /// The index of a code object.
+    ///
+    /// # Safety
+    /// `code` is a live code object; the GIL is held.
+    pub unsafe fn index(&mut self, code: *mut PyObject, stops: Option<&Stops>) -> usize {
+        let address = code as usize;
+        if self.last.0 == address {
+            return self.last.1;
+        }
+        let index = match self.known.get(&address) {
+            Some(&index) => index,
+            None => {
+                // SAFETY: by contract.
+                let made = unsafe { describe(code, stops) };
+                self.codes.push(made);
+                self.known.insert(address, self.codes.len() - 1);
+                self.codes.len() - 1
+            }
+        };
+        self.last = (address, index);
+        index
+    }
+
+    pub fn get(&self, index: usize) -> &Code {
+        &self.codes[index]
+    }
+
+    /// Other breakpoints are looked for from now on.
+    pub fn set_stops(&mut self, stops: Option<&Stops>) {
+        for code in &mut self.codes {
+            place_breakpoints(code, stops);
+        }
+    }
+}
+
+unsafe fn describe(code: *mut PyObject, stops: Option<&Stops>) -> Code {
+    // SAFETY: by the contract of `index`. What attribute access makes is not the program's.
+    unsafe {
+        super::clock::uncounted(|| {
+            Py_INCREF(code);
+            let path = text(attribute(code, c"co_filename").0);
+            let mut made = Code {
+                is_mine: is_mine(&path),
+                path,
+                name: text(attribute(code, c"co_name").0),
+                qualified_name: text(attribute(code, c"co_qualname").0),
+                breakpoints: Vec::new(),
+                function: None,
+            };
+            place_breakpoints(&mut made, stops);
+            made
+        })
+    }
+}
+
+fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
+    code.breakpoints.clear();
+    code.function = None;
+    let Some(stops) = stops else { return };
+    for (place, breakpoint) in stops.breakpoints.iter().enumerate() {
+        if breakpoint.path == code.path {
+            code.breakpoints.push((breakpoint.line, place));
+        }
+    }
+    let is_named = |f: &FunctionBreakpoint| f.name == code.name || f.name == code.qualified_name;
+    code.function = stops.functions.iter().position(is_named);
+}
+
+/// One tick.
+#[derive(Clone, Copy)]
+pub struct Tick {
+    pub thread: u16,
+    pub depth: u16,
+    /// The fewest frames its thread has had since its tick before.
+    pub low: u16,
+    pub is_mine: bool,
+}
+
+/// The answer to `Find::Back`; `ends`: the fewest frames each thread has had since its last tick.
+pub fn find_back(ticks: &[Tick], ends: &[u16], find: &Find) -> Found {
+    let Find::Back { thread, before, depth, change, mine_only } = *find else { return Found::default() };
+    let any_depth = change > 0;
+    let mut allowed = match (depth, before) {
+        _ if any_depth => u16::MAX,
+        (Some(depth), _) => depth,
+        (None, Some(tick)) => {
+            // Ticks are counted from 1.
+            let here = ticks.get(tick as usize - 1);
+            here.map_or(u16::MAX, |here| here.low.min((i32::from(here.depth) + change).max(0) as u16))
+        }
+        (None, None) => u16::MAX,
+    };
+    let last = match before {
+        Some(tick) => (tick as usize).saturating_sub(1).min(ticks.len()),
+        None => {
+            if !any_depth {
+                allowed = allowed.min(ends.get(thread as usize).copied().unwrap_or(u16::MAX));
+            }
+            ticks.len()
+        }
+    };
+    for (place, tick) in ticks[..last].iter().enumerate().rev() {
+        if u32::from(tick.thread) != thread {
+            continue;
+        }
+        if tick.depth <= allowed && (tick.is_mine || !mine_only) {
+            return Found { tick: Some(place as u64 + 1), depth: None };
+        }
+        if !any_depth {
+            allowed = allowed.min(tick.low);
+        }
+    }
+    Found { tick: None, depth: Some(allowed) }
+}

@@ -1,0 +1,197 @@
+"""A debugging session over `retrace dap`. The protocol's client is dap-python's; this drives it."""
+
+import json
+import os
+import select
+import subprocess
+import time
+from pathlib import Path
+
+from dap import DAPClient
+from harness import HANG, RETRACE
+
+
+class RequestFailed(Exception):
+    """The server answered that it could not."""
+
+
+class Debugger:
+    """One client and one server. Used as a context manager: leaving it disconnects and sees that nothing is left."""
+
+    def __init__(self, trace: Path, **arguments):
+        self.client = DAPClient(adapterID="retrace")
+        self.server = subprocess.Popen(
+            [RETRACE, "dap"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        os.set_blocking(self.server.stdout.fileno(), False)
+        self.arguments = {"recording": str(trace), **arguments}
+        self.answers, self.events = {}, []
+        self.buffer = b""
+        self.stop = None
+
+    def __enter__(self):
+        self.flush()
+        self.wait(lambda: self.take("initialized"))
+        return self
+
+    def __exit__(self, kind, *_):
+        left = self.descendants()
+        if self.server.poll() is None and kind is None:
+            self.request("disconnect")
+        self.server.stdin.close()
+        try:
+            self.server.wait(HANG)
+        finally:
+            self.server.kill()
+            self.server.stdout.close()
+            self.server.stderr.close()
+        self.assert_gone(left)
+
+    # ---- the wire ----
+
+    def flush(self):
+        self.server.stdin.write(self.client.send())
+        self.server.stdin.flush()
+
+    def pump(self, timeout):
+        ready, _, _ = select.select([self.server.stdout], [], [], timeout)
+        if not ready:
+            return
+        data = self.server.stdout.read()
+        if data == b"":
+            raise AssertionError(f"the server has gone: {self.server.stderr.read().decode()}")
+        # dap-python checks what it knows; requests of our own it does not, so the frames are read here too.
+        self.buffer += data
+        while b"\r\n\r\n" in self.buffer:
+            head, _, rest = self.buffer.partition(b"\r\n\r\n")
+            length = int(head.split(b":")[1])
+            if len(rest) < length:
+                break
+            whole, self.buffer = head + b"\r\n\r\n" + rest[:length], rest[length:]
+            message = json.loads(rest[:length])
+            if message["type"] == "event":
+                self.events.append(message)
+                if message["event"] == "positionChanged":
+                    continue
+            else:
+                self.answers[message["request_seq"]] = message
+                if message["command"] in OWN or not message["success"]:
+                    continue
+            list(self.client.recv(whole))
+
+    def wait(self, condition):
+        deadline = time.monotonic() + HANG
+        while True:
+            found = condition()
+            if found is not None:
+                return found
+            assert time.monotonic() < deadline, f"no answer; events: {self.events[-5:]}"
+            self.pump(1)
+
+    def take(self, event):
+        for place, message in enumerate(self.events):
+            if message["event"] == event:
+                return self.events.pop(place).get("body", {})
+        return None
+
+    def send(self, command, **arguments):
+        sequence = self.client._send_request(command, arguments)
+        self.flush()
+        return sequence
+
+    def request(self, command, **arguments):
+        sequence = self.send(command, **arguments)
+        answer = self.wait(lambda: self.answers.pop(sequence, None))
+        if not answer["success"]:
+            raise RequestFailed(answer.get("message"))
+        return answer.get("body") or {}
+
+    # ---- what a user does ----
+
+    def launch(self, stop_on="crash", breakpoints=()):
+        """Starts the session; `breakpoints`: (path, lines or DAP's breakpoints)."""
+        self.request("launch", **self.arguments, stopOn=stop_on)
+        for path, lines in breakpoints:
+            self.set_breakpoints(path, lines)
+        self.request("configurationDone")
+        return self.stopped()
+
+    def set_breakpoints(self, path, lines):
+        wanted = [line if isinstance(line, dict) else {"line": line} for line in lines]
+        return self.request("setBreakpoints", source={"path": str(path)}, breakpoints=wanted)["breakpoints"]
+
+    def stopped(self):
+        self.stop = self.wait(lambda: self.take("stopped"))
+        self.stop["position"] = self.wait(lambda: self.take("positionChanged"))["position"]
+        return self.stop
+
+    def go(self, command, **arguments):
+        """A movement, and the stop it ends with."""
+        thread = self.stop["threadId"] if self.stop else 1
+        self.request(command, **{"threadId": thread, **arguments})
+        return self.stopped()
+
+    def stack(self, thread=None):
+        return self.request("stackTrace", threadId=thread or self.stop["threadId"])["stackFrames"]
+
+    def where(self):
+        """(function, line) of the innermost frame."""
+        frame = self.stack()[0]
+        return frame["name"], frame["line"]
+
+    def variables(self, reference, **arguments):
+        return self.request("variables", variablesReference=reference, **arguments)["variables"]
+
+    def scope(self, name="Locals", frame=0):
+        frame = self.stack()[frame]["id"]
+        scopes = self.request("scopes", frameId=frame)["scopes"]
+        return next(scope["variablesReference"] for scope in scopes if scope["name"] == name)
+
+    def locals(self, frame=0):
+        return {variable["name"]: variable["value"] for variable in self.variables(self.scope("Locals", frame))}
+
+    def evaluate(self, expression, context="watch", frame=0):
+        frame = self.stack()[frame]["id"]
+        return self.request("evaluate", expression=expression, context=context, frameId=frame)["result"]
+
+    def output(self, category="stdout"):
+        """The output events so far."""
+        texts = [e["body"]["output"] for e in self.events if e["event"] == "output" and e["body"]["category"] == category]
+        return "".join(texts)
+
+    # ---- processes ----
+
+    def descendants(self):
+        """The server's children and theirs, as (pid, start time): a number may be used again."""
+        parents = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                parents[int(folder.name)] = (int(fields[1]), fields[19])
+        found, new = {}, {self.server.pid}
+        while new:
+            new = {pid for pid, (parent, _) in parents.items() if parent in new and pid not in found}
+            found.update({pid: parents[pid][1] for pid in new})
+        return found
+
+    def assert_gone(self, processes):
+        deadline = time.monotonic() + HANG
+        while True:
+            left = [pid for pid, born in processes.items() if start_time(pid) == born]
+            if not left:
+                return
+            assert time.monotonic() < deadline, f"left behind: {left}"
+            time.sleep(0.01)
+
+
+OWN = {"reverseStepIn", "reverseStepOut", "gotoPosition", "lastChange", "timeline", "processes"}
+
+
+def start_time(pid):
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None

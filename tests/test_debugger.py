@@ -1,0 +1,226 @@
+"""The debugger: what it shows where it stands, in both directions."""
+
+import json
+import random
+
+import pytest
+from debugger import Debugger, RequestFailed
+from harness import TESTS
+
+CRASH = "debugged_crash.py"
+WALK = "debugged.py"
+
+
+def record(trial, program, *arguments, exit=0):
+    trial.prepare(program, inputs=False)
+    path = trial.work / program
+    recorded = trial.record([path, *arguments])
+    assert recorded.exit == exit, recorded
+    return recorded, path
+
+
+def test_stop_at_the_crash_and_step_back_into_the_caller(trial):
+    recorded, path = record(trial, CRASH, exit=1)
+    with Debugger(recorded.trace) as debugger:
+        stop = debugger.launch()
+        assert stop["reason"] == "exception"
+        assert [frame["name"] for frame in debugger.stack()] == ["divide", "middle", "main", "<module>"]
+        assert debugger.stack()[0]["source"]["path"] == str(path)
+        assert debugger.locals() == {"p": "2450", "q": "0", "text": "'dividing'"}
+        info = debugger.request("exceptionInfo", threadId=1)
+        assert (info["exceptionId"], info["description"]) == ("ZeroDivisionError", "division by zero")
+        assert info["breakMode"] == "unhandled"
+        debugger.go("stepBack")
+        assert debugger.locals() == {"p": "2450", "q": "0"}
+        debugger.go("stepBack")
+        assert debugger.stack()[0]["name"] == "middle"
+        assert debugger.locals() == {"x": "50", "a": "2450", "b": "2550"}
+        assert debugger.output().encode() == recorded.stdout
+
+
+def test_a_breakpoint_in_a_loop_shows_the_state_of_each_hit(trial):
+    recorded, path = record(trial, CRASH, exit=1)
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "total += i * 2" in text)
+    hits = [i for count in (1000, 1000, 1000, 50, 51) for i in range(count)]
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        for i in hits[:40]:
+            assert debugger.go("continue")["reason"] == "breakpoint"
+            assert debugger.locals() | {"i": str(i), "total": str(i * (i - 1))} == debugger.locals()
+        debugger.go("gotoPosition", position="crash")
+        for i in reversed(hits[-121:]):
+            assert debugger.go("reverseContinue")["reason"] == "breakpoint"
+            assert debugger.locals() | {"i": str(i), "total": str(i * (i - 1))} == debugger.locals()
+
+
+def living(log, place):
+    """The frames that stepping over or back from a line may stop in."""
+    return {log[place][3], *log[place][4]}
+
+
+def expected(log, place, command):
+    """Where a movement leads, by what the reference knows of frames; None for the recording's ends."""
+    own = log[place][3]
+    allowed = living(log, place)
+    if command in ("stepOut", "reverseStepOut"):
+        allowed = allowed - {own}
+    if command in ("stepIn", "next", "stepOut"):
+        places = range(place + 1, len(log))
+    else:
+        places = range(place - 1, -1, -1)
+    anywhere = command in ("stepIn", "reverseStepIn")
+    return next((other for other in places if anywhere or log[other][3] in allowed), None)
+
+
+def state(debugger):
+    frame = debugger.stack()[0]
+    if frame["name"] == "<module>":
+        return [frame["name"], frame["line"], {}]
+    return [frame["name"], frame["line"], debugger.locals()]
+
+
+def matches(entry, shown):
+    """Whether what is shown is what the reference saw, of the values that it wrote down."""
+    return entry[:2] == shown[:2] and all(shown[2].get(name) == value for name, value in entry[2].items())
+
+
+COMMANDS = ("stepIn", "next", "stepOut", "stepBack", "reverseStepIn", "reverseStepOut")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_random_walk_shows_what_a_trace_of_the_program_saw(trial, seed):
+    recorded, path = record(trial, WALK)
+    reference = trial.folder / "reference.json"
+    traced = trial.plain([TESTS / "line_reference.py", path, reference])
+    assert traced.exit == 0, traced
+    log = json.loads(reference.read_text())
+    choose = random.Random(seed)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry" if seed else "end")
+        place = 0 if seed else len(log) - 1
+        assert matches(log[place], state(debugger)), (log[place], state(debugger))
+        for turn in range(80):
+            command = choose.choice(COMMANDS)
+            after = expected(log, place, command)
+            if after is None:
+                continue
+            debugger.go(command)
+            shown = state(debugger)
+            assert matches(log[after], shown), f"turn {turn}: {command} from {log[place]} to {log[after]}, not {shown}"
+            place = after
+
+
+def test_a_condition_a_log_point_and_hit_counts(trial):
+    recorded, path = record(trial, CRASH, exit=1)
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "total += i * 2" in text)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [{"line": line, "condition": "i == 700"}])])
+        for _ in range(2):
+            debugger.go("continue")
+            assert debugger.locals()["i"] == "700"
+        debugger.set_breakpoints(path, [{"line": line, "condition": "i == 3 and n == 50"}])
+        debugger.go("gotoPosition", position="end")
+        debugger.go("reverseContinue")
+        assert (debugger.locals()["i"], debugger.locals()["total"]) == ("3", "6")
+        debugger.set_breakpoints(path, [{"line": line, "hitCondition": "5"}])
+        debugger.go("gotoPosition", position="start")
+        debugger.go("continue")
+        assert debugger.locals()["i"] == "4"
+        debugger.set_breakpoints(path, [{"line": line, "logMessage": "at {i} of {n}", "condition": "n == 51"}])
+        debugger.go("continue")
+        assert "at 50 of 51\n" in debugger.output("console")
+        debugger.set_breakpoints(path, [{"line": line, "condition": "missing > 1"}])
+        debugger.go("gotoPosition", position="start")
+        assert debugger.go("continue")["reason"] == "breakpoint"
+        assert "NameError: name 'missing' is not defined" in debugger.output("important")
+
+
+def test_breakpoints_without_code_are_moved_or_refused(trial):
+    recorded, path = record(trial, CRASH, exit=1)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch()
+        moved, none = debugger.set_breakpoints(path, [2, 10_000])
+        assert moved["verified"] and moved["line"] > 2 and "line 2 has no code" in moved["message"]
+        assert not none["verified"] and "no code" in none["message"]
+
+
+def test_what_is_changed_is_changed_in_a_diversion(trial):
+    recorded, _ = record(trial, CRASH, exit=1)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch()
+        before = debugger.locals()
+        assert debugger.evaluate("text.upper()") == "'DIVIDING'"
+        debugger.evaluate("p = 99", context="repl")
+        assert debugger.evaluate("p + 1") == "100"
+        assert "diversion" in debugger.output("console")
+        with pytest.raises(RequestFailed, match="nothing is recorded"):
+            debugger.evaluate("__import__('posix').getpid()")
+        debugger.go("stepBack")
+        debugger.go("next")
+        assert debugger.locals() == before
+        debugger.request("setVariable", variablesReference=debugger.scope(), name="q", value="[1, 2]")
+        assert debugger.locals()["q"] == "[1, 2]"
+
+
+def test_where_a_value_was_last_changed(trial):
+    recorded, _ = record(trial, CRASH, exit=1)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch()
+        debugger.go("reverseStepOut")
+        frame = debugger.stack()[0]["id"]
+        debugger.request("lastChange", expression="b", frameId=frame)
+        stop = debugger.stopped()
+        assert stop["reason"] == "data breakpoint" and "2550" in stop["text"]
+        assert debugger.stack()[0]["name"] == "middle"
+
+
+def test_exceptions_are_stopped_at_where_they_are_raised(trial):
+    recorded, _ = record(trial, WALK)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        debugger.request("setExceptionBreakpoints", filters=[], filterOptions=[{"filterId": "raised", "condition": "ValueError"}])
+        for command in ("continue", "continue", "reverseContinue"):
+            assert debugger.go(command)["reason"] == "exception"
+            assert debugger.where()[0] == "fail" and debugger.locals() == {"depth": "0"}
+            assert debugger.request("exceptionInfo", threadId=1)["description"] == "deep"
+
+
+def test_a_client_that_vanishes_leaves_nothing(trial):
+    recorded, _ = record(trial, WALK)
+    debugger = Debugger(recorded.trace)
+    debugger.flush()
+    debugger.launch("end")
+    processes = debugger.descendants()
+    assert processes
+    debugger.send("reverseContinue", threadId=1)
+    debugger.server.kill()
+    debugger.server.wait()
+    debugger.assert_gone(processes)
+
+
+def test_malformed_messages_and_unreadable_recordings_are_said(trial):
+    bad = trial.folder / "bad.retrace"
+    bad.write_bytes(b"no recording")
+    with Debugger(bad) as debugger:
+        debugger.server.stdin.write(b"Content-Length: 4\r\n\r\n{{{{Content-Length: 2\r\n\r\n{}")
+        debugger.server.stdin.flush()
+        with pytest.raises(RequestFailed, match="bad.retrace"):
+            debugger.launch()
+        with pytest.raises(RequestFailed, match="not supported"):
+            debugger.request("disassemble", memoryReference="0", instructionCount=1)
+        with pytest.raises(RequestFailed, match="no recording"):
+            debugger.request("next", threadId=1)
+        assert "not JSON" in debugger.output("important")
+
+
+def test_a_forked_child(trial):
+    recorded, path = record(trial, "debugged_fork.py")
+    lines = path.read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "answer = part * 2" in text)
+    with Debugger(recorded.trace, process=1) as debugger:
+        debugger.launch("end", [(path, [line])])
+        debugger.go("reverseContinue")
+        assert debugger.locals()["part"] == "21"
+        assert [frame["name"] for frame in debugger.stack()] == ["child", "main", "<module>"]
+        listed = debugger.request("processes")["processes"]
+        assert [process["forked"] for process in listed] == [False, True]
