@@ -41,6 +41,13 @@ extern int retrace_collection_asked;
 /* Has the running thread drop the GIL at its next check. */
 void retrace_request_check(void);
 
+/* Whether a thread that has just passed a check comes to that very check next, if another one is asked for. Then
+ * `retrace_begun_after_check` is called when it has got beyond it. Each version's own. */
+int retrace_check_repeats(PyThreadState *tstate);
+
+/* src/user_threads.rs. */
+void retrace_begun_after_check(void);
+
 /* src/record.rs: makes up for a collection that was put off. The GIL is held, the current thread state set. */
 void retrace_collection_due(void);
 

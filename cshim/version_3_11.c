@@ -38,6 +38,38 @@ void retrace_ask_collection(void)
     retrace_request_check();
 }
 
+/* ---- checks of a traced function's beginning ----
+ *
+ * Where a frame is traced, the check at its RESUME does not go on with what follows, but with that RESUME again, check
+ * included (Python/ceval.c, DO_TRACING). Whoever asks for the next check there gets the same one for ever. What follows
+ * is the trace function: it asks in its stead. */
+
+static Py_tracefunc traced_by;
+
+static int ask_in_trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    Py_tracefunc *function = tstate->c_tracefunc == ask_in_trace ? &tstate->c_tracefunc : &tstate->c_profilefunc;
+    *function = traced_by;
+    retrace_begun_after_check();
+    return traced_by(object, frame, what, argument);
+}
+
+int retrace_check_repeats(PyThreadState *tstate)
+{
+    _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    if (!tstate->cframe->use_tracing || frame == NULL || _PyOpcode_Deopt[_Py_OPCODE(*frame->prev_instr)] != RESUME)
+        return 0;
+    Py_tracefunc *function = tstate->c_tracefunc != NULL ? &tstate->c_tracefunc : &tstate->c_profilefunc;
+    if (*function == NULL)
+        return 0;
+    if (*function != ask_in_trace) {
+        traced_by = *function;
+        *function = ask_in_trace;
+    }
+    return 1;
+}
+
 /* ---- for fingerprint.c ---- */
 
 static int8_t
@@ -182,7 +214,7 @@ int retrace_line_events_check_again(PyThreadState *tstate)
 
 void retrace_line_events_follow(PyThreadState *tstate)
 {
-    if (!line_events || tstate->c_tracefunc == trace)
+    if (!line_events || tstate->c_tracefunc == trace || tstate->c_tracefunc == ask_in_trace)
         return;
     if (tstate->c_tracefunc != NULL)
         of_program = tstate->c_tracefunc;

@@ -81,6 +81,9 @@ void retrace_ask_collection(void)
     _PyEval_AddPendingCall(PyInterpreterState_Main(), collection_due, NULL, 0);
 }
 
+/* Tracing is instrumentation here: each instruction is run once. */
+int retrace_check_repeats(PyThreadState *Py_UNUSED(tstate)) { return 0; }
+
 /* ---- for fingerprint.c ---- */
 
 static uint8_t

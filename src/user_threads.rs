@@ -366,12 +366,12 @@ pub unsafe fn dropped(at_check: bool) {
 }
 
 /// At the end of take_gil(): what the recording did at this very check besides letting another thread run. CPython's
-/// order at a check is collections before the GIL, and no instruction runs in between.
-unsafe fn at_end_of_take() {
+/// order at a check is collections before the GIL, and no instruction runs in between. Returns whether it was a check.
+unsafe fn at_end_of_take() -> bool {
     // SAFETY: the GIL is held, as the caller saw; the thread state is not set yet.
     unsafe {
         if IN_CALL || !session::is_replaying() || !me().at_check {
-            return;
+            return false;
         }
         let mut collected = false;
         loop {
@@ -400,6 +400,7 @@ unsafe fn at_end_of_take() {
         }
         crate::timeline::at_check();
         me().at_check = false;
+        true
     }
 }
 
@@ -716,14 +717,38 @@ unsafe extern "C" fn mutex_lock(mutex: *mut libc::pthread_mutex_t) -> c_int {
     }
 }
 
+/// Whether an event has happened since this was last asked.
+unsafe fn has_progressed() -> bool {
+    static mut EVENT: u64 = 0;
+    // SAFETY: one thread.
+    unsafe {
+        let event = replay::source().index().0;
+        std::mem::replace(&mut *(&raw mut EVENT), event) != event
+    }
+}
+
+/// # Safety
+/// Called by the version's file, replaying, where `retrace_check_repeats` said that it would be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_begun_after_check() {
+    // SAFETY: the GIL is held; between events.
+    unsafe {
+        if session::is_replaying() {
+            replay::arm();
+        }
+    }
+}
+
 unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int {
     // SAFETY: as above.
     unsafe {
         if mutex == gil::retrace_gil.mutex {
             if *gil::retrace_gil.locked != 0 {
                 // The end of take_gil(), which has just reset the request.
-                at_end_of_take();
-                if !crate::timeline::must_move_on() {
+                let repeats = at_end_of_take()
+                    && !has_progressed()
+                    && gil::retrace_check_repeats(*gil::retrace_gil.last_holder) != 0;
+                if !repeats && !crate::timeline::must_move_on() {
                     replay::arm();
                 }
             }

@@ -210,5 +210,7 @@ PyInit_fingerprint_probe(void)
 int retrace_collection_asked;
 void retrace_request_check(void);
 void retrace_request_check(void) {}
+void retrace_begun_after_check(void);
+void retrace_begun_after_check(void) {}
 void retrace_collection_due(void);
 void retrace_collection_due(void) {}

@@ -90,6 +90,32 @@ def daemons():
     print("ends", len(log), threading.active_count())
 
 
+def traced():
+    """Threads under sys.settrace, of calls only and of lines, and under sys.setprofile: preempted where functions begin."""
+    sys.setswitchinterval(0.0002)
+    seen = []
+
+    def calls(frame, event, argument):
+        seen.append(event)
+
+    def lines(frame, event, argument):
+        seen.append(event)
+        return lines
+
+    def step(n):
+        return n + 1
+
+    def body(k):
+        for n in range(1500):
+            log.append((k, step(n)))
+
+    for install, function in [(threading.settrace, calls), (threading.settrace, lines), (threading.setprofile, calls)]:
+        install(function)
+        together(body, 3)
+        install(None)
+        print(function.__name__, len(seen), digest(seen), digest(log))
+
+
 def ended_by_thread():
     """os._exit in a thread while the others work."""
 
