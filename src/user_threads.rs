@@ -723,7 +723,9 @@ unsafe fn has_progressed() -> bool {
     // SAFETY: one thread.
     unsafe {
         let event = replay::source().index().0;
-        std::mem::replace(&mut *(&raw mut EVENT), event) != event
+        let progressed = EVENT != event;
+        EVENT = event;
+        progressed
     }
 }
 
