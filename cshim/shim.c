@@ -8,6 +8,7 @@
  *   retrace_remove_audit_hook  unlinks an entry of the runtime's list
  *   retrace_str_data / _new    PyASCIIObject's bit fields
  *   retrace_long_*             PyLongObject differs in each version, and its byte form is private
+ *   retrace_code_names         reads PyCodeObject, at every line of a debugged stretch: too often for attributes
  *   retrace_collector_*        give Rust what collector.h gives C inline
  * All are called with the GIL held. References are borrowed unless said otherwise. */
 #include <Python.h>
@@ -146,6 +147,14 @@ PyObject *retrace_long_from_bytes(const uint8_t *bytes, size_t size)
 const int *retrace_collector_count(void) { return retrace_collector.count; }
 const int *retrace_collector_limit(void) { return &retrace_collector.limit; }
 int retrace_collector_due_now(void) { return retrace_collector_choose(); }
+
+void retrace_code_names(PyObject *code, PyObject *names[3])
+{
+    PyCodeObject *of = (PyCodeObject *)code;
+    names[0] = of->co_filename;
+    names[1] = of->co_name;
+    names[2] = of->co_qualname;
+}
 
 int retrace_long_as_i64(PyObject *l, int64_t *value)
 {

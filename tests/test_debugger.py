@@ -224,3 +224,29 @@ def test_a_forked_child(trial):
         assert [frame["name"] for frame in debugger.stack()] == ["child", "main", "<module>"]
         listed = debugger.request("processes")["processes"]
         assert [process["forked"] for process in listed] == [False, True]
+
+
+def test_walking_through_threads_that_preempt_each_other(trial):
+    recorded, path = record(trial, "debugged_threads.py")
+    lines = path.read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "total += number" in text)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end", [(path, [line])])
+        debugger.go("reverseContinue")
+        thread = debugger.stop["threadId"]
+        assert thread > 1
+        names = {t["id"]: t["name"] for t in debugger.request("threads")["threads"]}
+        assert names[thread].startswith("worker")
+        here = debugger.locals()
+        number = int(here["number"])
+        for back in range(1, 30):
+            debugger.go("stepBack")
+            if back % 2 == 0:
+                assert debugger.locals()["number"] == str(number - back // 2)
+                assert debugger.locals()["name"] == here["name"]
+        for forth in range(1, 30):
+            debugger.go("next")
+        assert debugger.locals() == here
+        debugger.go("gotoPosition", position="start")
+        debugger.go("continue")
+        assert debugger.locals()["number"] == "0"

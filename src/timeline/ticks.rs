@@ -1,13 +1,17 @@
 //! What is known of the code that lines belong to, and of each tick of a window.
 
 use crate::gil::GilCell;
-use crate::python::{attribute, text};
+use crate::python::{Owned, text};
 use pyo3_ffi::*;
+use retrace_abi::retrace_code_names;
 use retrace_replay::debug_protocol::{Find, Found, FunctionBreakpoint, Stops};
 use std::collections::HashMap;
+use std::ptr;
 
-/// Code objects by address, each held so that no other gets it.
+/// What is known of a code object. The object is not held: its constants would live on, and a collection would find less
+/// unreachable than the recording's. Another one may get its address; it is the same to us if its names are.
 pub struct Code {
+    names: Names,
     pub path: String,
     pub name: String,
     pub qualified_name: String,
@@ -17,6 +21,22 @@ pub struct Code {
     pub breakpoints: Vec<(u32, usize)>,
     /// The breakpoint on its beginning.
     pub function: Option<usize>,
+}
+
+/// A code object's strings, as `retrace_code_names` gives them; held, so that no others get their addresses.
+struct Names([Owned; 3]);
+
+impl Names {
+    fn are(&self, names: &[*mut PyObject; 3]) -> bool {
+        self.0.iter().zip(names).all(|(held, name)| held.0 == *name)
+    }
+}
+
+unsafe fn names_of(code: *mut PyObject) -> [*mut PyObject; 3] {
+    let mut names = [ptr::null_mut(); 3];
+    // SAFETY: a live code object, and room for its three strings.
+    unsafe { retrace_code_names(code, &mut names) };
+    names
 }
 
 /// Folders of the standard library and of installed packages.
@@ -57,8 +77,10 @@ fn is_mine(path: &str) -> bool {
 
 #[derive(Default)]
 pub struct Codes {
+    /// By address.
     known: HashMap<usize, usize>,
     codes: Vec<Code>,
+    /// The last one asked for.
     last: (usize, usize),
 }
 
@@ -69,15 +91,19 @@ impl Codes {
     /// `code` is a live code object; the GIL is held.
     pub unsafe fn index(&mut self, code: *mut PyObject, stops: Option<&Stops>) -> usize {
         let address = code as usize;
-        if self.last.0 == address {
-            return self.last.1;
-        }
-        let index = match self.known.get(&address) {
-            Some(&index) => index,
+        // SAFETY: by contract.
+        let names = unsafe { names_of(code) };
+        let known = if self.last.0 == address { Some(self.last.1) } else { self.known.get(&address).copied() };
+        let index = match known {
+            Some(index) if self.codes[index].names.are(&names) => index,
+            Some(index) => {
+                // SAFETY: the strings of a live code object.
+                self.codes[index] = unsafe { describe(names, stops) };
+                index
+            }
             None => {
-                // SAFETY: by contract.
-                let made = unsafe { describe(code, stops) };
-                self.codes.push(made);
+                // SAFETY: as above.
+                self.codes.push(unsafe { describe(names, stops) });
                 self.known.insert(address, self.codes.len() - 1);
                 self.codes.len() - 1
             }
@@ -98,17 +124,17 @@ impl Codes {
     }
 }
 
-unsafe fn describe(code: *mut PyObject, stops: Option<&Stops>) -> Code {
-    // SAFETY: by the contract of `index`. What attribute access makes is not the program's.
+unsafe fn describe(names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
+    // SAFETY: by the contract of `index`. What the conversion of a string makes is not the program's.
     unsafe {
         super::clock::uncounted(|| {
-            Py_INCREF(code);
-            let path = text(attribute(code, c"co_filename").0);
+            let [path, name, qualified_name] = names.map(|name| text(name));
             let mut made = Code {
+                names: Names(names.map(|name| Owned::borrowed(name))),
                 is_mine: is_mine(&path),
                 path,
-                name: text(attribute(code, c"co_name").0),
-                qualified_name: text(attribute(code, c"co_qualname").0),
+                name,
+                qualified_name,
                 breakpoints: Vec::new(),
                 function: None,
             };
