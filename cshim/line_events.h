@@ -6,13 +6,23 @@
 #ifndef RETRACE_LINE_EVENTS_H
 #define RETRACE_LINE_EVENTS_H
 #include <Python.h>
+#include <frameobject.h>
 #include <stdint.h>
 
-/* src/timeline. A line is about to run; a frame is about to begin, or to go on (a generator's); an exception passes,
- * for the first time or after other frames. */
+/* src/timeline. A line is about to run; a frame is about to begin, or to go on (a generator's); an exception is raised by
+ * the instruction `origin`, or passes (-1). */
 void retrace_on_line(PyThreadState *tstate, PyObject *code, int line);
 void retrace_on_start(PyThreadState *tstate, PyObject *code, int resumed);
-void retrace_on_raise(PyThreadState *tstate, PyObject *code, PyObject *exception, int first);
+void retrace_on_raise(PyThreadState *tstate, PyObject *code, PyObject *exception, int origin);
+
+/* The instruction that raised an exception, or -1 where its traceback has other frames already. */
+static inline int retrace_origin(PyObject *traceback)
+{
+    if (traceback == NULL || !PyTraceBack_Check(traceback))
+        return 0;
+    PyTracebackObject *entry = (PyTracebackObject *)traceback;
+    return entry->tb_next == NULL ? entry->tb_lasti : -1;
+}
 
 /* Turns them on, for all threads there are. 0, or -1 with an exception. The GIL is held, the thread state set. */
 int retrace_line_events_on(void);

@@ -197,9 +197,7 @@ static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *arg
     else if (what == PyTrace_LINE)
         retrace_on_line(tstate, code, PyFrame_GetLineNumber(frame));
     else if (what == PyTrace_EXCEPTION) {
-        PyObject *traceback = PyTuple_GET_ITEM(argument, 2);
-        int first = !PyTraceBack_Check(traceback) || ((PyTracebackObject *)traceback)->tb_next == NULL;
-        retrace_on_raise(tstate, code, PyTuple_GET_ITEM(argument, 1), first);
+        retrace_on_raise(tstate, code, PyTuple_GET_ITEM(argument, 1), retrace_origin(PyTuple_GET_ITEM(argument, 2)));
     }
     if (object != NULL && of_program != NULL)
         return of_program(object, frame, what, argument);

@@ -245,8 +245,8 @@ static PyObject *raise_callback(PyObject *Py_UNUSED(self), PyObject *const *args
 {
     number_of(args[1]);
     if (n > 2) {
-        PyTracebackObject *traceback = (PyTracebackObject *)((PyBaseExceptionObject *)args[2])->traceback;
-        retrace_on_raise(_PyThreadState_GET(), args[0], args[2], traceback == NULL || traceback->tb_next == NULL);
+        PyObject *traceback = ((PyBaseExceptionObject *)args[2])->traceback;
+        retrace_on_raise(_PyThreadState_GET(), args[0], args[2], retrace_origin(traceback));
     }
     Py_RETURN_NONE;
 }

@@ -8,6 +8,7 @@ from debugger import Debugger, RequestFailed
 from harness import TESTS
 
 CRASH = "debugged_crash.py"
+LATE_CRASH = "debugged_late_crash.py"
 WALK = "debugged.py"
 
 
@@ -36,6 +37,35 @@ def test_stop_at_the_crash_and_step_back_into_the_caller(trial):
         assert debugger.stack()[0]["name"] == "middle"
         assert debugger.locals() == {"x": "50", "a": "2450", "b": "2550"}
         assert debugger.output().encode() == recorded.stdout
+
+
+def test_the_crash_is_where_it_was_raised_however_long_ago(trial):
+    recorded, _ = record(trial, LATE_CRASH, exit=1)
+    with Debugger(recorded.trace) as debugger:
+        assert debugger.launch()["reason"] == "exception"
+        assert [frame["name"] for frame in debugger.stack()] == ["fail", "main", "<module>"]
+        assert debugger.locals() == {"attempt": "3", "zero": "0"}
+        assert debugger.request("exceptionInfo", threadId=1)["breakMode"] == "unhandled"
+        timeline = debugger.request("timeline")
+        crash = next(e for e in timeline["exceptions"] if e["uncaught"])
+        assert sum(e["uncaught"] for e in timeline["exceptions"]) == 1
+        assert crash["type"] == "ZeroDivisionError"
+        debugger.go("gotoPosition", position="end")
+        debugger.go("gotoPosition", position=crash["position"])
+        assert debugger.stack()[0]["name"] == "fail"
+        assert debugger.locals()["attempt"] == "3"
+
+
+def test_running_on_stops_at_the_uncaught_exception(trial):
+    recorded, _ = record(trial, LATE_CRASH, exit=1)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        debugger.request("setExceptionBreakpoints", filters=["uncaught"])
+        for command in ("continue", "reverseContinue"):
+            assert debugger.go(command)["reason"] == "exception"
+            assert debugger.locals() == {"attempt": "3", "zero": "0"}
+            if command == "continue":
+                assert debugger.go(command)["reason"] == "step"
 
 
 def test_a_breakpoint_in_a_loop_shows_the_state_of_each_hit(trial):

@@ -205,8 +205,6 @@ pub struct Exceptions {
     pub raised: bool,
     /// Those that end the program.
     pub uncaught: bool,
-    /// Those that leave the user's code.
-    pub user_unhandled: bool,
     /// Only these classes, by name; all where empty.
     pub classes: Vec<String>,
 }
@@ -236,7 +234,7 @@ pub struct WatchFrame {
 }
 
 /// A question about recorded ticks.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Find {
     /// The last tick of a thread before another that is not deeper than it is, frames that ended in between aside.
     Back {
@@ -256,6 +254,23 @@ pub enum Find {
         /// The tick.
         tick: u64,
     },
+    /// Where an exception was raised.
+    Raise(Raise),
+}
+
+/// An exception, by where its traceback says that it was raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raise {
+    /// Its address, which means something only in the run that says it.
+    pub address: Option<u64>,
+    /// The class's name.
+    pub class: String,
+    /// The code's file.
+    pub path: String,
+    /// The code's qualified name.
+    pub function: String,
+    /// The instruction.
+    pub offset: i32,
 }
 
 /// What a process says.
@@ -376,19 +391,21 @@ pub struct Window {
     pub last_watched: Vec<Option<String>>,
     /// What is left of the depth that a step may end at.
     pub step_depth: Option<u16>,
-    /// Where the exception was raised that ended the program.
-    pub crash: Option<Stopped>,
+    /// The exception that ended the program, which may have been raised in a window before.
+    pub crash: Option<Raise>,
     /// Where exceptions were raised.
     pub raised: Vec<Stopped>,
 }
 
 /// An answer to `Find`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Found {
     /// The tick, where there is one.
     pub tick: Option<u64>,
     /// What is allowed in the window before.
     pub depth: Option<u16>,
+    /// The raise that was asked for.
+    pub raise: Option<Box<Stopped>>,
 }
 
 /// Writes one message.

@@ -4,21 +4,21 @@ use super::process::{self, Channel, fork};
 use super::ticks::{Codes, Tick, find_back};
 use super::{clock, inspect, runner, timeline};
 use crate::gil::GilCell;
+use crate::python::{attribute, text};
 use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{retrace_depth, retrace_line_events_check_again, retrace_line_events_slack};
 use retrace_abi::{ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
-    At, Cause, Command, Find, Found, Goal, Hits, Place, Report, Role, Run, Stopped, Stops, Window,
+    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Window,
 };
+use std::collections::HashMap;
 use std::ffi::c_int;
 
 /// So many times the clock's slack behind a place, it is not looked for any more: to stop early would lose ticks.
 const MISSED: u64 = 16;
-/// Exceptions under way whose origin is remembered.
-const UNDER_WAY: usize = 16;
-/// Exceptions that a window lists.
+/// Exceptions that a window lists of the user's code, and of the library.
 const LISTED: usize = 500;
 
 /// What a runner knows of a thread.
@@ -43,10 +43,12 @@ pub struct Runner {
     actors: Vec<Actor>,
     ticks: Vec<Tick>,
     last: Option<Stopped>,
-    /// The newest last.
-    under_way: Vec<(usize, Stopped)>,
+    /// The last raise at each address, code and instruction.
+    origins: HashMap<(usize, usize, c_int), Stopped>,
     raised: Vec<Stopped>,
-    crash: Option<Stopped>,
+    /// How many of them are the library's, and the user's.
+    listed: [usize; 2],
+    crash: Option<Raise>,
     hits: Vec<u64>,
     /// Texts of watched values.
     watched: Vec<Option<String>>,
@@ -166,8 +168,9 @@ impl Runner {
             actors: Vec::new(),
             ticks: Vec::new(),
             last: None,
-            under_way: Vec::new(),
+            origins: HashMap::new(),
             raised: Vec::new(),
+            listed: [0; 2],
             crash: None,
             hits: Vec::new(),
             watched: Vec::new(),
@@ -189,8 +192,25 @@ impl Runner {
     }
 
     fn find(&self, find: &Find) -> Found {
+        if let Find::Raise(raise) = find {
+            return Found { raise: self.origin(raise).cloned().map(Box::new), ..Found::default() };
+        }
         let ends: Vec<u16> = self.actors.iter().map(|actor| actor.low).collect();
         find_back(&self.ticks, &ends, find)
+    }
+
+    /// The raise of an exception: that at its address, or the last at its place where it was not raised in the run that
+    /// knows the address. Line events change what is allocated, so that it may be elsewhere in this one.
+    fn origin(&self, raise: &Raise) -> Option<&Stopped> {
+        let is_there = |code: usize, offset: c_int, at: &Stopped| {
+            let code = self.codes.get(code);
+            let is_class = matches!(&at.cause, Cause::Exception { class, .. } if *class == raise.class);
+            is_class && offset == raise.offset && code.path == raise.path && code.qualified_name == raise.function
+        };
+        let is_it = |address: usize| raise.address.is_none_or(|wanted| wanted == address as u64);
+        let found =
+            self.origins.iter().filter(|((address, code, offset), at)| is_it(*address) && is_there(*code, *offset, at));
+        found.map(|(_, at)| at).max_by_key(|at| (at.tick, at.raise))
     }
 
     unsafe fn set(&mut self, run: Run) {
@@ -353,6 +373,7 @@ impl Runner {
                 let request = leave.request;
                 if fork() == 0 {
                     self.ticks = Vec::new();
+                    self.origins = HashMap::new();
                     become_copy(request, self.position.tick);
                     self.wait();
                     return;
@@ -513,13 +534,15 @@ impl Runner {
         }
     }
 
-    unsafe fn raise(&mut self, tstate: *mut ThreadState, code: *mut PyObject, exception: *mut PyObject, first: bool) {
+    unsafe fn raise(&mut self, tstate: *mut ThreadState, code: *mut PyObject, exception: *mut PyObject, origin: c_int) {
         // SAFETY: the GIL is held.
         unsafe {
             let position = &mut self.position;
             position.raise += 1;
-            let class = crate::python::type_name(exception);
-            let class = class.rsplit('.').next().unwrap_or_default().to_owned();
+            let class = class_of(exception);
+            let first = origin >= 0;
+            let code = self.codes.index(code, stops_of(&self.run));
+            let is_mine = self.codes.get(code).is_mine;
             let mut stopped = Stopped {
                 cause: Cause::Exception { class: class.clone(), uncaught: false },
                 thread: user_threads::running() as u32,
@@ -527,13 +550,12 @@ impl Runner {
                 ..position.clone()
             };
             if first {
-                let address = exception as usize;
-                self.under_way.retain(|(other, _)| *other != address);
-                if self.under_way.len() == UNDER_WAY {
-                    self.under_way.remove(0);
+                if self.run.record {
+                    self.origins.insert((exception as usize, code, origin), stopped.clone());
                 }
-                self.under_way.push((address, stopped.clone()));
-                if self.raised.len() < LISTED && !is_control(&class) {
+                let listed = &mut self.listed[usize::from(is_mine)];
+                if *listed < LISTED && !is_control(&class) {
+                    *listed += 1;
                     self.raised.push(stopped.clone());
                 }
             }
@@ -547,8 +569,7 @@ impl Runner {
             let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
             let Some(exceptions) = &stops.exceptions else { return };
             let in_range = position.tick >= stops.after && stops.before.is_none_or(|before| position.tick < before);
-            let code = self.codes.index(code, Some(stops));
-            let shown = !stops.mine_only || self.codes.get(code).is_mine;
+            let shown = is_mine || !stops.mine_only;
             let wanted = exceptions.raised && first && shown && !is_control(&class) && in_range;
             if wanted && inspect::is_of_classes(exception, &exceptions.classes) {
                 if matches!(self.run.goal, Goal::Last(_)) {
@@ -565,8 +586,41 @@ impl Runner {
 
     /// CPython reports that nobody caught it.
     pub unsafe fn uncaught(&mut self, exception: *mut PyObject) {
-        let found = self.under_way.iter().find(|(address, _)| *address == exception as usize);
-        self.crash = Some(found.map_or_else(|| self.position.clone(), |(_, origin)| origin.clone()));
+        // SAFETY: the GIL is held. What attribute access makes is not the program's.
+        self.crash = unsafe { clock::uncounted(|| raise_of(exception)) };
+    }
+}
+
+unsafe fn class_of(exception: *mut PyObject) -> String {
+    // SAFETY: the GIL is held.
+    let name = unsafe { crate::python::type_name(exception) };
+    name.rsplit('.').next().unwrap_or_default().to_owned()
+}
+
+/// Where an exception's traceback says that it was raised. None without one: no Python frame was there.
+unsafe fn raise_of(exception: *mut PyObject) -> Option<Raise> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let mut traceback = attribute(exception, c"__traceback__");
+        if traceback.0.is_null() || traceback.0 == Py_None() {
+            return None;
+        }
+        loop {
+            let next = attribute(traceback.0, c"tb_next");
+            if next.0.is_null() || next.0 == Py_None() {
+                break;
+            }
+            traceback = next;
+        }
+        let frame = attribute(traceback.0, c"tb_frame");
+        let code = attribute(frame.0, c"f_code");
+        Some(Raise {
+            address: Some(exception as u64),
+            class: class_of(exception),
+            path: text(attribute(code.0, c"co_filename").0),
+            function: text(attribute(code.0, c"co_qualname").0),
+            offset: PyLong_AsLong(attribute(traceback.0, c"tb_lasti").0) as i32,
+        })
     }
 }
 
@@ -641,6 +695,8 @@ pub unsafe extern "C" fn retrace_on_start(tstate: *mut ThreadState, _code: *mut 
     }
 }
 
+/// `origin`: the instruction where the exception was raised, or -1 where it passes.
+///
 /// # Safety
 /// As [`retrace_on_line`].
 #[unsafe(no_mangle)]
@@ -648,14 +704,14 @@ pub unsafe extern "C" fn retrace_on_raise(
     tstate: *mut ThreadState,
     code: *mut PyObject,
     exception: *mut PyObject,
-    first: c_int,
+    origin: c_int,
 ) {
     // SAFETY: by contract.
     unsafe {
         if session::mode() == Mode::Replaying
             && let Some(runner) = runner()
         {
-            runner.raise(tstate, code, exception, first != 0);
+            runner.raise(tstate, code, exception, origin);
         }
     }
 }

@@ -195,11 +195,11 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], find: &Find) -> Found {
             continue;
         }
         if tick.depth <= allowed && (tick.is_mine || !mine_only) {
-            return Found { tick: Some(place as u64 + 1), depth: None };
+            return Found { tick: Some(place as u64 + 1), ..Found::default() };
         }
         if !any_depth {
             allowed = allowed.min(tick.low);
         }
     }
-    Found { tick: None, depth: Some(allowed) }
+    Found { depth: Some(allowed), ..Found::default() }
 }

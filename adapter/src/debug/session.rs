@@ -346,10 +346,11 @@ impl<W: Write> Session<W> {
 
     fn go(&mut self, request: &Request) -> Result<(String, String)> {
         let stops = self.stops()?;
+        let uncaught = self.breakpoints.exceptions.uncaught;
         let debuggee = self.debuggee()?;
         let mine_only = debuggee.mine_only;
         let timeline = &mut debuggee.timeline;
-        let at = timeline.present()?.at.clone();
+        let (from, at) = (timeline.present()?.position(), timeline.present()?.at.clone());
         let thread = request.int("threadId").and_then(|id| u32::try_from(id - 1).ok()).unwrap_or(at.thread);
         let kind = match &*request.command {
             "next" | "stepBack" => StepKind::Over,
@@ -372,8 +373,14 @@ impl<W: Write> Session<W> {
                 }
                 came
             }
-            "continue" => timeline.forward(stops)?,
-            _ => timeline.backward(stops)?,
+            "continue" => {
+                let came = timeline.forward(stops)?;
+                uncaught && timeline.stop_at_crash(from, came, true)? || came
+            }
+            _ => {
+                let came = timeline.backward(stops)?;
+                uncaught && timeline.stop_at_crash(from, came, false)? || came
+            }
         };
         if came {
             let cause = timeline.present()?.at.cause.clone();
@@ -432,11 +439,10 @@ impl<W: Write> Session<W> {
     /// All breakpoints.
     fn stops(&mut self) -> Result<Stops> {
         let exceptions = &self.breakpoints.exceptions;
-        let wanted = exceptions.raised || exceptions.user_unhandled;
         Ok(Stops {
             breakpoints: self.breakpoints.lines.iter().map(|(_, breakpoint)| breakpoint.clone()).collect(),
             functions: self.breakpoints.functions.clone(),
-            exceptions: wanted.then(|| exceptions.clone()),
+            exceptions: exceptions.raised.then(|| exceptions.clone()),
             watches: self.breakpoints.watches.clone(),
             mine_only: self.debuggee.as_ref().is_some_and(|debuggee| debuggee.mine_only),
             ..Stops::default()
@@ -547,8 +553,8 @@ impl<W: Write> Session<W> {
         let mut set = |name: &str, condition: Option<&str>| {
             match name {
                 "raised" => exceptions.raised = true,
-                "userUnhandled" => exceptions.user_unhandled = true,
-                _ => exceptions.uncaught = true,
+                "uncaught" | "unhandled" => exceptions.uncaught = true,
+                _ => return,
             }
             let classes = condition.unwrap_or_default().split(',').map(str::trim).filter(|class| !class.is_empty());
             exceptions.classes.extend(classes.map(str::to_owned));
@@ -886,19 +892,18 @@ impl<W: Write> Session<W> {
         let (end, events) = list_events(&debuggee.trace, debuggee.process, start, count, detail);
         let threads = self.threads()?["threads"].clone();
         let debuggee = self.debuggee()?;
-        let crash = debuggee.timeline.crash().ok().flatten();
+        debuggee.timeline.crash()?;
         let exceptions: Vec<Value> = debuggee
             .timeline
             .raised()
-            .map(|(window, at)| {
+            .map(|(window, at, uncaught)| {
                 let class = match &at.cause {
                     Cause::Exception { class, .. } => class.as_str(),
                     _ => "",
                 };
-                let here = Position { window, tick: at.tick, raise: at.raise };
                 json!({
                     "event": at.event, "thread": at.thread + 1, "type": class, "message": "",
-                    "uncaught": crash == Some(here), "position": position_json(window, at),
+                    "uncaught": uncaught, "position": position_json(window, at),
                 })
             })
             .collect();
@@ -1086,7 +1091,6 @@ fn capabilities() -> Value {
             { "filter": "raised", "label": "Raised Exceptions", "supportsCondition": true,
               "conditionDescription": "Classes, separated by commas" },
             { "filter": "uncaught", "label": "Uncaught Exceptions", "default": true },
-            { "filter": "userUnhandled", "label": "User Uncaught Exceptions" },
         ],
     })
 }

@@ -3,7 +3,7 @@
 //! is: those at halves, quarters and so on of the way to a position, left behind by the run that went there.
 
 use retrace_replay::debug_protocol::{
-    At, Cause, Command, Find, Found, Goal, Leave, Place, Report, Run, Step, Stopped, Stops, Window,
+    At, Cause, Command, Find, Found, Goal, Leave, Place, Raise, Report, Run, Step, Stopped, Stops, Window,
 };
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ struct Stretch {
     copies: Vec<Process>,
     /// Copies that may still be on their way.
     coming: Vec<u64>,
-    crash: Option<Stopped>,
+    crash: Option<Raise>,
     raised: Vec<Stopped>,
 }
 
@@ -65,6 +65,8 @@ pub struct Said {
 pub struct Timeline {
     windows: Vec<Stretch>,
     present: Option<Present>,
+    /// Where the exception was raised that ended the program, once that has been looked for.
+    crash: Option<Option<(usize, Stopped)>>,
     pub said: Vec<Said>,
     /// What to tell the user about, once.
     pub warnings: Vec<String>,
@@ -94,7 +96,7 @@ impl Timeline {
                 raised: Vec::new(),
             })
             .collect();
-        Timeline { windows, present: None, said: Vec::new(), warnings: Vec::new(), engine }
+        Timeline { windows, present: None, crash: None, said: Vec::new(), warnings: Vec::new(), engine }
     }
 
     pub fn engine(&mut self) -> &mut Engine {
@@ -303,14 +305,43 @@ impl Timeline {
 
     /// Where the exception was raised that ended the program.
     pub fn crash(&mut self) -> Result<Option<Position>> {
+        if self.crash.is_none() {
+            self.crash = Some(self.find_crash()?);
+        }
+        let crash = self.crash.iter().flatten().next();
+        Ok(crash.map(|(window, at)| Position { window: *window, tick: at.tick, raise: at.raise }))
+    }
+
+    /// Goes back to the crash where a movement has passed it. `came`: it has led to a stop, not to the recording's end.
+    pub fn stop_at_crash(&mut self, from: Position, came: bool, forwards: bool) -> Result<bool> {
+        let Some(crash) = self.crash()? else { return Ok(false) };
+        let to = self.present().ok().filter(|_| came).map(Present::position);
+        let passed = match forwards {
+            true => from < crash && to.is_none_or(|to| crash < to),
+            false => crash < from && to.is_none_or(|to| to < crash),
+        };
+        if passed {
+            self.go_to(crash)?;
+        }
+        Ok(passed)
+    }
+
+    /// The window in which the program ends need not be the one in which the exception was raised.
+    fn find_crash(&mut self) -> Result<Option<(usize, Stopped)>> {
+        let mut crash: Option<Raise> = None;
         if !self.engine.ended.crashed {
             return Ok(None);
         }
         for window in (0..self.windows.len()).rev() {
             self.index(window)?;
-            if let Some(crash) = &self.windows[window].crash {
-                return Ok(Some(Position { window, tick: crash.tick.max(1), raise: crash.raise }));
+            if crash.is_none() {
+                crash.clone_from(&self.windows[window].crash);
             }
+            let Some(crash) = &mut crash else { continue };
+            if let Some(at) = self.find(window, Find::Raise(crash.clone()))?.raise {
+                return Ok(Some((window, *at)));
+            }
+            crash.address = None;
         }
         Ok(None)
     }
@@ -463,15 +494,23 @@ impl Timeline {
         }
         self.index(to.window)?;
         let ticks = self.windows[to.window].ticks.unwrap_or(0);
-        if to.tick == 0 || to.tick > ticks {
+        // An exception may be raised before the window's first line.
+        if (to.tick, to.raise) == (0, 0) || to.tick > ticks {
             return message("there is no such position");
         }
         Ok(to)
     }
 
-    /// Where exceptions were raised, as far as is known.
-    pub fn raised(&self) -> impl Iterator<Item = (usize, &Stopped)> {
-        self.windows.iter().enumerate().flat_map(|(window, stretch)| stretch.raised.iter().map(move |at| (window, at)))
+    /// Where exceptions were raised, as far as is known, and whether it is the one that ended the program. A window lists
+    /// only so many, but that one is always there.
+    pub fn raised(&self) -> impl Iterator<Item = (usize, &Stopped, bool)> {
+        let crash = self.crash.iter().flatten().map(|(window, at)| (*window, at));
+        let key = |(window, at): (usize, &Stopped)| (window, at.tick, at.raise);
+        let last = crash.clone().next().map(key);
+        let listed = self.windows.iter().enumerate();
+        let listed = listed.flat_map(|(window, stretch)| stretch.raised.iter().map(move |at| (window, at)));
+        let listed = listed.filter(move |at| Some(key(*at)) != last).map(|(window, at)| (window, at, false));
+        listed.chain(crash.map(|(window, at)| (window, at, true)))
     }
 
     /// Asks about the state at the present. `lasting`: in the copy that is changed, which is made if need be.
