@@ -258,7 +258,7 @@ pub unsafe fn ended(status: i32) {
             return;
         }
         if let Some(runner) = runner() {
-            runner.end_window(true);
+            runner.end();
         }
         if is_main() {
             let source = replay::source();

@@ -285,6 +285,13 @@ impl Runner {
         }
     }
 
+    /// The replay ends here. Where another checkpoint was to come, it has left the recording.
+    pub unsafe fn end(&mut self) -> ! {
+        let matched = self.run.until.is_none();
+        // SAFETY: the GIL is held.
+        unsafe { self.end_window(matched) }
+    }
+
     /// The window has been run through. Answers what is asked about it from now on.
     pub unsafe fn end_window(&mut self, matched: bool) -> ! {
         // SAFETY: the GIL is held.
