@@ -753,6 +753,27 @@ shows_address(int kind, const void *data, Py_ssize_t length)
     return 0;
 }
 
+/* So is text with a decimal number of an address's size: a name made unique by id(). */
+static int
+shows_decimal_address(int kind, const void *data, Py_ssize_t length)
+{
+    enum { FEWEST = 13, MOST = 15 }; /* digits of the numbers that int_hash takes for addresses */
+    for (Py_ssize_t at = FEWEST - 1; at < length; at += FEWEST) {
+        Py_ssize_t start = at, end = at;
+        while (start > 0 && Py_ISDIGIT(PyUnicode_READ(kind, data, start - 1))) {
+            start--;
+        }
+        while (end < length && Py_ISDIGIT(PyUnicode_READ(kind, data, end))) {
+            end++;
+        }
+        if (end > at && end - start >= FEWEST && end - start <= MOST) {
+            return 1;
+        }
+        at = end;
+    }
+    return 0;
+}
+
 static uint64_t
 text_hash(uint64_t hash, PyObject *text)
 {
@@ -761,7 +782,11 @@ text_hash(uint64_t hash, PyObject *text)
     }
     int kind = PyUnicode_KIND(text);
     Py_ssize_t length = PyUnicode_GET_LENGTH(text), looked_at = 4 * TEXT_END;
-    if (shows_address(kind, PyUnicode_DATA(text), length < looked_at ? length : looked_at)) {
+    if (length < looked_at) {
+        looked_at = length;
+    }
+    if (shows_address(kind, PyUnicode_DATA(text), looked_at)
+        || shows_decimal_address(kind, PyUnicode_DATA(text), looked_at)) {
         return fold(hash, ADDRESS);
     }
     return bytes_hash(hash, PyUnicode_DATA(text), (size_t)length * (size_t)kind);

@@ -25,7 +25,7 @@ class Account:
 
     def spend(self, n):
         self.left -= n
-        self.log.append((self.name, n, id(self.log), repr(self)))
+        self.log.append((self.name, n, id(self.log), f"{self.name}:{id(self.log)}", repr(self)))
         Account.total += n
         return self.left
 
