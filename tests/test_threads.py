@@ -50,7 +50,7 @@ def test_asyncio(trial, options):
         "started_by_threads",
         "left_running",
         "daemons",
-        "traced",
+        "preempted_where_traced",
         "local_storage",
         "idents",
         "many",

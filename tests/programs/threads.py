@@ -90,7 +90,7 @@ def daemons():
     print("ends", len(log), threading.active_count())
 
 
-def traced():
+def preempted_where_traced():
     """Threads under sys.settrace, of calls only and of lines, and under sys.setprofile: preempted where functions begin."""
     sys.setswitchinterval(0.0002)
     seen = []
