@@ -14,7 +14,8 @@ from wheels import wheel_for
 
 
 def pytest_generate_tests(metafunc):
-    if "interpreter" in metafunc.fixturenames:
+    chosen = any("interpreter" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "interpreter" in metafunc.fixturenames and not chosen:
         found = interpreters()
         metafunc.parametrize("interpreter", found, ids=[i.name for i in found], scope="session")
 

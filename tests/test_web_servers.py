@@ -1,6 +1,9 @@
 """Web servers under load from a process that is not recorded; every process of the tree replays alone."""
 
+import signal
+
 import pytest
+from harness import interpreters
 from servers import Server, replay_all
 
 from test_http_clients import PACKAGES
@@ -27,6 +30,22 @@ def test_flask_under_gunicorn(trial, venv, workers):
     assert recorded.exit == 0 and recorded.stdout.count(b"] request ") == 200, recorded
     processes = replay_all(trial, recorded)
     assert [process["start"]["parent"] for process in processes] == [None, 0, 0], processes
+
+
+# pydantic makes names of types' addresses, which are small numbers elsewhere (docs/nondeterminism.md).
+FAR_HEAPS = [interpreter for interpreter in interpreters() if interpreter.is_position_independent]
+
+
+@pytest.mark.parametrize("interpreter", FAR_HEAPS, ids=lambda interpreter: interpreter.name, scope="session")
+def test_fastapi_under_uvicorn(trial, venv):
+    trial.use(venv("fastapi", "uvicorn")).prepare("fastapi_app.py")
+    options = "--loop asyncio --http h11 --port 0 fastapi_app:app"
+    server = Server(trial, ["-m", "uvicorn", *options.split()])
+    server.load(200, 8, "/json", "/work")
+    recorded = server.stop()
+    # uvicorn ends by the signal that it was sent.
+    assert recorded.exit == -signal.SIGTERM and recorded.stdout.count(b"] request ") == 100, recorded
+    replay_all(trial, recorded)
 
 
 DJANGO = ("django", "gunicorn")
