@@ -122,6 +122,8 @@ async def queues():
 
 
 async def main():
+    # On a busy machine the debug mode would report slow callbacks, with addresses.
+    asyncio.get_running_loop().slow_callback_duration = 3600
     for part in (streams, threads, subprocesses, timeouts, signals, queues):
         print(part.__name__)
         await part()
