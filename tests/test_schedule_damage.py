@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from harness import BAD_INPUT, DIVERGED
-from trace_file import RELEASED, TraceBytes
+from trace_file import CHECK, RELEASED, TraceBytes
 
 # Rotates through its threads by switches at checks of the eval breaker, and has releases of the GIL before and after.
 RACE = """\
@@ -25,13 +25,24 @@ print(len(order), sum(n * k % 7 for k, n in enumerate(order)))
 CODES = (DIVERGED, BAD_INPUT)
 
 
+def has_what_is_changed(trace):
+    switches = trace.switches()
+    released = next((s for s in switches if s.kind == RELEASED), None)
+    interrupted = any(s.kind == CHECK and before.thread != 0 for before, s in zip(switches, switches[1:]))
+    return interrupted and released is not None and trace.data[released.event + 4] == 1
+
+
 @pytest.fixture
 def recorded(trial):
     trial.prepare(inputs=False)
     (trial.work / "program.py").write_text(RACE)
-    recorded = trial.record(["program.py"])
-    assert recorded.exit == 0, recorded
-    return recorded
+    # On a busy machine a thread may be done before another one wants the GIL.
+    for _ in range(20):
+        recorded = trial.record(["program.py"])
+        assert recorded.exit == 0, recorded
+        if has_what_is_changed(TraceBytes(recorded.trace)):
+            return recorded
+    trial.fail("no recording has a thread that was interrupted, after a first release", recorded)
 
 
 def replayed_after(trial, recorded, change):
