@@ -18,6 +18,7 @@ use pyo3_ffi::*;
 use retrace_replay::event::code;
 use retrace_replay::value::{put_varint, tag};
 use std::collections::HashMap;
+use std::ffi::c_void;
 use std::ptr;
 
 #[derive(Default)]
@@ -101,10 +102,7 @@ unsafe fn watch_callable(callable: *mut PyObject) {
         let Some(original) = (*class).tp_call else { return };
         if !ptr::fn_addr_eq(original, called as ternaryfunc) {
             originals().calls.insert(class as usize, original);
-            let place = (&raw mut (*class).tp_call).cast::<*mut std::ffi::c_void>();
-            if patch::write(place, called as *mut std::ffi::c_void).is_ok() {
-                PyType_Modified(class);
-            }
+            put_slot(class, (&raw mut (*class).tp_call).cast(), called as *mut c_void);
         }
     }
 }
@@ -115,10 +113,16 @@ unsafe fn watch_iterator(class: *mut PyTypeObject) {
         let Some(original) = (*class).tp_iternext else { return };
         if !ptr::fn_addr_eq(original, advanced as iternextfunc) {
             originals().nexts.insert(class as usize, original);
-            let place = (&raw mut (*class).tp_iternext).cast::<*mut std::ffi::c_void>();
-            if patch::write(place, advanced as *mut std::ffi::c_void).is_ok() {
-                PyType_Modified(class);
-            }
+            put_slot(class, (&raw mut (*class).tp_iternext).cast(), advanced as *mut c_void);
+        }
+    }
+}
+
+unsafe fn put_slot(class: *mut PyTypeObject, place: *mut *mut c_void, function: *mut c_void) {
+    // SAFETY: by contract of `watch_arguments`; `place` is a slot of `class` that holds a function of that type.
+    unsafe {
+        if patch::write(place, function).is_ok() {
+            PyType_Modified(class);
         }
     }
 }

@@ -11,6 +11,14 @@ mod imp;
 use std::ffi::{CStr, c_void};
 use thiserror::Error;
 
+/// The function, of these types, that `rebind` replaced and kept in this place.
+macro_rules! replaced {
+    ($function:expr, $($kind:ty),* => $result:ty) => {
+        std::mem::transmute::<*mut std::ffi::c_void, unsafe extern "C" fn($($kind),*) -> $result>($function)
+    };
+}
+pub(crate) use replaced;
+
 /// One imported function and what is to be called in its place.
 pub struct Binding {
     pub name: &'static CStr,

@@ -57,7 +57,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
 /// # Safety
 /// As a function of the table: called by an extension module's code.
 pub unsafe fn random_bytes(into: *mut u8, count: usize) -> bool {
-    let place = FUNCTIONS.iter().position(|function| function.name == c"getrandom").unwrap_or_default();
+    let Some(place) = place_of_getrandom() else { return false };
     let mut drawn = 0;
     while drawn < count {
         // SAFETY: by contract; no more is written than is left.
@@ -70,12 +70,16 @@ pub unsafe fn random_bytes(into: *mut u8, count: usize) -> bool {
     true
 }
 
+fn place_of_getrandom() -> Option<usize> {
+    FUNCTIONS.iter().position(|function| function.name == c"getrandom")
+}
+
 /// Makes sure that `getrandom` can be called though no module imports it.
 ///
 /// # Safety
 /// The GIL is held.
 pub unsafe fn find_random() {
-    if let Some(place) = FUNCTIONS.iter().position(|function| function.name == c"getrandom") {
+    if let Some(place) = place_of_getrandom() {
         // SAFETY: by contract; a name.
         unsafe { ORIGINALS[place] = libc::dlsym(libc::RTLD_DEFAULT, FUNCTIONS[place].name.as_ptr()) };
     }

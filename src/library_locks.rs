@@ -4,7 +4,7 @@
 
 use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
-use crate::imports::Binding;
+use crate::imports::{Binding, replaced};
 use crate::session::{self, Mode};
 use crate::{schedule, user_threads};
 use retrace_abi::boundary::{Entry, Treatment};
@@ -26,12 +26,6 @@ const INIT: usize = 3;
 const DESTROY: usize = 4;
 const GETSPECIFIC: usize = 5;
 const SETSPECIFIC: usize = 6;
-
-macro_rules! next {
-    ($place:expr, $($kind:ty),* => $result:ty) => {
-        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($kind),*) -> $result>(NEXT[$place])
-    };
-}
 
 /// What is known of a mutex since it was made.
 #[derive(Default)]
@@ -159,7 +153,7 @@ unsafe fn replay_taken(mutex: NativeMutex, taken: Option<u64>) {
 unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
     // SAFETY: called by an extension module with a mutex of its own.
     unsafe {
-        let next = next!(LOCK, NativeMutex => c_int);
+        let next = replaced!(NEXT[LOCK], NativeMutex => c_int);
         match session::mode() {
             Mode::Recording if schedule::logs_native_calls() => {
                 let error = next(mutex);
@@ -181,7 +175,7 @@ unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
 unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
     // SAFETY: as above.
     unsafe {
-        let next = next!(TRYLOCK, NativeMutex => c_int);
+        let next = replaced!(NEXT[TRYLOCK], NativeMutex => c_int);
         match session::mode() {
             Mode::Recording if schedule::logs_native_calls() => {
                 let error = next(mutex);
@@ -216,7 +210,7 @@ unsafe extern "C" fn unlock(mutex: NativeMutex) -> c_int {
         {
             known.held = known.held.saturating_sub(1);
         }
-        next!(UNLOCK, NativeMutex => c_int)(mutex)
+        replaced!(NEXT[UNLOCK], NativeMutex => c_int)(mutex)
     }
 }
 
@@ -225,13 +219,13 @@ unsafe extern "C" fn unlock(mutex: NativeMutex) -> c_int {
 unsafe extern "C" fn init(mutex: NativeMutex, attributes: *const libc::pthread_mutexattr_t) -> c_int {
     mutexes().remove(&(mutex as usize));
     // SAFETY: as above.
-    unsafe { next!(INIT, NativeMutex, *const libc::pthread_mutexattr_t => c_int)(mutex, attributes) }
+    unsafe { replaced!(NEXT[INIT], NativeMutex, *const libc::pthread_mutexattr_t => c_int)(mutex, attributes) }
 }
 
 unsafe extern "C" fn destroy(mutex: NativeMutex) -> c_int {
     mutexes().remove(&(mutex as usize));
     // SAFETY: as above.
-    unsafe { next!(DESTROY, NativeMutex => c_int)(mutex) }
+    unsafe { replaced!(NEXT[DESTROY], NativeMutex => c_int)(mutex) }
 }
 
 /// Whether the calling thread is a coroutine, which has thread-specific values of its own.
@@ -246,7 +240,7 @@ unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_void {
         if is_coroutine() {
             return user_threads::specific(key);
         }
-        next!(GETSPECIFIC, libc::pthread_key_t => *mut c_void)(key)
+        replaced!(NEXT[GETSPECIFIC], libc::pthread_key_t => *mut c_void)(key)
     }
 }
 
@@ -257,6 +251,6 @@ unsafe extern "C" fn setspecific(key: libc::pthread_key_t, value: *mut c_void) -
             user_threads::set_specific(key, value);
             return 0;
         }
-        next!(SETSPECIFIC, libc::pthread_key_t, *mut c_void => c_int)(key, value)
+        replaced!(NEXT[SETSPECIFIC], libc::pthread_key_t, *mut c_void => c_int)(key, value)
     }
 }

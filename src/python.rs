@@ -2,7 +2,8 @@
 #![allow(deprecated, reason = "3.11 has no PyErr_GetRaisedException, and 3.12 keeps these")]
 
 use pyo3_ffi::*;
-use std::ffi::CStr;
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, c_int};
 use std::ptr;
 
 /// A new reference that is given back when dropped. Null is allowed: then it owns nothing.
@@ -160,4 +161,29 @@ pub unsafe fn loaded_module(name: &str) -> *mut PyObject {
 pub unsafe fn type_name(object: *mut PyObject) -> String {
     // SAFETY: `tp_name` of a live type is a C string.
     unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name).to_string_lossy().into_owned() }
+}
+
+/// A function of ours that Python code can have.
+pub struct Definition(UnsafeCell<PyMethodDef>);
+
+// SAFETY: CPython only reads it.
+unsafe impl Sync for Definition {}
+
+impl Definition {
+    pub const fn new(
+        name: &'static CStr,
+        function: unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject,
+        flags: c_int,
+    ) -> Definition {
+        Definition(UnsafeCell::new(PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: PyMethodDefPointer { PyCFunction: function },
+            ml_flags: flags,
+            ml_doc: ptr::null(),
+        }))
+    }
+
+    pub fn get(&self) -> *mut PyMethodDef {
+        self.0.get()
+    }
 }

@@ -249,14 +249,26 @@ pub unsafe fn foreign_callback() -> Result<bool, Failure> {
     }
 }
 
+/// The log from the next event on that is not of hooks: those are read by whoever consumes what follows.
+unsafe fn behind_hooks() -> EventStream {
+    // SAFETY: as in `settle`.
+    let mut ahead = unsafe { source() }.clone();
+    while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
+    ahead
+}
+
+/// Our hook that an index of the recording's stands for.
+unsafe fn our_hook(recorded: u16) -> Option<u16> {
+    // SAFETY: as in `settle`.
+    unsafe { OURS.get().get(usize::from(recorded)).copied().flatten() }
+}
+
 /// The next event, if the schedule's hooks come to it.
 unsafe fn schedule_event() -> Front {
     // SAFETY: as in `settle`.
     unsafe {
         use code::{BUSY, COLLECT, FORK, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
-        // Hooks that were made in between are read by whoever consumes what follows.
-        let mut ahead = source().clone();
-        while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
+        let mut ahead = behind_hooks();
         if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
             return Front::Other;
         }
@@ -417,8 +429,7 @@ unsafe fn next_is(hook: &Hook) -> bool {
     // SAFETY: as in `before_call`.
     unsafe {
         let Ok(head) = source().peek_u16() else { return false };
-        let index = usize::from(head & code::MASK);
-        OURS.get().get(index).copied().flatten() == Some(hook.index)
+        our_hook(head & code::MASK) == Some(hook.index)
     }
 }
 
@@ -433,7 +444,7 @@ static BEHIND: GilCell<Option<EventStream>> = GilCell::new(None);
 /// Replaying.
 pub unsafe fn is_call_of(call: &retrace_replay::event::Call, hook: u16) -> bool {
     // SAFETY: by contract.
-    unsafe { OURS.get().get(usize::from(call.hook)).copied().flatten() == Some(hook) }
+    unsafe { our_hook(call.hook) == Some(hook) }
 }
 
 /// The event at the cursor, if it is a call of `hook` by C code. It stays there until [`pass_native_call`].
@@ -445,7 +456,7 @@ pub unsafe fn front_call(hook: u16) -> Option<retrace_replay::event::Call> {
     unsafe {
         read_pending_hooks();
         let head = source().peek_u16().ok()?;
-        if OURS.get().get(usize::from(head & code::MASK)).copied().flatten() != Some(hook) {
+        if our_hook(head & code::MASK) != Some(hook) {
             return None;
         }
         let mut ahead = source().clone();
@@ -524,11 +535,7 @@ pub unsafe fn is_strict() -> bool {
 /// Replaying.
 pub unsafe fn native_calls_at_front() -> bool {
     // SAFETY: by contract.
-    unsafe {
-        let mut ahead = source().clone();
-        while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
-        ahead.peek_u16() == Ok(code::RELEASED)
-    }
+    unsafe { behind_hooks().peek_u16() == Ok(code::RELEASED) }
 }
 
 /// What C code calls before its thread takes the GIL: the event at the cursor, or, for another thread than the one whose

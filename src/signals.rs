@@ -10,14 +10,13 @@ use crate::call::Call;
 use crate::callback;
 use crate::divergence;
 use crate::gil::GilCell;
-use crate::python::{Owned, SavedError};
+use crate::python::{Definition, Owned, SavedError};
 use crate::record::{self, enter_external};
 use crate::replay::{self, Front};
 use crate::session::{self, Mode};
 use crate::{schedule, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::event::{Event, Position, code};
-use std::cell::UnsafeCell;
 use std::ptr;
 
 /// Signals are numbered from 1 to 64.
@@ -33,16 +32,7 @@ struct Handlers {
 static HANDLERS: GilCell<Handlers> =
     GilCell::new(Handlers { program: [ptr::null_mut(); SIGNALS], ours: [ptr::null_mut(); SIGNALS] });
 
-struct Definition(UnsafeCell<PyMethodDef>);
-// SAFETY: CPython only reads it.
-unsafe impl Sync for Definition {}
-
-static OURS: Definition = Definition(UnsafeCell::new(PyMethodDef {
-    ml_name: c"handler".as_ptr(),
-    ml_meth: PyMethodDefPointer { PyCFunction: handle },
-    ml_flags: METH_VARARGS,
-    ml_doc: ptr::null(),
-}));
+static OURS: Definition = Definition::new(c"handler", handle, METH_VARARGS);
 
 /// Our function for a signal: borrowed, or null with an exception.
 unsafe fn ours(number: usize) -> *mut PyObject {
@@ -53,7 +43,7 @@ unsafe fn ours(number: usize) -> *mut PyObject {
             return made;
         }
         let own = Owned(PyLong_FromSize_t(number));
-        let function = PyCFunction_NewEx(OURS.0.get(), own.0, ptr::null_mut());
+        let function = PyCFunction_NewEx(OURS.get(), own.0, ptr::null_mut());
         if !function.is_null() {
             // Not for gc.get_objects() to find.
             PyObject_GC_UnTrack(function.cast());

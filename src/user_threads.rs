@@ -10,7 +10,7 @@
 
 use crate::divergence;
 use crate::hook::Hook;
-use crate::imports::Binding;
+use crate::imports::{Binding, replaced};
 use crate::library_locks;
 use crate::replay::{self, Front};
 use crate::schedule;
@@ -195,13 +195,6 @@ const POST: usize = 14;
 const FOPEN: usize = 18;
 const CLOCK: usize = 21;
 
-/// The library's own function, which `rebind` put there.
-macro_rules! next {
-    ($place:expr, $($kind:ty),* => $result:ty) => {
-        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($kind),*) -> $result>(NEXT[$place])
-    };
-}
-
 // ---- switching ----
 
 /// Waits until it is the running thread's turn.
@@ -276,8 +269,7 @@ unsafe fn resume(k: usize) {
             if replay::source().at_end() {
                 divergence::recording_cut("the end of a thread");
             }
-            let passed = if replay::front().is_at_check() { format!("; {}", candidates()) } else { String::new() };
-            lost(format!("thread {k} has ended here, and the recording does not say who went on{passed}"));
+            lost(format!("thread {k} has ended here, and the recording does not say who went on"));
         }
     }
 }
@@ -474,7 +466,7 @@ unsafe fn note_progress(wanted: &Fingerprint) {
             BEGAN = (index, now);
         }
         if now - BEGAN.1 > 30_000_000 + 200 * wanted.cpu_us {
-            lost(candidates());
+            lost("a search for very much longer than the recording ran there".into());
         }
     }
 }
@@ -713,7 +705,7 @@ unsafe extern "C" fn mutex_lock(mutex: *mut libc::pthread_mutex_t) -> c_int {
         if mutex == gil::retrace_gil.switch_mutex {
             return 0;
         }
-        next!(LOCK, *mut libc::pthread_mutex_t => c_int)(mutex)
+        replaced!(NEXT[LOCK], *mut libc::pthread_mutex_t => c_int)(mutex)
     }
 }
 
@@ -759,7 +751,7 @@ unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int {
         if mutex == gil::retrace_gil.switch_mutex {
             return 0;
         }
-        next!(UNLOCK, *mut libc::pthread_mutex_t => c_int)(mutex)
+        replaced!(NEXT[UNLOCK], *mut libc::pthread_mutex_t => c_int)(mutex)
     }
 }
 
@@ -770,7 +762,7 @@ unsafe extern "C" fn cond_wait(cond: *mut libc::pthread_cond_t, mutex: *mut libc
             // drop_gil() waits for another thread to take the GIL: take_gil() waits for this one's turn.
             return 0;
         }
-        next!(COND_WAIT, *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t => c_int)(cond, mutex)
+        replaced!(NEXT[COND_WAIT], *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t => c_int)(cond, mutex)
     }
 }
 
@@ -785,7 +777,7 @@ unsafe extern "C" fn cond_timedwait(
             wait_for_turn();
             return 0;
         }
-        let next = next!(COND_TIMEDWAIT, *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t, *const libc::timespec => c_int);
+        let next = replaced!(NEXT[COND_TIMEDWAIT], *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t, *const libc::timespec => c_int);
         next(cond, mutex, until)
     }
 }
@@ -907,7 +899,7 @@ unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_void {
     // SAFETY: as in `create`. The root has what was set before the replay began.
     unsafe {
         if RUNNING == 0 {
-            return next!(GETSPECIFIC, libc::pthread_key_t => *mut c_void)(key);
+            return replaced!(NEXT[GETSPECIFIC], libc::pthread_key_t => *mut c_void)(key);
         }
         specific(key)
     }
@@ -917,7 +909,7 @@ unsafe extern "C" fn setspecific(key: libc::pthread_key_t, value: *mut c_void) -
     // SAFETY: as above.
     unsafe {
         if RUNNING == 0 {
-            return next!(SETSPECIFIC, libc::pthread_key_t, *mut c_void => c_int)(key, value);
+            return replaced!(NEXT[SETSPECIFIC], libc::pthread_key_t, *mut c_void => c_int)(key, value);
         }
         set_specific(key, value);
         0
@@ -942,7 +934,7 @@ pub unsafe fn has_gil() -> bool {
 
 unsafe fn real_trywait(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: a semaphore of CPython's.
-    unsafe { next!(TRYWAIT, *mut libc::sem_t => c_int)(lock) }
+    unsafe { replaced!(NEXT[TRYWAIT], *mut libc::sem_t => c_int)(lock) }
 }
 
 unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
@@ -1049,7 +1041,7 @@ pub unsafe fn swap_lock_wait(other: LockWait) -> LockWait {
 unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut libc::timespec) -> c_int {
     // SAFETY: called by CPython.
     unsafe {
-        let next = next!(CLOCK, libc::clockid_t, *mut libc::timespec => c_int);
+        let next = replaced!(NEXT[CLOCK], libc::clockid_t, *mut libc::timespec => c_int);
         if !session::is_replaying() || !has_gil() || thread::last().external.get() {
             return next(clock, into);
         }
@@ -1070,7 +1062,7 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut libc::time
 
 unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: as above.
-    unsafe { next!(POST, *mut libc::sem_t => c_int)(lock) }
+    unsafe { replaced!(NEXT[POST], *mut libc::sem_t => c_int)(lock) }
 }
 
 // ---- processes ----
@@ -1132,7 +1124,7 @@ unsafe extern "C" fn open_stream(path: *const std::ffi::c_char, mode: *const std
         }
         // One of the two is imported, which are the same where files are large.
         let place = if NEXT[FOPEN].is_null() { FOPEN + 1 } else { FOPEN };
-        let next = next!(place, *const std::ffi::c_char, *const std::ffi::c_char => *mut libc::FILE);
+        let next = replaced!(NEXT[place], *const std::ffi::c_char, *const std::ffi::c_char => *mut libc::FILE);
         next(path, mode)
     }
 }

@@ -3,13 +3,12 @@
 
 use super::process::{self, Channel, fork};
 use crate::gil::GilCell;
-use crate::python::{Owned, SavedError, attribute, string, text};
+use crate::python::{Definition, Owned, SavedError, attribute, string, text};
 use crate::session::{self, Mode};
 use crate::user_threads;
 use pyo3_ffi::*;
 use retrace_replay::debug_protocol::{Report, Watch};
 use serde_json::{Map, Value, json};
-use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString};
 use std::ptr;
 
@@ -35,16 +34,7 @@ unsafe extern "C" fn locals_to_fast(_module: *mut PyObject, frame: *mut PyObject
     }
 }
 
-struct Definition(UnsafeCell<PyMethodDef>);
-// SAFETY: CPython only reads it.
-unsafe impl Sync for Definition {}
-
-static LOCALS_TO_FAST: Definition = Definition(UnsafeCell::new(PyMethodDef {
-    ml_name: c"locals_to_fast".as_ptr(),
-    ml_meth: PyMethodDefPointer { PyCFunction: locals_to_fast },
-    ml_flags: METH_O,
-    ml_doc: ptr::null(),
-}));
+static LOCALS_TO_FAST: Definition = Definition::new(c"locals_to_fast", locals_to_fast, METH_O);
 
 /// How deep a question or an answer may be.
 const DEPTH: usize = 32;
@@ -119,7 +109,7 @@ unsafe fn function(name: &CStr) -> Owned {
         if namespace.is_null() {
             let globals = PyDict_New();
             PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
-            let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.0.get(), ptr::null_mut(), ptr::null_mut()));
+            let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
             let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));
             if done.is_null() {

@@ -13,7 +13,7 @@ mod run;
 mod ticks;
 
 use crate::gil::GilCell;
-use crate::{replay, user_threads};
+use crate::{replay, schedule, user_threads};
 use process::Channel;
 use pyo3_ffi::*;
 use retrace_abi::gil;
@@ -132,12 +132,8 @@ unsafe fn here(fingerprint: bool) -> Place {
     unsafe {
         let source = replay::source();
         let hashes = if fingerprint {
-            let tstate = *gil::retrace_gil.last_holder;
-            [
-                gil::retrace_fingerprint_place(tstate),
-                gil::retrace_fingerprint_shallow(tstate),
-                gil::retrace_fingerprint_deep(tstate),
-            ]
+            let at = schedule::fingerprint(*gil::retrace_gil.last_holder);
+            [at.place, at.shallow, at.deep]
         } else {
             [0; 3]
         };
