@@ -728,8 +728,17 @@ pub unsafe extern "C" fn retrace_begun_after_check() {
     // SAFETY: the GIL is held; between events.
     unsafe {
         if session::is_replaying() {
-            replay::arm();
+            ask_for_check();
         }
+    }
+}
+
+/// Has the running thread stop at its next check, if anybody looks for one.
+unsafe fn ask_for_check() {
+    // SAFETY: one thread; between events.
+    unsafe {
+        replay::arm();
+        crate::timeline::ask_for_check();
     }
 }
 
@@ -742,8 +751,8 @@ unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int {
                 let repeats = at_end_of_take()
                     && !has_progressed()
                     && gil::retrace_check_repeats(*gil::retrace_gil.last_holder) != 0;
-                if !repeats && !crate::timeline::must_move_on() {
-                    replay::arm();
+                if !repeats {
+                    ask_for_check();
                 }
             }
             return 0;

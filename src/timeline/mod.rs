@@ -19,7 +19,7 @@ use pyo3_ffi::*;
 use retrace_abi::gil;
 use retrace_replay::debug_protocol::{Ended, Hello, Place, Report, Role, SOCKET_VARIABLE};
 use run::Runner;
-pub use run::{begin_check, is_same_check, must_move_on};
+pub use run::{begin_check, is_same_check};
 use std::env;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
@@ -195,6 +195,19 @@ pub unsafe fn at_check() {
             }
         } else if let Some(runner) = runner() {
             runner.at_check();
+        }
+    }
+}
+
+/// Has the running thread stop at its next check, if that may be where the next checkpoint stands.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn ask_for_check() {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(runner) = runner() {
+            runner.ask_for_check();
         }
     }
 }

@@ -56,18 +56,14 @@ pub struct Runner {
     first_watched: Vec<Option<(Stopped, String)>>,
 }
 
-/// A check of the eval breaker that line events lead to more than once. It counts once, and the thread has to get past it:
-/// as long as the next check is asked for, it would not.
+/// A check of the eval breaker that line events may lead to more than once. It counts once.
 struct Check {
     /// The frame that was at one since its last line.
     frame: usize,
-    /// It has begun since.
-    begun: bool,
     is_same: bool,
-    is_stuck: bool,
 }
 
-static CHECK: GilCell<Check> = GilCell::new(Check { frame: 0, begun: false, is_same: false, is_stuck: false });
+static CHECK: GilCell<Check> = GilCell::new(Check { frame: 0, is_same: false });
 
 /// A thread has come to a check.
 ///
@@ -80,8 +76,6 @@ pub unsafe fn begin_check(tstate: *mut ThreadState) {
         let frame = if again { innermost_frame(tstate) as usize } else { 0 };
         let check = CHECK.get();
         check.is_same = again && check.frame == frame;
-        check.is_stuck = check.is_same && !check.begun;
-        check.begun &= check.is_same;
         check.frame = frame;
     }
 }
@@ -93,15 +87,6 @@ pub unsafe fn begin_check(tstate: *mut ThreadState) {
 pub unsafe fn is_same_check() -> bool {
     // SAFETY: by contract.
     unsafe { CHECK.get().is_same }
-}
-
-/// Whether no other check may be asked for now.
-///
-/// # Safety
-/// As [`is_same_check`].
-pub unsafe fn must_move_on() -> bool {
-    // SAFETY: by contract.
-    unsafe { CHECK.get().is_stuck }
 }
 
 fn stops_of(run: &Run) -> Option<&Stops> {
@@ -250,9 +235,6 @@ impl Runner {
         // SAFETY: by the contract of `super::at_check`.
         unsafe {
             let Some(until) = self.run.until else { return };
-            if must_move_on() {
-                return;
-            }
             if clock::now() + retrace_line_events_slack < until.clock {
                 return;
             }
@@ -262,12 +244,11 @@ impl Runner {
             if !is_same_check() && is_at(&until) {
                 self.end_window(true);
             }
-            gil::retrace_request_check();
         }
     }
 
     /// Where the window's end may be near.
-    unsafe fn ask_for_check(&self) {
+    pub unsafe fn ask_for_check(&self) {
         // SAFETY: the GIL is held.
         unsafe {
             if self.run.until.is_some_and(|until| clock::now() + retrace_line_events_slack >= until.clock) {
@@ -692,12 +673,6 @@ pub unsafe extern "C" fn retrace_on_start(tstate: *mut ThreadState, _code: *mut 
             actor.low = actor.low.min(depth.saturating_sub(1));
             actor.frame = 0;
             actor.begun = resumed == 0;
-            let check = CHECK.get();
-            check.begun = true;
-            if std::mem::take(&mut check.is_stuck) {
-                replay::arm();
-                runner.ask_for_check();
-            }
         }
     }
 }
