@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 
-use retrace_replay::Trace;
-use serde_json::{Value, json};
+use retrace_replay::{Trace, Value};
+use serde_json::json;
 
 /// A prefix of paths here and the one it was recorded as.
 pub struct Mapping {
@@ -36,10 +36,22 @@ impl Sources {
                 }
             }
         }
+        sources.add_main(trace, process);
         sources
     }
 
-    pub fn add(&mut self, path: &str, contents: &[u8]) {
+    /// The main program's source lies in the start event.
+    fn add_main(&mut self, trace: &Trace, process: u32) {
+        let Ok(descent) = trace.descent(process) else { return };
+        let Some(start) = trace.start(descent.ancestor) else { return };
+        if let (Some("file"), Some(main), Some(Value::Bytes(source))) =
+            (start.string("run").as_deref(), start.string("main"), start.get("main_source"))
+        {
+            self.add(&main, source);
+        }
+    }
+
+    fn add(&mut self, path: &str, contents: &[u8]) {
         if self.contents.insert(path.to_owned(), contents.to_vec()).is_none() {
             self.order.push(path.to_owned());
         }
@@ -79,7 +91,7 @@ impl Sources {
     }
 
     /// DAP's description. `sourceReference` is set where the client has to ask for the text.
-    pub fn describe(&self, recorded: &str) -> Value {
+    pub fn describe(&self, recorded: &str) -> serde_json::Value {
         let name = recorded.rsplit('/').next().unwrap_or(recorded);
         let local = self.local(recorded);
         let Some(place) = self.order.iter().position(|path| path == recorded) else {
@@ -95,7 +107,7 @@ impl Sources {
     }
 
     /// The recorded path of DAP's description.
-    pub fn path_of(&self, source: &Value) -> Option<String> {
+    pub fn path_of(&self, source: &serde_json::Value) -> Option<String> {
         let reference = source["sourceReference"].as_u64().unwrap_or(0) as usize;
         if reference > 0 {
             return self.order.get(reference - 1).cloned();

@@ -1,0 +1,249 @@
+//! What to stop at: lines, functions, exceptions and values that change.
+
+use std::io::Write;
+
+use retrace_replay::debug_protocol::{Breakpoint, Exceptions, FunctionBreakpoint, Hits, Stops, Watch, WatchFrame};
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::debug::engine::{Result, message};
+use crate::debug::protocol::Request;
+
+#[derive(Default)]
+pub(super) struct Breakpoints {
+    lines: Vec<(String, Breakpoint)>,
+    functions: Vec<FunctionBreakpoint>,
+    pub(super) exceptions: Exceptions,
+    watches: Vec<Watch>,
+    /// The number given last.
+    given: i64,
+}
+
+impl<W: Write> Session<W> {
+    /// All breakpoints.
+    pub(super) fn stops(&mut self) -> Result<Stops> {
+        let exceptions = &self.breakpoints.exceptions;
+        Ok(Stops {
+            breakpoints: self.breakpoints.lines.iter().map(|(_, breakpoint)| breakpoint.clone()).collect(),
+            functions: self.breakpoints.functions.clone(),
+            exceptions: exceptions.raised.then(|| exceptions.clone()),
+            watches: self.breakpoints.watches.clone(),
+            mine_only: self.debuggee.as_ref().is_some_and(|debuggee| debuggee.mine_only),
+            ..Stops::default()
+        })
+    }
+
+    fn new_id(&mut self) -> i64 {
+        self.breakpoints.given += 1;
+        self.breakpoints.given
+    }
+
+    pub(super) fn set_breakpoints(&mut self, request: &Request) -> Result<Value> {
+        let wanted = request.get("breakpoints").as_array().cloned().unwrap_or_default();
+        if self.debuggee.is_none() {
+            // They are checked when there is a recording.
+            self.waiting.retain(|earlier| earlier.get("source")["path"] != request.get("source")["path"]);
+            self.waiting.push(request.clone());
+            let unverified = wanted.iter().map(|wanted| {
+                json!({ "verified": false, "line": wanted["line"], "message": "the recording is not open yet" })
+            });
+            return Ok(json!({ "breakpoints": unverified.collect::<Vec<_>>() }));
+        }
+        let debuggee = self.debuggee()?;
+        let Some(path) = debuggee.sources.path_of(request.get("source")) else {
+            return message("setBreakpoints: the source has no path");
+        };
+        let lines = self.lines_of(&path);
+        self.breakpoints.lines.retain(|(other, _)| *other != path);
+        let mut answers = Vec::new();
+        for wanted in &wanted {
+            let id = self.new_id();
+            let line = wanted["line"].as_u64().unwrap_or(0) as u32;
+            // Where a line has no code, the next one that has.
+            let place = match &lines {
+                Some(lines) => lines.iter().copied().find(|code| *code >= line),
+                None => Some(line),
+            };
+            let Some(place) = place else {
+                answers.push(
+                    json!({ "id": id, "verified": false, "line": line, "message": "no code at or after this line" }),
+                );
+                continue;
+            };
+            let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
+            let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
+                Some(None) => {
+                    let what = "a hit condition is a number, `>= number` or `% number`";
+                    answers.push(json!({ "id": id, "verified": false, "line": line, "message": what }));
+                    continue;
+                }
+                Some(hits) => hits,
+                None => None,
+            };
+            let breakpoint = Breakpoint {
+                id,
+                path: path.clone(),
+                line: place,
+                condition: text("condition"),
+                log: text("logMessage"),
+                hits,
+            };
+            self.breakpoints.lines.push((path.clone(), breakpoint));
+            let mut answer = json!({ "id": id, "verified": lines.is_some(), "line": place });
+            if lines.is_none() {
+                answer["message"] = "the recording has no source of this file: the program did not load it".into();
+            } else if place != line {
+                answer["message"] = format!("line {line} has no code; this is the next one that has").into();
+            }
+            answers.push(answer);
+        }
+        Ok(json!({ "breakpoints": answers }))
+    }
+
+    /// The lines of a recorded source that have code. `None` where the recording has no such source.
+    fn lines_of(&mut self, path: &str) -> Option<Vec<u32>> {
+        let debuggee = self.debuggee.as_mut()?;
+        let source = debuggee.sources.contents(path)?;
+        if debuggee.timeline.present().is_err() {
+            // Code is compiled by the recorded interpreter, which has to stand somewhere.
+            let mine_only = debuggee.mine_only;
+            let position = debuggee.timeline.end_of(0, mine_only).ok().flatten()?;
+            debuggee.timeline.go_to(position).ok()?;
+        }
+        let question = json!({ "ask": "lines", "source": source, "path": path });
+        let lines = debuggee.timeline.ask(question, false).ok()?;
+        Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
+    }
+
+    pub(super) fn set_function_breakpoints(&mut self, request: &Request) -> Value {
+        self.breakpoints.functions.clear();
+        let mut answers = Vec::new();
+        for wanted in request.get("breakpoints").as_array().into_iter().flatten() {
+            let id = self.new_id();
+            self.breakpoints.functions.push(FunctionBreakpoint {
+                id,
+                name: wanted["name"].as_str().unwrap_or_default().to_owned(),
+                condition: wanted["condition"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
+            });
+            answers.push(json!({ "id": id, "verified": true }));
+        }
+        json!({ "breakpoints": answers })
+    }
+
+    pub(super) fn set_exception_breakpoints(&mut self, request: &Request) -> Value {
+        let mut exceptions = Exceptions::default();
+        let mut set = |name: &str, condition: Option<&str>| {
+            match name {
+                "raised" => exceptions.raised = true,
+                "uncaught" | "unhandled" => exceptions.uncaught = true,
+                _ => return,
+            }
+            let classes = condition.unwrap_or_default().split(',').map(str::trim).filter(|class| !class.is_empty());
+            exceptions.classes.extend(classes.map(str::to_owned));
+        };
+        let filters = request.get("filters").as_array().into_iter().flatten();
+        filters.filter_map(Value::as_str).for_each(|name| set(name, None));
+        for option in request.get("filterOptions").as_array().into_iter().flatten() {
+            set(option["filterId"].as_str().unwrap_or_default(), option["condition"].as_str());
+        }
+        for option in request.get("exceptionOptions").as_array().into_iter().flatten() {
+            let path = option["path"].as_array().into_iter().flatten();
+            for name in path.flat_map(|part| part["names"].as_array().into_iter().flatten()).filter_map(Value::as_str) {
+                let mode = option["breakMode"].as_str().unwrap_or("always");
+                set(if mode == "always" { "raised" } else { mode }, Some(name));
+            }
+        }
+        self.breakpoints.exceptions = exceptions;
+        json!({})
+    }
+
+    pub(super) fn data_breakpoint_info(&mut self, request: &Request) -> Result<Value> {
+        let watch = self.watch_of(request, 0)?;
+        let id = serde_json::to_string(&watch).unwrap_or_default();
+        Ok(json!({ "dataId": id, "description": watch.expression, "accessTypes": ["write"], "canPersist": false }))
+    }
+
+    pub(super) fn set_data_breakpoints(&mut self, request: &Request) -> Result<Value> {
+        self.breakpoints.watches.clear();
+        let mut answers = Vec::new();
+        for wanted in request.get("breakpoints").as_array().into_iter().flatten() {
+            let id = self.new_id();
+            match serde_json::from_str::<Watch>(wanted["dataId"].as_str().unwrap_or_default()) {
+                Ok(watch) => {
+                    self.breakpoints.watches.push(Watch { id, ..watch });
+                    answers.push(json!({ "id": id, "verified": true }));
+                }
+                Err(_) => answers.push(json!({ "id": id, "verified": false, "message": "unknown data" })),
+            }
+        }
+        Ok(json!({ "breakpoints": answers }))
+    }
+
+    /// What is watched: an expression in a frame, or a variable.
+    pub(super) fn watch_of(&mut self, request: &Request, id: i64) -> Result<Watch> {
+        let debuggee = self.debuggee()?;
+        let (thread, frame, expression) = match request.int("variablesReference").filter(|n| *n > 0) {
+            Some(reference) => {
+                let parent = debuggee.reference(reference)?;
+                let name = request.text("name");
+                let question = parent.question("variables");
+                let children = debuggee.timeline.ask(question, false)?;
+                let child = children.as_array().into_iter().flatten().find(|child| child["name"] == name);
+                let Some(expression) = child.and_then(|child| child["evaluateName"].as_str()) else {
+                    return message(format!("{name} is nothing that can be watched"));
+                };
+                (parent.thread, Some(parent.frame), expression.to_owned())
+            }
+            None => {
+                let expression = match request.text("expression") {
+                    "" => request.text("name"),
+                    expression => expression,
+                };
+                match request.int("frameId") {
+                    Some(id) => {
+                        let (thread, frame) = debuggee.frame(id)?;
+                        (thread, Some(frame), expression.to_owned())
+                    }
+                    None => (debuggee.timeline.present()?.at.thread, None, expression.to_owned()),
+                }
+            }
+        };
+        let frame = match frame {
+            None => None,
+            Some(frame) => {
+                let stack = debuggee.timeline.ask(json!({ "ask": "stack", "thread": thread }), false)?;
+                let entries = stack.as_array().cloned().unwrap_or_default();
+                let entry = entries.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
+                let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();
+                Some(WatchFrame { thread, depth: frame as u16 + 1, function })
+            }
+        };
+        Ok(Watch { id, expression, frame, text: None })
+    }
+
+    pub(super) fn breakpoint_locations(&mut self, request: &Request) -> Result<Value> {
+        let Some(path) = self.debuggee()?.sources.path_of(request.get("source")) else {
+            return message("breakpointLocations: the source has no path");
+        };
+        let first = request.int("line").unwrap_or(1);
+        let last = request.int("endLine").unwrap_or(first);
+        let lines = self.lines_of(&path).unwrap_or_default();
+        let lines = lines.into_iter().filter(|line| (first..=last).contains(&i64::from(*line)));
+        Ok(json!({ "breakpoints": lines.map(|line| json!({ "line": line })).collect::<Vec<_>>() }))
+    }
+}
+
+fn parse_hits(text: &str) -> Option<Hits> {
+    let text = text.trim();
+    for (sign, make) in
+        [(">=", Hits::AtLeast as fn(u64) -> Hits), ("==", Hits::Equal), ("=", Hits::Equal), ("%", Hits::Every)]
+    {
+        if let Some(rest) = text.strip_prefix(sign) {
+            return rest.trim().parse().ok().map(make);
+        }
+    }
+    if let Some(rest) = text.strip_prefix('>') {
+        return rest.trim().parse::<u64>().ok().map(|n| Hits::AtLeast(n + 1));
+    }
+    text.parse().ok().map(Hits::Equal)
+}

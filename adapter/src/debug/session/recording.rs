@@ -1,0 +1,115 @@
+//! What is known of the recording as a whole: its processes, events and exceptions.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use retrace_replay::Trace;
+use retrace_replay::debug_protocol::Cause;
+use retrace_replay::event::Event;
+use serde_json::{Value, json};
+
+use super::{Session, position_json};
+use crate::debug::engine::Result;
+use crate::debug::protocol::Request;
+
+impl<W: Write> Session<W> {
+    pub(super) fn processes(&mut self) -> Result<Value> {
+        let trace = &self.debuggee()?.trace;
+        let processes = trace.processes().into_iter().map(|summary| {
+            let start = summary.start.as_ref();
+            let argv = start.and_then(|start| start.arguments("argv")).unwrap_or_default();
+            let argv: Vec<String> = argv.iter().map(|item| String::from_utf8_lossy(item).into_owned()).collect();
+            json!({
+                "number": summary.index,
+                "pid": start.and_then(|start| start.int("pid")),
+                "parent": start.and_then(|start| start.parent()),
+                "argv": argv,
+                "forked": start.is_some_and(|start| start.forked().is_some()),
+                "end": end_of(trace, summary.index),
+            })
+        });
+        Ok(json!({ "processes": processes.collect::<Vec<_>>() }))
+    }
+
+    pub(super) fn timeline(&mut self, request: &Request) -> Result<Value> {
+        let start = request.int("start").unwrap_or(0).max(0) as u64;
+        let count = request.int("count").filter(|count| *count >= 0).map(|count| count as u64);
+        let detail = request.int("detail").filter(|detail| *detail > 0).unwrap_or(2000) as usize;
+        let debuggee = self.debuggee()?;
+        let (end, events) = list_events(&debuggee.trace, debuggee.process, start, count, detail);
+        let threads = self.threads()?["threads"].clone();
+        let debuggee = self.debuggee()?;
+        debuggee.timeline.crash()?;
+        let exceptions: Vec<Value> = debuggee
+            .timeline
+            .raised()
+            .map(|(window, at, uncaught)| {
+                let class = match &at.cause {
+                    Cause::Exception { class, .. } => class.as_str(),
+                    _ => "",
+                };
+                json!({
+                    "event": at.event, "thread": at.thread + 1, "type": class, "message": "",
+                    "uncaught": uncaught, "position": position_json(window, at),
+                })
+            })
+            .collect();
+        let current = debuggee.timeline.present().ok().map(|present| {
+            json!({ "position": position_json(present.window, &present.at), "thread": present.at.thread + 1 })
+        });
+        Ok(json!({
+            "end": end, "threads": threads, "events": events, "exceptions": exceptions, "hits": [], "current": current,
+        }))
+    }
+}
+
+fn end_of(trace: &Trace, process: u32) -> String {
+    let mut end = "ended abruptly".to_owned();
+    let Ok(mut stream) = trace.events(process) else { return end };
+    while let Ok(Some((_, event))) = stream.next_event() {
+        match event {
+            Event::End { status: -1 } => end = "ended".to_owned(),
+            Event::End { status } => end = format!("exited with status {status}"),
+            Event::Stopped(reason) => end = format!("recording stopped: {}", reason.to_string_lossy()),
+            _ => {}
+        }
+    }
+    end
+}
+
+/// The number of events, and calls among them, thinned evenly.
+fn list_events(trace: &Trace, process: u32, start: u64, count: Option<u64>, detail: usize) -> (u64, Vec<Value>) {
+    let Ok(mut stream) = trace.events(process) else { return (0, Vec::new()) };
+    let (mut end, mut thread, mut names, mut events) = (0, 0, BTreeMap::new(), Vec::new());
+    while let Ok(Some((index, event))) = stream.next_event() {
+        end = index.0 + 1;
+        let in_range = index.0 >= start && count.is_none_or(|count| index.0 - start < count);
+        match event {
+            Event::Hooks { first, hooks } => {
+                names.extend((first..).zip(hooks.into_iter().map(|hook| hook.name.to_string_lossy())));
+            }
+            Event::Switch { thread: next, .. } => thread = next,
+            Event::Call(call) if in_range => {
+                let function = names.get(&u64::from(call.hook)).cloned().unwrap_or_default();
+                events.push(json!({ "index": index.0, "thread": thread + 1, "function": function, "kind": "call" }));
+            }
+            Event::Signal { number, .. } if in_range => {
+                let function = format!("signal {number}");
+                events.push(json!({ "index": index.0, "thread": thread + 1, "function": function, "kind": "signal" }));
+            }
+            Event::Fork { .. } if in_range => {
+                events.push(json!({ "index": index.0, "thread": thread + 1, "function": "fork", "kind": "fork" }));
+            }
+            _ => {}
+        }
+    }
+    if events.len() > detail {
+        let all = events.len();
+        let mut place = 0;
+        events.retain(|_| {
+            place += 1;
+            (place - 1) * detail / all != place * detail / all
+        });
+    }
+    (end, events)
+}

@@ -1,0 +1,293 @@
+//! What is shown where the debugger stands: threads, stacks, variables, and what the user evaluates.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::{Debuggee, Session};
+use crate::debug::engine::{Failure, Result, message};
+use crate::debug::protocol::Request;
+
+const DIVERSION: &str =
+    "retrace: this is changed in a diversion from the recording, which ends with the next movement\n";
+
+/// What a `variablesReference` stands for.
+#[derive(Clone)]
+pub(super) struct Reference {
+    pub(super) thread: u32,
+    pub(super) frame: u64,
+    root: String,
+    expression: Option<String>,
+    steps: Value,
+    /// How the user would write it.
+    name: Option<String>,
+    lazy: bool,
+}
+
+impl<W: Write> Session<W> {
+    pub(super) fn threads(&mut self) -> Result<Value> {
+        let Some(debuggee) = &mut self.debuggee else { return Ok(json!({ "threads": [] })) };
+        if debuggee.timeline.present().is_err() {
+            return Ok(json!({ "threads": [{ "id": 1, "name": "MainThread" }] }));
+        }
+        let threads = debuggee.timeline.ask(json!({ "ask": "threads" }), false)?;
+        let threads = threads.as_array().into_iter().flatten();
+        let threads =
+            threads.map(|thread| json!({ "id": thread["thread"].as_i64().unwrap_or(0) + 1, "name": thread["name"] }));
+        Ok(json!({ "threads": threads.collect::<Vec<_>>() }))
+    }
+
+    pub(super) fn stack_trace(&mut self, request: &Request) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let thread = request.int("threadId").and_then(|id| u32::try_from(id - 1).ok()).unwrap_or(0);
+        let stack = debuggee.timeline.ask(json!({ "ask": "stack", "thread": thread }), false)?;
+        let entries = stack.as_array().cloned().unwrap_or_default();
+        let start = request.int("startFrame").unwrap_or(0).max(0) as usize;
+        let levels = request.int("levels").filter(|levels| *levels > 0).map_or(usize::MAX, |levels| levels as usize);
+        let mut frames = Vec::new();
+        for entry in entries.iter().skip(start).take(levels) {
+            let path = entry["path"].as_str().unwrap_or_default();
+            debuggee.frames.push((thread, entry["frame"].as_u64().unwrap_or(0)));
+            let mut frame = json!({
+                "id": debuggee.frames.len(),
+                "name": entry["name"],
+                "source": debuggee.sources.describe(path),
+                "line": entry["line"],
+                "column": entry["column"].as_i64().unwrap_or(1),
+                "moduleId": entry["module"],
+            });
+            if path.starts_with("<frozen ") {
+                frame["presentationHint"] = "subtle".into();
+            }
+            frames.push(frame);
+        }
+        Ok(json!({ "stackFrames": frames, "totalFrames": entries.len() }))
+    }
+
+    pub(super) fn scopes(&mut self, request: &Request) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let (thread, frame) = debuggee.frame(request.int("frameId").unwrap_or(0))?;
+        let scopes = debuggee.timeline.ask(json!({ "ask": "scopes", "thread": thread, "frame": frame }), false)?;
+        let mut answers = Vec::new();
+        for scope in scopes.as_array().into_iter().flatten() {
+            let root = scope["root"].as_str().unwrap_or_default();
+            let reference = debuggee.add(Reference {
+                thread,
+                frame,
+                root: root.to_owned(),
+                expression: None,
+                steps: json!([]),
+                name: None,
+                lazy: false,
+            });
+            let mut answer =
+                json!({ "name": scope["name"], "variablesReference": reference, "expensive": root == "globals" });
+            if root == "locals" {
+                answer["presentationHint"] = "locals".into();
+            }
+            answers.push(answer);
+        }
+        Ok(json!({ "scopes": answers }))
+    }
+
+    pub(super) fn variables(&mut self, request: &Request) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let parent = debuggee.reference(request.int("variablesReference").unwrap_or(0))?;
+        let mut question = parent.question(if parent.lazy { "lazy" } else { "variables" });
+        for name in ["start", "count", "filter"] {
+            question[name] = request.get(name).clone();
+        }
+        let children = debuggee.timeline.ask(question, false)?;
+        let variables = children.as_array().into_iter().flatten();
+        let variables: Vec<Value> = variables.map(|child| debuggee.variable(child, &parent)).collect();
+        Ok(json!({ "variables": variables }))
+    }
+
+    pub(super) fn evaluate(&mut self, request: &Request) -> Result<Value> {
+        let context = request.text("context").to_owned();
+        let expression = request.text("expression").to_owned();
+        let debuggee = self.debuggee()?;
+        let frame = match request.int("frameId") {
+            Some(id) => Some(debuggee.frame(id)?),
+            None => None,
+        };
+        let at = debuggee.timeline.present()?.at.thread;
+        let (thread, number) = frame.map_or((at, Value::Null), |(thread, frame)| (thread, json!(frame)));
+        let lasting = context == "repl";
+        let question = json!({
+            "ask": "evaluate", "thread": thread, "frame": number, "expression": expression,
+            "statements": lasting, "full": context == "clipboard",
+        });
+        let was_diverted = debuggee.timeline.is_diverted();
+        // An expression leaves no trace; a statement is there to leave one, in the diversion.
+        let answer = match debuggee.timeline.ask(question.clone(), false) {
+            Ok(answer) if lasting && answer["statement"] == true => debuggee.timeline.ask(question, true)?,
+            other => other?,
+        };
+        let is_new = debuggee.timeline.is_diverted() && !was_diverted;
+        let reference = match (answer["children"].as_bool(), frame) {
+            (Some(true), Some((thread, frame))) => debuggee.add(Reference {
+                thread,
+                frame,
+                root: "expression".to_owned(),
+                expression: Some(expression.clone()),
+                steps: json!([]),
+                name: Some(expression),
+                lazy: false,
+            }),
+            _ => 0,
+        };
+        let output = answer["output"].as_str().unwrap_or_default().to_owned();
+        if !output.is_empty() && lasting {
+            self.say("console", &output);
+        }
+        if is_new {
+            self.say("console", DIVERSION);
+        }
+        let mut body = json!({ "result": answer["value"], "type": answer["type"], "variablesReference": reference });
+        if answer["indexed"].is_u64() {
+            body["indexedVariables"] = answer["indexed"].clone();
+        }
+        Ok(body)
+    }
+
+    pub(super) fn set_variable(&mut self, request: &Request) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let parent = debuggee.reference(request.int("variablesReference").unwrap_or(0))?;
+        let mut question = parent.question("assign");
+        question["name"] = request.get("name").clone();
+        question["value"] = request.get("value").clone();
+        self.change(question)
+    }
+
+    pub(super) fn set_expression(&mut self, request: &Request) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let (thread, frame) = debuggee.frame(request.int("frameId").unwrap_or(0))?;
+        self.change(json!({
+            "ask": "set_expression", "thread": thread, "frame": frame,
+            "expression": request.get("expression"), "value": request.get("value"),
+        }))
+    }
+
+    fn change(&mut self, question: Value) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let was_diverted = debuggee.timeline.is_diverted();
+        let answer = debuggee.timeline.ask(question, true)?;
+        if !was_diverted {
+            self.say("console", DIVERSION);
+        }
+        Ok(json!({ "value": answer["value"], "type": answer["type"], "variablesReference": 0 }))
+    }
+
+    pub(super) fn completions(&mut self, request: &Request) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let at = debuggee.timeline.present()?.at.thread;
+        let (thread, frame) = match request.int("frameId") {
+            Some(id) => debuggee.frame(id).map(|(thread, frame)| (thread, json!(frame)))?,
+            None => (at, Value::Null),
+        };
+        let column = (request.int("column").unwrap_or(1).max(1) - 1) as usize;
+        let text: String = request.text("text").chars().take(column).collect();
+        let question = json!({ "ask": "completions", "thread": thread, "frame": frame, "text": text });
+        let targets = debuggee.timeline.ask(question, false).unwrap_or_else(|_| json!([]));
+        Ok(json!({ "targets": targets }))
+    }
+
+    pub(super) fn exception_info(&mut self) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let info = debuggee.timeline.ask(json!({ "ask": "exception" }), false)?;
+        if info.is_null() {
+            return message("no exception passes here");
+        }
+        let position = debuggee.timeline.present()?.position();
+        let uncaught = debuggee.timeline.crash().ok().flatten() == Some(position);
+        Ok(json!({
+            "exceptionId": info["class"], "description": info["message"],
+            "breakMode": if uncaught { "unhandled" } else { "always" },
+            "details": {
+                "message": info["message"], "typeName": info["class"], "fullTypeName": info["class"],
+                "stackTrace": info["stack"],
+            },
+        }))
+    }
+
+    pub(super) fn source(&mut self, request: &Request) -> Result<Value> {
+        let sources = &self.debuggee()?.sources;
+        let mut source = request.get("source").clone();
+        if source.is_null() {
+            source = json!({ "sourceReference": request.get("sourceReference") });
+        }
+        match sources.path_of(&source).and_then(|path| sources.contents(&path)) {
+            Some(content) => Ok(json!({ "content": content, "mimeType": "text/x-python" })),
+            None => message("the recording has no such source"),
+        }
+    }
+
+    pub(super) fn modules(&mut self) -> Result<Value> {
+        let debuggee = self.debuggee()?;
+        let modules = debuggee.timeline.ask(json!({ "ask": "modules" }), false)?;
+        let modules: Vec<Value> = modules
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|module| {
+                json!({ "id": module["name"], "name": module["name"], "path": module["path"], "version": module["version"] })
+            })
+            .collect();
+        Ok(json!({ "modules": modules, "totalModules": modules.len() }))
+    }
+}
+
+impl Debuggee {
+    pub(super) fn frame(&self, id: i64) -> Result<(u32, u64)> {
+        let frame = usize::try_from(id - 1).ok().and_then(|place| self.frames.get(place));
+        frame.copied().ok_or_else(|| Failure::Message("that frame is not there any more".to_owned()))
+    }
+
+    pub(super) fn reference(&self, number: i64) -> Result<Reference> {
+        let reference = usize::try_from(number - 1).ok().and_then(|place| self.references.get(place));
+        reference.cloned().ok_or_else(|| Failure::Message("that variable is not there any more".to_owned()))
+    }
+
+    fn add(&mut self, reference: Reference) -> usize {
+        self.references.push(reference);
+        self.references.len()
+    }
+
+    /// DAP's form of an entry of `inspect.py`.
+    fn variable(&mut self, child: &Value, parent: &Reference) -> Value {
+        let mut variable = json!({ "name": child["name"], "value": child["value"], "type": child["type"] });
+        let lazy = child["lazy"] == true;
+        let mut reference = 0;
+        if child["children"] == true {
+            reference = self.add(Reference {
+                steps: child["steps"].clone(),
+                name: child["evaluateName"].as_str().map(str::to_owned),
+                lazy,
+                ..parent.clone()
+            });
+        }
+        variable["variablesReference"] = reference.into();
+        for (from, to) in [("evaluateName", "evaluateName"), ("indexed", "indexedVariables")] {
+            if !child[from].is_null() {
+                variable[to] = child[from].clone();
+            }
+        }
+        if lazy || !child["attributes"].is_null() {
+            variable["presentationHint"] = json!({ "lazy": lazy, "attributes": child["attributes"] });
+            if child["attributes"].is_null() {
+                variable["presentationHint"] = json!({ "lazy": true });
+            }
+        }
+        variable
+    }
+}
+
+impl Reference {
+    pub(super) fn question(&self, ask: &str) -> Value {
+        json!({
+            "ask": ask, "thread": self.thread, "frame": self.frame, "root": self.root,
+            "expression": self.expression, "steps": self.steps, "name": self.name,
+        })
+    }
+}
