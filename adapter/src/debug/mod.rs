@@ -1,8 +1,9 @@
 //! The debugger: `retrace dap`, a server of the Debug Adapter Protocol. `timeline` moves through a replay whose processes
-//! (`engine`) are forked copies of one another; `session` turns that into what the protocol knows; `protocol` reads and
-//! writes its messages.
+//! (`engine`) are forked copies of one another; `debuggee` is an open recording, its movements and state, whatever shows
+//! them; `session` turns that into what the protocol knows; `protocol` reads and writes its messages.
 #![forbid(unsafe_code)]
 
+mod debuggee;
 mod engine;
 mod protocol;
 mod session;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use retrace_replay::debug_protocol::{Breakpoint, Exceptions, FunctionBreakpoint, Hits, Stops, Watch, WatchFrame};
+use retrace_replay::debug_protocol::{Breakpoint, Exceptions, FunctionBreakpoint, Hits, Stops, Watch};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -21,16 +21,16 @@ pub(super) struct Breakpoints {
 
 impl<W: Write> Session<W> {
     /// All breakpoints.
-    pub(super) fn stops(&mut self) -> Result<Stops> {
+    pub(super) fn stops(&self) -> Stops {
         let exceptions = &self.breakpoints.exceptions;
-        Ok(Stops {
+        Stops {
             breakpoints: self.breakpoints.lines.iter().map(|(_, breakpoint)| breakpoint.clone()).collect(),
             functions: self.breakpoints.functions.clone(),
             exceptions: exceptions.raised.then(|| exceptions.clone()),
             watches: self.breakpoints.watches.clone(),
             mine_only: self.debuggee.as_ref().is_some_and(|debuggee| debuggee.mine_only),
             ..Stops::default()
-        })
+        }
     }
 
     fn new_id(&mut self) -> i64 {
@@ -53,7 +53,7 @@ impl<W: Write> Session<W> {
         let Some(path) = debuggee.sources.path_of(request.get("source")) else {
             return message("setBreakpoints: the source has no path");
         };
-        let lines = self.lines_of(&path);
+        let lines = debuggee.lines_with_code(&path);
         self.breakpoints.lines.retain(|(other, _)| *other != path);
         let mut answers = Vec::new();
         for wanted in &wanted {
@@ -98,21 +98,6 @@ impl<W: Write> Session<W> {
             answers.push(answer);
         }
         Ok(json!({ "breakpoints": answers }))
-    }
-
-    /// The lines of a recorded source that have code. `None` where the recording has no such source.
-    fn lines_of(&mut self, path: &str) -> Option<Vec<u32>> {
-        let debuggee = self.debuggee.as_mut()?;
-        let source = debuggee.sources.contents(path)?;
-        if debuggee.timeline.present().is_err() {
-            // Code is compiled by the recorded interpreter, which has to stand somewhere.
-            let mine_only = debuggee.mine_only;
-            let position = debuggee.timeline.end_of(0, mine_only).ok().flatten()?;
-            debuggee.timeline.go_to(position).ok()?;
-        }
-        let question = json!({ "ask": "lines", "source": source, "path": path });
-        let lines = debuggee.timeline.ask(question, false).ok()?;
-        Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
     }
 
     pub(super) fn set_function_breakpoints(&mut self, request: &Request) -> Value {
@@ -181,10 +166,10 @@ impl<W: Write> Session<W> {
 
     /// What is watched: an expression in a frame, or a variable.
     pub(super) fn watch_of(&mut self, request: &Request, id: i64) -> Result<Watch> {
-        let debuggee = self.debuggee()?;
+        let (debuggee, handles) = self.parts()?;
         let (thread, frame, expression) = match request.int("variablesReference").filter(|n| *n > 0) {
             Some(reference) => {
-                let parent = debuggee.reference(reference)?;
+                let parent = handles.reference(reference)?;
                 let name = request.text("name");
                 let question = parent.question("variables");
                 let children = debuggee.timeline.ask(question, false)?;
@@ -201,33 +186,24 @@ impl<W: Write> Session<W> {
                 };
                 match request.int("frameId") {
                     Some(id) => {
-                        let (thread, frame) = debuggee.frame(id)?;
+                        let (thread, frame) = handles.frame(id)?;
                         (thread, Some(frame), expression.to_owned())
                     }
                     None => (debuggee.timeline.present()?.at.thread, None, expression.to_owned()),
                 }
             }
         };
-        let frame = match frame {
-            None => None,
-            Some(frame) => {
-                let stack = debuggee.timeline.ask(json!({ "ask": "stack", "thread": thread }), false)?;
-                let entries = stack.as_array().cloned().unwrap_or_default();
-                let entry = entries.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
-                let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();
-                Some(WatchFrame { thread, depth: frame as u16 + 1, function })
-            }
-        };
-        Ok(Watch { id, expression, frame, text: None })
+        debuggee.watch(id, expression, thread, frame)
     }
 
     pub(super) fn breakpoint_locations(&mut self, request: &Request) -> Result<Value> {
-        let Some(path) = self.debuggee()?.sources.path_of(request.get("source")) else {
+        let debuggee = self.debuggee()?;
+        let Some(path) = debuggee.sources.path_of(request.get("source")) else {
             return message("breakpointLocations: the source has no path");
         };
         let first = request.int("line").unwrap_or(1);
         let last = request.int("endLine").unwrap_or(first);
-        let lines = self.lines_of(&path).unwrap_or_default();
+        let lines = debuggee.lines_with_code(&path).unwrap_or_default();
         let lines = lines.into_iter().filter(|line| (first..=last).contains(&i64::from(*line)));
         Ok(json!({ "breakpoints": lines.map(|line| json!({ "line": line })).collect::<Vec<_>>() }))
     }

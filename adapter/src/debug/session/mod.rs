@@ -9,17 +9,16 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
-use retrace_replay::Trace;
 use retrace_replay::debug_protocol::{Cause, Stopped};
 use serde_json::{Value, json};
 
-use super::engine::{Cancel, Engine, Failure, Result, message};
+use super::debuggee::{Debuggee, Landmark};
+use super::engine::{Cancel, Result, message};
 use super::protocol::{self, Incoming, Request, Writer};
-use super::sources::{Mapping, Sources};
-use super::timeline::Timeline;
+use super::sources::Mapping;
 use crate::cli::ReplayArguments;
 use breakpoints::Breakpoints;
-use state::Reference;
+use state::Handles;
 
 /// Serves one client until it leaves. Whatever it leaves behind ends then.
 pub fn serve(from: impl Read + Send + 'static, to: impl Write) {
@@ -36,23 +35,11 @@ pub fn serve(from: impl Read + Send + 'static, to: impl Write) {
     Session::new(Writer::new(to), cancel).run(&incoming);
 }
 
-/// A launched recording.
-struct Debuggee {
-    timeline: Timeline,
-    trace: Trace,
-    process: u32,
-    sources: Sources,
-    mine_only: bool,
-    /// Output up to here has been shown.
-    shown: usize,
-    frames: Vec<(u32, u64)>,
-    references: Vec<Reference>,
-}
-
 struct Session<W> {
     to: Writer<W>,
     cancel: Cancel,
     debuggee: Option<Debuggee>,
+    handles: Handles,
     breakpoints: Breakpoints,
     stop_on: Option<String>,
     configured: bool,
@@ -66,6 +53,7 @@ impl<W: Write> Session<W> {
             to,
             cancel,
             debuggee: None,
+            handles: Handles::default(),
             breakpoints: Breakpoints::default(),
             stop_on: None,
             configured: false,
@@ -100,7 +88,14 @@ impl<W: Write> Session<W> {
     }
 
     fn debuggee(&mut self) -> Result<&mut Debuggee> {
-        self.debuggee.as_mut().ok_or_else(|| Failure::Message("no recording has been launched".to_owned()))
+        Ok(self.parts()?.0)
+    }
+
+    fn parts(&mut self) -> Result<(&mut Debuggee, &mut Handles)> {
+        match &mut self.debuggee {
+            Some(debuggee) => Ok((debuggee, &mut self.handles)),
+            None => message("no recording has been launched"),
+        }
     }
 
     fn handle(&mut self, request: &Request) -> Result<()> {
@@ -164,18 +159,10 @@ impl<W: Write> Session<W> {
             Some(Mapping { local: local.to_owned(), remote: remote.to_owned() })
         });
         self.cancel.set(false);
-        let (engine, said, trace) = Engine::launch(&arguments, self.cancel.clone())?;
-        let sources = Sources::of(&trace, arguments.process, mappings.collect());
-        self.debuggee = Some(Debuggee {
-            timeline: Timeline::new(engine),
-            trace,
-            process: arguments.process,
-            sources,
-            mine_only: request.get("justMyCode").as_bool().unwrap_or(true),
-            shown: 0,
-            frames: Vec::new(),
-            references: Vec::new(),
-        });
+        let (mut debuggee, said) = Debuggee::open(&arguments, mappings.collect(), self.cancel.clone())?;
+        debuggee.mine_only = request.get("justMyCode").as_bool().unwrap_or(true);
+        self.debuggee = Some(debuggee);
+        self.handles = Handles::default();
         self.stop_on = request.get("stopOn").as_str().map(str::to_owned);
         self.to.respond(request, json!({}));
         if !said.is_empty() {
@@ -198,10 +185,15 @@ impl<W: Write> Session<W> {
     }
 
     fn first_stop(&mut self) -> Result<()> {
-        let stop_on = self.stop_on.take().unwrap_or_else(|| "crash".to_owned());
-        let went = self.go_to_named(&stop_on, true);
-        let text = match &went {
-            Ok(text) => text.clone(),
+        let stop_on = self.stop_on.take();
+        let debuggee = self.debuggee()?;
+        let went = match stop_on.as_deref() {
+            None | Some("crash") => debuggee.go_to_crash_or_end(),
+            Some("entry" | "start") => debuggee.go_to_landmark(Landmark::Start),
+            Some(_) => debuggee.go_to_landmark(Landmark::End),
+        };
+        let text = match went {
+            Ok(text) => text.to_owned(),
             Err(failure) => format!("nothing to stop at: {failure}"),
         };
         self.stopped("entry", &text)
@@ -209,9 +201,8 @@ impl<W: Write> Session<W> {
 
     /// Says that the debugger stands somewhere.
     fn stopped(&mut self, why: &str, text: &str) -> Result<()> {
-        let debuggee = self.debuggee()?;
-        debuggee.frames.clear();
-        debuggee.references.clear();
+        let (debuggee, handles) = self.parts()?;
+        *handles = Handles::default();
         let said = std::mem::take(&mut debuggee.timeline.said);
         let warnings = std::mem::take(&mut debuggee.timeline.warnings);
         let present = debuggee.timeline.present().ok().map(|present| (present.window, present.at.clone()));
@@ -230,7 +221,7 @@ impl<W: Write> Session<W> {
             self.to.event("terminated", json!({}));
             return Ok(());
         };
-        self.show_output(&at);
+        self.show_output();
         let why = match (&at.cause, why) {
             (_, "entry") if at.raise > 0 => "exception",
             (Cause::Exception { .. }, _) => "exception",
@@ -253,15 +244,11 @@ impl<W: Write> Session<W> {
     }
 
     /// The recorded output up to here, once.
-    fn show_output(&mut self, at: &Stopped) {
+    fn show_output(&mut self) {
         let Some(debuggee) = &mut self.debuggee else { return };
-        let outputs = &debuggee.timeline.engine().outputs;
-        let new = outputs[debuggee.shown..].iter().take_while(|output| output.event <= at.event);
-        let new: Vec<(&'static str, String)> =
-            new.map(|output| (if output.stream == 2 { "stderr" } else { "stdout" }, output.text.clone())).collect();
-        debuggee.shown += new.len();
-        for (category, text) in new {
-            self.say(category, &text);
+        for output in debuggee.new_output() {
+            let category = if output.stream == 2 { "stderr" } else { "stdout" };
+            self.to.event("output", json!({ "category": category, "output": output.text }));
         }
     }
 }

@@ -4,12 +4,10 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::{Debuggee, Session};
+use super::Session;
+use crate::debug::debuggee::{DIVERSION, Evaluation};
 use crate::debug::engine::{Failure, Result, message};
 use crate::debug::protocol::Request;
-
-const DIVERSION: &str =
-    "retrace: this is changed in a diversion from the recording, which ends with the next movement\n";
 
 /// What a `variablesReference` stands for.
 #[derive(Clone)]
@@ -22,6 +20,13 @@ pub(super) struct Reference {
     /// How the user would write it.
     name: Option<String>,
     lazy: bool,
+}
+
+/// What the client was given numbers for, until the next movement.
+#[derive(Default)]
+pub(super) struct Handles {
+    frames: Vec<(u32, u64)>,
+    references: Vec<Reference>,
 }
 
 impl<W: Write> Session<W> {
@@ -38,18 +43,17 @@ impl<W: Write> Session<W> {
     }
 
     pub(super) fn stack_trace(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
+        let (debuggee, handles) = self.parts()?;
         let thread = request.int("threadId").and_then(|id| u32::try_from(id - 1).ok()).unwrap_or(0);
-        let stack = debuggee.timeline.ask(json!({ "ask": "stack", "thread": thread }), false)?;
-        let entries = stack.as_array().cloned().unwrap_or_default();
+        let entries = debuggee.stack(thread)?;
         let start = request.int("startFrame").unwrap_or(0).max(0) as usize;
         let levels = request.int("levels").filter(|levels| *levels > 0).map_or(usize::MAX, |levels| levels as usize);
         let mut frames = Vec::new();
         for entry in entries.iter().skip(start).take(levels) {
             let path = entry["path"].as_str().unwrap_or_default();
-            debuggee.frames.push((thread, entry["frame"].as_u64().unwrap_or(0)));
+            handles.frames.push((thread, entry["frame"].as_u64().unwrap_or(0)));
             let mut frame = json!({
-                "id": debuggee.frames.len(),
+                "id": handles.frames.len(),
                 "name": entry["name"],
                 "source": debuggee.sources.describe(path),
                 "line": entry["line"],
@@ -65,13 +69,13 @@ impl<W: Write> Session<W> {
     }
 
     pub(super) fn scopes(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
-        let (thread, frame) = debuggee.frame(request.int("frameId").unwrap_or(0))?;
+        let (debuggee, handles) = self.parts()?;
+        let (thread, frame) = handles.frame(request.int("frameId").unwrap_or(0))?;
         let scopes = debuggee.timeline.ask(json!({ "ask": "scopes", "thread": thread, "frame": frame }), false)?;
         let mut answers = Vec::new();
         for scope in scopes.as_array().into_iter().flatten() {
             let root = scope["root"].as_str().unwrap_or_default();
-            let reference = debuggee.add(Reference {
+            let reference = handles.add(Reference {
                 thread,
                 frame,
                 root: root.to_owned(),
@@ -91,24 +95,24 @@ impl<W: Write> Session<W> {
     }
 
     pub(super) fn variables(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
-        let parent = debuggee.reference(request.int("variablesReference").unwrap_or(0))?;
+        let (debuggee, handles) = self.parts()?;
+        let parent = handles.reference(request.int("variablesReference").unwrap_or(0))?;
         let mut question = parent.question(if parent.lazy { "lazy" } else { "variables" });
         for name in ["start", "count", "filter"] {
             question[name] = request.get(name).clone();
         }
         let children = debuggee.timeline.ask(question, false)?;
         let variables = children.as_array().into_iter().flatten();
-        let variables: Vec<Value> = variables.map(|child| debuggee.variable(child, &parent)).collect();
+        let variables: Vec<Value> = variables.map(|child| handles.variable(child, &parent)).collect();
         Ok(json!({ "variables": variables }))
     }
 
     pub(super) fn evaluate(&mut self, request: &Request) -> Result<Value> {
         let context = request.text("context").to_owned();
         let expression = request.text("expression").to_owned();
-        let debuggee = self.debuggee()?;
+        let (debuggee, handles) = self.parts()?;
         let frame = match request.int("frameId") {
-            Some(id) => Some(debuggee.frame(id)?),
+            Some(id) => Some(handles.frame(id)?),
             None => None,
         };
         let at = debuggee.timeline.present()?.at.thread;
@@ -118,15 +122,9 @@ impl<W: Write> Session<W> {
             "ask": "evaluate", "thread": thread, "frame": number, "expression": expression,
             "statements": lasting, "full": context == "clipboard",
         });
-        let was_diverted = debuggee.timeline.is_diverted();
-        // An expression leaves no trace; a statement is there to leave one, in the diversion.
-        let answer = match debuggee.timeline.ask(question.clone(), false) {
-            Ok(answer) if lasting && answer["statement"] == true => debuggee.timeline.ask(question, true)?,
-            other => other?,
-        };
-        let is_new = debuggee.timeline.is_diverted() && !was_diverted;
+        let Evaluation { answer, is_new_diversion } = debuggee.evaluate(question)?;
         let reference = match (answer["children"].as_bool(), frame) {
-            (Some(true), Some((thread, frame))) => debuggee.add(Reference {
+            (Some(true), Some((thread, frame))) => handles.add(Reference {
                 thread,
                 frame,
                 root: "expression".to_owned(),
@@ -141,8 +139,8 @@ impl<W: Write> Session<W> {
         if !output.is_empty() && lasting {
             self.say("console", &output);
         }
-        if is_new {
-            self.say("console", DIVERSION);
+        if is_new_diversion {
+            self.say_diversion();
         }
         let mut body = json!({ "result": answer["value"], "type": answer["type"], "variablesReference": reference });
         if answer["indexed"].is_u64() {
@@ -152,8 +150,7 @@ impl<W: Write> Session<W> {
     }
 
     pub(super) fn set_variable(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
-        let parent = debuggee.reference(request.int("variablesReference").unwrap_or(0))?;
+        let parent = self.handles.reference(request.int("variablesReference").unwrap_or(0))?;
         let mut question = parent.question("assign");
         question["name"] = request.get("name").clone();
         question["value"] = request.get("value").clone();
@@ -161,8 +158,7 @@ impl<W: Write> Session<W> {
     }
 
     pub(super) fn set_expression(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
-        let (thread, frame) = debuggee.frame(request.int("frameId").unwrap_or(0))?;
+        let (thread, frame) = self.handles.frame(request.int("frameId").unwrap_or(0))?;
         self.change(json!({
             "ask": "set_expression", "thread": thread, "frame": frame,
             "expression": request.get("expression"), "value": request.get("value"),
@@ -170,20 +166,22 @@ impl<W: Write> Session<W> {
     }
 
     fn change(&mut self, question: Value) -> Result<Value> {
-        let debuggee = self.debuggee()?;
-        let was_diverted = debuggee.timeline.is_diverted();
-        let answer = debuggee.timeline.ask(question, true)?;
-        if !was_diverted {
-            self.say("console", DIVERSION);
+        let Evaluation { answer, is_new_diversion } = self.debuggee()?.change(question)?;
+        if is_new_diversion {
+            self.say_diversion();
         }
         Ok(json!({ "value": answer["value"], "type": answer["type"], "variablesReference": 0 }))
     }
 
+    fn say_diversion(&mut self) {
+        self.say("console", &format!("retrace: {DIVERSION}\n"));
+    }
+
     pub(super) fn completions(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
+        let (debuggee, handles) = self.parts()?;
         let at = debuggee.timeline.present()?.at.thread;
         let (thread, frame) = match request.int("frameId") {
-            Some(id) => debuggee.frame(id).map(|(thread, frame)| (thread, json!(frame)))?,
+            Some(id) => handles.frame(id).map(|(thread, frame)| (thread, json!(frame)))?,
             None => (at, Value::Null),
         };
         let column = (request.int("column").unwrap_or(1).max(1) - 1) as usize;
@@ -238,7 +236,7 @@ impl<W: Write> Session<W> {
     }
 }
 
-impl Debuggee {
+impl Handles {
     pub(super) fn frame(&self, id: i64) -> Result<(u32, u64)> {
         let frame = usize::try_from(id - 1).ok().and_then(|place| self.frames.get(place));
         frame.copied().ok_or_else(|| Failure::Message("that frame is not there any more".to_owned()))

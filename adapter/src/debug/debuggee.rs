@@ -1,0 +1,223 @@
+//! A recording that is open in the debugger: where it stands, how it moves, and what is shown of it, whoever shows it.
+
+use retrace_replay::Trace;
+use retrace_replay::debug_protocol::{Cause, Stops, Watch, WatchFrame};
+use serde_json::{Value, json};
+
+use super::engine::{Cancel, Engine, Output, Result, message};
+use super::sources::{Mapping, Sources};
+use super::timeline::{Position, StepKind, Timeline, reason, step_stops};
+use crate::cli::ReplayArguments;
+
+pub struct Debuggee {
+    pub timeline: Timeline,
+    pub trace: Trace,
+    pub process: u32,
+    pub sources: Sources,
+    /// Library code is passed over.
+    pub mine_only: bool,
+    /// Output up to here has been shown.
+    shown: usize,
+}
+
+/// A movement to a stop that is not known beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movement {
+    Step(StepKind, u32),
+    StepBack(StepKind, u32),
+    Continue,
+    ReverseContinue,
+}
+
+/// A place that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landmark {
+    Start,
+    End,
+    Crash,
+}
+
+/// Why the debugger stands where it does, in DAP's word, and what is to be said of it.
+pub struct Stop {
+    pub reason: &'static str,
+    pub text: String,
+}
+
+/// What came of an evaluation.
+pub struct Evaluation {
+    /// What `inspect.py` answered.
+    pub answer: Value,
+    /// It has begun a diversion.
+    pub is_new_diversion: bool,
+}
+
+/// What the user is told when a diversion begins.
+pub const DIVERSION: &str = "this is changed in a diversion from the recording, which ends with the next movement";
+
+impl Debuggee {
+    /// Opens a recording. What the replay said on stderr comes with it.
+    pub fn open(arguments: &ReplayArguments, mappings: Vec<Mapping>, cancel: Cancel) -> Result<(Debuggee, String)> {
+        let (engine, said, trace) = Engine::launch(arguments, cancel)?;
+        let sources = Sources::of(&trace, arguments.process, mappings);
+        let timeline = Timeline::new(engine);
+        let process = arguments.process;
+        Ok((Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0 }, said))
+    }
+
+    /// The recorded output up to the present, once.
+    pub fn new_output(&mut self) -> &[Output] {
+        let Ok(event) = self.timeline.present().map(|present| present.at.event) else { return &[] };
+        let begin = self.shown;
+        let outputs = &self.timeline.engine().outputs;
+        let end = begin + outputs[begin..].iter().take_while(|output| output.event <= event).count();
+        self.shown = end;
+        &self.timeline.engine().outputs[begin..end]
+    }
+
+    // ---- movement ----
+
+    /// Moves to the next stop, or to the recording's beginning or end. `uncaught`: the exception that ended the program
+    /// is one to stop at.
+    pub fn go(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
+        let timeline = &mut self.timeline;
+        let (from, at) = (timeline.present()?.position(), timeline.present()?.at.clone());
+        let came = match movement {
+            Movement::Step(kind, thread) => {
+                let step = step_stops(kind, &at, thread, self.mine_only);
+                timeline.forward(Stops { step: step.step, mine_only: self.mine_only, ..stops })?
+            }
+            Movement::StepBack(kind, thread) => {
+                let came = timeline.step_back(kind, thread, self.mine_only)?;
+                if came {
+                    return Ok(Stop { reason: "step", text: String::new() });
+                }
+                came
+            }
+            Movement::Continue => {
+                let came = timeline.forward(stops)?;
+                uncaught && timeline.stop_at_crash(from, came, true)? || came
+            }
+            Movement::ReverseContinue => {
+                let came = timeline.backward(stops)?;
+                uncaught && timeline.stop_at_crash(from, came, false)? || came
+            }
+        };
+        if came {
+            let cause = &timeline.present()?.at.cause;
+            return Ok(Stop { reason: reason(cause), text: describe(cause) });
+        }
+        let (landmark, reason) = match movement {
+            Movement::StepBack(..) | Movement::ReverseContinue => (Landmark::Start, "entry"),
+            Movement::Step(..) | Movement::Continue => (Landmark::End, "step"),
+        };
+        let text = self.go_to_landmark(landmark)?.to_owned();
+        Ok(Stop { reason, text })
+    }
+
+    /// Goes to the crash, or to the end where there was none.
+    pub fn go_to_crash_or_end(&mut self) -> Result<&'static str> {
+        let has_crashed = self.timeline.crash()?.is_some();
+        self.go_to_landmark(if has_crashed { Landmark::Crash } else { Landmark::End })
+    }
+
+    /// Goes to a place that has a name, and says what it is.
+    pub fn go_to_landmark(&mut self, landmark: Landmark) -> Result<&'static str> {
+        let mine_only = self.mine_only;
+        let timeline = &mut self.timeline;
+        match landmark {
+            Landmark::Crash => {
+                let Some(position) = timeline.crash()? else { return message("no exception ended this program") };
+                timeline.go_to(position)?;
+                Ok("The exception that ended the program")
+            }
+            Landmark::Start => {
+                timeline.go_to_beginning();
+                if timeline.forward(Stops { any: true, mine_only, ..Stops::default() })? {
+                    return Ok("The start of the recording");
+                }
+                message("no line of the program's own code was run")
+            }
+            Landmark::End => {
+                let Some(position) = self.end()? else { return message("no line of Python was run") };
+                self.timeline.go_to(position)?;
+                Ok("The end of the recording")
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<Option<Position>> {
+        match self.timeline.end_of(0, self.mine_only)? {
+            None => self.timeline.end_of(0, false),
+            found => Ok(found),
+        }
+    }
+
+    /// Runs backwards to the line after which the value was what it is now. Says the change.
+    pub fn go_to_last_change(&mut self, watch: Watch) -> Result<String> {
+        let name = watch.expression.clone();
+        if !self.timeline.backward(Stops { watches: vec![watch], ..Stops::default() })? {
+            return message(format!("{name} has not changed before"));
+        }
+        Ok(match &self.timeline.present()?.at.cause {
+            change @ Cause::Change { .. } => format!("{name}: {}", describe(change)),
+            other => describe(other),
+        })
+    }
+
+    // ---- what is shown ----
+
+    /// A thread's frames, innermost first, as `inspect.py` describes them.
+    pub fn stack(&mut self, thread: u32) -> Result<Vec<Value>> {
+        let stack = self.timeline.ask(json!({ "ask": "stack", "thread": thread }), false)?;
+        Ok(stack.as_array().cloned().unwrap_or_default())
+    }
+
+    /// An expression as something to watch: in a frame, or a global one.
+    pub fn watch(&mut self, id: i64, expression: String, thread: u32, frame: Option<u64>) -> Result<Watch> {
+        let mut place = None;
+        if let Some(frame) = frame {
+            let stack = self.stack(thread)?;
+            let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
+            let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();
+            place = Some(WatchFrame { thread, depth: frame as u16 + 1, function });
+        }
+        Ok(Watch { id, expression, frame: place, text: None })
+    }
+
+    /// Evaluates as a question says. An expression leaves no trace; a statement is there to leave one, in the diversion.
+    pub fn evaluate(&mut self, question: Value) -> Result<Evaluation> {
+        let answer = self.timeline.ask(question.clone(), false)?;
+        if answer["statement"] != true {
+            return Ok(Evaluation { answer, is_new_diversion: false });
+        }
+        self.change(question)
+    }
+
+    /// Changes something, in the diversion.
+    pub fn change(&mut self, question: Value) -> Result<Evaluation> {
+        let was_diverted = self.timeline.is_diverted();
+        let answer = self.timeline.ask(question, true)?;
+        Ok(Evaluation { answer, is_new_diversion: !was_diverted })
+    }
+
+    /// The lines of a recorded source that have code. `None` where the recording has no such source.
+    pub fn lines_with_code(&mut self, path: &str) -> Option<Vec<u32>> {
+        let source = self.sources.contents(path)?;
+        if self.timeline.present().is_err() {
+            // Code is compiled by the recorded interpreter, which has to stand somewhere.
+            let position = self.timeline.end_of(0, self.mine_only).ok().flatten()?;
+            self.timeline.go_to(position).ok()?;
+        }
+        let question = json!({ "ask": "lines", "source": source, "path": path });
+        let lines = self.timeline.ask(question, false).ok()?;
+        Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
+    }
+}
+
+fn describe(cause: &Cause) -> String {
+    match cause {
+        Cause::Exception { class, .. } => class.clone(),
+        Cause::Change { before, after, .. } => format!("{before} -> {after}"),
+        _ => String::new(),
+    }
+}
