@@ -10,6 +10,7 @@ import pytest
 
 import postgresql
 from harness import ROOT, VENVS, Interpreter, Trial, interpreters, make_venv, shared_venv
+from npm import install_node
 from wheels import wheel_for
 
 
@@ -45,6 +46,11 @@ def installed(interpreter: Interpreter, wheel):
     python = make_venv(interpreter, VENVS / f"activated-{interpreter.name}", (str(wheel),))
     subprocess.run([python, "-m", "retrace", "install"], check=True, cwd=ROOT / "target", stdout=sys.stderr)
     return python
+
+
+@pytest.fixture(scope="session")
+def node():
+    return install_node()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ class Debugger:
         return self
 
     def __exit__(self, kind, *_):
-        left = self.descendants()
+        left = descendants(self.server.pid)
         if self.server.poll() is None and kind is None:
             self.request("disconnect")
         self.server.stdin.close()
@@ -45,7 +45,7 @@ class Debugger:
             self.server.kill()
             self.server.stdout.close()
             self.server.stderr.close()
-        self.assert_gone(left)
+        assert_gone(left)
 
     # ---- the wire ----
 
@@ -159,39 +159,40 @@ class Debugger:
         texts = [e["body"]["output"] for e in self.events if e["event"] == "output" and e["body"]["category"] == category]
         return "".join(texts)
 
-    # ---- processes ----
-
-    def descendants(self):
-        """The server's children and theirs, as (pid, start time): a number may be used again."""
-        parents = {}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                parents[int(folder.name)] = (int(fields[1]), fields[19])
-        found, new = {}, {self.server.pid}
-        while new:
-            new = {pid for pid, (parent, _) in parents.items() if parent in new and pid not in found}
-            found.update({pid: parents[pid][1] for pid in new})
-        return found
-
-    def assert_gone(self, processes):
-        deadline = time.monotonic() + HANG
-        while True:
-            left = [pid for pid, born in processes.items() if start_time(pid) == born]
-            if not left:
-                return
-            assert time.monotonic() < deadline, f"left behind: {left}"
-            time.sleep(0.01)
-
-
 OWN = {"reverseStepIn", "reverseStepOut", "gotoPosition", "lastChange", "timeline", "processes"}
 
 
+def descendants(ancestor: int) -> dict[int, str]:
+    """The children of a process and theirs, as (pid, start time): a number may be used again."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(folder.name)] = (int(fields[1]), fields[19])
+    found, new = {}, {ancestor}
+    while new:
+        new = {pid for pid, (parent, _) in parents.items() if parent in new and pid not in found}
+        found.update({pid: parents[pid][1] for pid in new})
+    return found
+
+
+def assert_gone(processes: dict[int, str]) -> None:
+    deadline = time.monotonic() + HANG
+    while True:
+        left = [pid for pid, born in processes.items() if start_time(pid) == born]
+        if not left:
+            return
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.01)
+
+
 def start_time(pid):
+    """None if it has ended: that it is waited for is for its parent to see to, which may be the system's first process."""
     try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if state == "Z" else fields[18]

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from debugger import Debugger, RequestFailed
+from debugger import Debugger, RequestFailed, assert_gone, descendants
 from harness import TESTS
 
 CRASH = "debugged_crash.py"
@@ -220,12 +220,12 @@ def test_a_client_that_vanishes_leaves_nothing(trial):
     debugger = Debugger(recorded.trace)
     debugger.flush()
     debugger.launch("end")
-    processes = debugger.descendants()
+    processes = descendants(debugger.server.pid)
     assert processes
     debugger.send("reverseContinue", threadId=1)
     debugger.server.kill()
     debugger.server.wait()
-    debugger.assert_gone(processes)
+    assert_gone(processes)
 
 
 def test_malformed_messages_and_unreadable_recordings_are_said(trial):

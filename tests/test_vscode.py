@@ -10,10 +10,9 @@ import zipfile
 import pytest
 
 from harness import RETRACE, ROOT, Trial, interpreters, shared_venv
-from workbench import SCRIPTS, TOOLS, build_extension, install_code_server, install_node, serve
+from workbench import SCREENSHOTS, SCRIPTS, build_extension, install_code_server, serve
 
 SERVICE = ROOT / "examples" / "flaky_api"
-SCREENSHOTS = TOOLS / "screenshots"
 
 LAUNCH = {
     "version": "0.2.0",
@@ -21,11 +20,6 @@ LAUNCH = {
         {"name": "The crash", "type": "retrace", "request": "launch", "recording": "${workspaceFolder}/service.retrace"}
     ],
 }
-
-
-@pytest.fixture(scope="session")
-def node():
-    return install_node()
 
 
 @pytest.fixture(scope="session")
