@@ -70,6 +70,19 @@ pub fn images() -> Vec<Image> {
     imp::images()
 }
 
+/// The one of `images` that holds an address.
+pub fn image_at(address: *const c_void, images: &[Image]) -> Option<&Image> {
+    // SAFETY: `info` is writable; an address that no image holds is looked for in vain.
+    let start = unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        if libc::dladdr(address, &mut info) == 0 {
+            return None;
+        }
+        info.dli_fbase as usize
+    };
+    images.iter().find(|image| image.address == start)
+}
+
 /// The file names of the images that one needs.
 ///
 /// # Safety

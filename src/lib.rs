@@ -26,6 +26,7 @@ mod libc_memory;
 mod libc_table;
 mod libraries;
 mod library_locks;
+mod lookups;
 mod memory_map;
 mod modules;
 mod patch;

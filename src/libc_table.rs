@@ -114,10 +114,11 @@ const TIMEVAL: Len = Fixed(size_of::<libc::timeval>());
 const TIMESPEC: Len = Fixed(size_of::<libc::timespec>());
 const SOCKLEN: Len = Fixed(size_of::<libc::socklen_t>());
 const POLLFD: usize = size_of::<libc::pollfd>();
+const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// Also the number of trampolines, which `build.rs` makes.
-pub const COUNT: usize = 156;
+pub const COUNT: usize = 164;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -282,6 +283,15 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"sched_getcpu", Int, &[]),
     asking(c"getrlimit", Int, &[Number, Out(Fixed(16))]),
     asking(c"getrlimit64", Int, &[Number, Out(Fixed(16))]),
+    // Threads, by idents that mean something to the system.
+    asking(c"pthread_setname_np", Code, &[Ignored, String]),
+    asking(c"pthread_getname_np", Code, &[Ignored, Out(Terminated(2)), Wide]),
+    asking(c"pthread_getcpuclockid", Code, &[Ignored, Out(Fixed(size_of::<libc::clockid_t>()))]),
+    asking(c"pthread_setaffinity_np", Code, &[Ignored, Wide, In(Argument(1))]),
+    asking(c"pthread_getaffinity_np", Code, &[Ignored, Wide, Out(Argument(1))]),
+    asking(c"pthread_setschedparam", Code, &[Ignored, Number, In(SCHED_PARAM)]),
+    asking(c"pthread_getschedparam", Code, &[Ignored, Out(Fixed(4)), Out(SCHED_PARAM)]),
+    function(c"pthread_kill", Code, &[Ignored, Number]),
     // What it tells others.
     function(c"kill", Int, &[Number, Number]),
     function(c"system", Int, &[String]),

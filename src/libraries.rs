@@ -1,15 +1,15 @@
 //! Extension modules that bring I/O of their own: which images a module consists of (its own, and the libraries that it
 //! carries), what these import of the C library, and the redirection of that to `src/libc_calls.rs`.
 
-use crate::gil::GilCell;
-use crate::imports::{self, Image};
+use crate::imports::{self, Binding, Image};
 use crate::libc_table::FUNCTIONS;
 use crate::modules::boundary;
-use crate::{libc_calls, library_locks};
+use crate::{libc_calls, library_locks, lookups};
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use std::collections::BTreeSet;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::{Mutex, PoisonError};
 
 /// The C library's own parts, and what every image needs to be loaded: they are the other side of the boundary.
 const SYSTEM: [&str; 13] = [
@@ -28,8 +28,8 @@ const SYSTEM: [&str; 13] = [
     "linux-vdso",
 ];
 
-/// Images that are redirected already.
-static REDIRECTED: GilCell<BTreeSet<usize>> = GilCell::new(BTreeSet::new());
+/// Images that are redirected already. A library may look functions up without the GIL.
+static REDIRECTED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
 /// An extension module's file, opened before CPython does: what it needs is loaded, and none of its code has run but its
 /// libraries' constructors. To be held until the module is there.
@@ -70,7 +70,7 @@ impl Extension {
             // SAFETY: the image is loaded as long as `self` is.
             for name in unsafe { imports::imported(image) }.unwrap_or_default() {
                 let reaches = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
-                if reaches || name == MAKES_THREADS {
+                if reaches || name == MAKES_THREADS || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
                     found.insert(name);
                 }
             }
@@ -117,11 +117,15 @@ pub unsafe fn treatment(name: &str, extension: Option<&Extension>) -> (ModuleTre
 /// The images that the module's file brought, and what they need of what was there.
 unsafe fn parts(file: &str, before: &BTreeSet<usize>) -> Vec<Image> {
     let images = imports::images();
-    let system = |image: &Image| SYSTEM.iter().any(|name| image.file().starts_with(name));
-    let interpreter = interpreter_images(&images);
-    let own = |image: &Image| !system(image) && !interpreter.contains(&image.address);
-    let mut found: Vec<Image> =
-        images.iter().filter(|image| image.path == file || !before.contains(&image.address)).cloned().collect();
+    let brought = images.iter().filter(|image| image.path == file || !before.contains(&image.address));
+    // SAFETY: by the callers' contract.
+    unsafe { with_needed(brought.cloned().collect(), &images) }
+}
+
+/// Those of `found`, and what they need of `images`, which are on the program's side of the boundary.
+unsafe fn with_needed(mut found: Vec<Image>, images: &[Image]) -> Vec<Image> {
+    let interpreter = interpreter_images(images);
+    let own = |image: &Image| !is_system_image(image) && !interpreter.contains(&image.address);
     let mut next = 0;
     while let Some(image) = found.get(next) {
         next += 1;
@@ -140,6 +144,35 @@ unsafe fn parts(file: &str, before: &BTreeSet<usize>) -> Vec<Image> {
     found
 }
 
+fn is_system_image(image: &Image) -> bool {
+    SYSTEM.iter().any(|name| image.file().starts_with(name))
+}
+
+/// Whether what is at `address` belongs to the other side of the boundary, or to the interpreter.
+pub fn is_system(address: *const c_void) -> bool {
+    let images = imports::images();
+    let image = imports::image_at(address, &images);
+    image.is_none_or(|image| is_system_image(image) || interpreter_images(&images).contains(&image.address))
+}
+
+/// Redirects the image that holds `address`, which is not the system's, and what it needs.
+///
+/// # Safety
+/// In a session; the image is loaded.
+pub unsafe fn redirect_holder(address: *const c_void) {
+    let images = imports::images();
+    let holder = imports::image_at(address, &images).cloned();
+    // SAFETY: by contract.
+    unsafe {
+        for image in with_needed(holder.into_iter().collect(), &images) {
+            redirect(&image);
+        }
+    }
+}
+
+/// What `retrace record` and `retrace replay` have the loader load first.
+const PRELOADED: &str = "libretrace-preload";
+
 /// The executable, libpython and Retrace itself.
 fn interpreter_images(images: &[Image]) -> BTreeSet<usize> {
     let file_of = |address: *const c_void| {
@@ -149,24 +182,44 @@ fn interpreter_images(images: &[Image]) -> BTreeSet<usize> {
             if libc::dladdr(address, &mut info) == 0 || info.dli_fname.is_null() {
                 return None;
             }
-            Some(std::ffi::CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned())
+            Some(CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned())
         }
     };
     let ours = [file_of(PyEval_SaveThread as *const c_void), file_of(interpreter_images as *const c_void)];
-    let is_ours = |image: &Image| ours.iter().flatten().any(|path| *path == image.path);
+    let is_ours =
+        |image: &Image| ours.iter().flatten().any(|path| *path == image.path) || image.file().starts_with(PRELOADED);
     let first = images.first().map(|image| image.address);
     images.iter().filter(|image| is_ours(image)).map(|image| image.address).chain(first).collect()
+}
+
+/// What is put into an extension module's import table.
+unsafe fn bindings() -> Vec<Binding> {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        let mut bindings = libc_calls::bindings();
+        bindings.extend(library_locks::bindings());
+        bindings.extend(lookups::bindings());
+        bindings
+    }
+}
+
+/// What takes the place of the C library's function of that name in a module's import table.
+///
+/// # Safety
+/// In a session; an image was redirected.
+pub unsafe fn binding(name: &CStr) -> Option<Binding> {
+    // SAFETY: by contract.
+    unsafe { bindings() }.into_iter().find(|binding| binding.name == name)
 }
 
 /// Redirects an image's imports, once.
 unsafe fn redirect(image: &Image) {
     // SAFETY: by the callers' contract.
     unsafe {
-        if !REDIRECTED.get().insert(image.address) {
+        if !REDIRECTED.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
             return;
         }
-        let mut bindings = libc_calls::bindings();
-        bindings.extend(library_locks::bindings());
+        let bindings = bindings();
         // An image without an import table imports nothing.
         let _ = imports::rebind(image.address as *const c_void, &bindings);
         feed_generator(image);
@@ -225,7 +278,7 @@ unsafe fn feed_generator(image: &Image) {
         let mut info: libc::Dl_info = std::mem::zeroed();
         let is_its_own = !set.is_null()
             && libc::dladdr(set, &mut info) != 0
-            && std::ffi::CStr::from_ptr(info.dli_fname).to_bytes() == image.path.as_bytes();
+            && CStr::from_ptr(info.dli_fname).to_bytes() == image.path.as_bytes();
         if is_its_own {
             libc_calls::find_random();
             let set = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const RandomMethod) -> c_int>(set);

@@ -17,7 +17,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 type NativeMutex = *mut libc::pthread_mutex_t;
 
-static mut NEXT: [*mut c_void; 7] = [ptr::null_mut(); 7];
+static mut NEXT: [*mut c_void; 9] = [ptr::null_mut(); 9];
 
 const LOCK: usize = 0;
 const TRYLOCK: usize = 1;
@@ -26,6 +26,8 @@ const INIT: usize = 3;
 const DESTROY: usize = 4;
 const GETSPECIFIC: usize = 5;
 const SETSPECIFIC: usize = 6;
+const SELF: usize = 7;
+const ATTRIBUTES: usize = 8;
 
 /// What is known of a mutex since it was made.
 #[derive(Default)]
@@ -59,7 +61,7 @@ fn index() -> u16 {
 /// # Safety
 /// In a session; the GIL is held.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&std::ffi::CStr, *mut c_void); 7] = [
+    let functions: [(&std::ffi::CStr, *mut c_void); 9] = [
         (c"pthread_mutex_lock", lock as *mut c_void),
         (c"pthread_mutex_trylock", trylock as *mut c_void),
         (c"pthread_mutex_unlock", unlock as *mut c_void),
@@ -67,6 +69,8 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"pthread_mutex_destroy", destroy as *mut c_void),
         (c"pthread_getspecific", getspecific as *mut c_void),
         (c"pthread_setspecific", setspecific as *mut c_void),
+        (c"pthread_self", own_ident as *mut c_void),
+        (c"pthread_getattr_np", attributes as *mut c_void),
     ];
     // SAFETY: by contract.
     unsafe {
@@ -226,6 +230,27 @@ unsafe extern "C" fn destroy(mutex: NativeMutex) -> c_int {
     mutexes().remove(&(mutex as usize));
     // SAFETY: as above.
     unsafe { replaced!(NEXT[DESTROY], NativeMutex => c_int)(mutex) }
+}
+
+/// The ident that Python knows the thread by. Of the replay's threads C code could not tell one from another otherwise.
+unsafe extern "C" fn own_ident() -> libc::pthread_t {
+    // SAFETY: replay's threads are asked only on its one thread.
+    unsafe {
+        if session::mode() == Mode::Replaying && schedule::is_ours() {
+            return user_threads::ident() as libc::pthread_t;
+        }
+        replaced!(NEXT[SELF], => libc::pthread_t)()
+    }
+}
+
+/// Where a thread's stack is: a recorded ident means nothing to the system.
+unsafe extern "C" fn attributes(ident: libc::pthread_t, into: *mut libc::pthread_attr_t) -> c_int {
+    // SAFETY: called with pthread_getattr_np's arguments.
+    unsafe {
+        let next = replaced!(NEXT[ATTRIBUTES], libc::pthread_t, *mut libc::pthread_attr_t => c_int);
+        let is_replayed = session::mode() == Mode::Replaying && schedule::is_ours();
+        next(if is_replayed { libc::pthread_self() } else { ident }, into)
+    }
 }
 
 /// Whether the calling thread is a coroutine, which has thread-specific values of its own.

@@ -524,6 +524,15 @@ pub unsafe fn running() -> usize {
     unsafe { RUNNING }
 }
 
+/// The running thread's recorded ident.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn ident() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().ident }
+}
+
 /// What the running thread's C code calls next without the GIL. The calls of such a stretch stand where the thread took
 /// the GIL again; they are looked for there, so that nobody has to wait.
 unsafe fn stretch() -> &'static mut Stretch {
@@ -873,7 +882,7 @@ unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {
 
 unsafe extern "C" fn own_ident() -> libc::pthread_t {
     // SAFETY: one thread.
-    unsafe { me().ident as libc::pthread_t }
+    unsafe { ident() as libc::pthread_t }
 }
 
 unsafe extern "C" fn exit(_result: *mut c_void) -> ! {

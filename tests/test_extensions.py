@@ -1,6 +1,7 @@
 """Extension modules that nobody listed: what they are is told by what they import, or by the user's own file."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -59,6 +60,38 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
 def test_extensions_replay(trial, venv, program, requirements):
     trial.use(venv(*requirements))
     trial.assert_replays([f"extensions/{program}.py"], programs=["extensions"])
+
+
+def test_a_library_that_ctypes_loads_is_recorded(trial):
+    """It asks for the time and for entropy itself, and through a library that it looks up by name."""
+    folder = trial.folder / "libraries"
+    folder.mkdir()
+    inner, outer = folder / "libinner.so", folder / "libouter.so"
+    sources = {
+        inner: "#include <sys/random.h>\nlong draw(void) { long n = 0; getrandom(&n, 7, 0); return n; }\n",
+        outer: """
+            #include <dlfcn.h>
+            #include <time.h>
+            long now(void) { struct timespec t; clock_gettime(CLOCK_REALTIME, &t); return t.tv_nsec; }
+            long call(const char *file, const char *name) {
+                long (*found)(void) = (long (*)(void))dlsym(file ? dlopen(file, RTLD_NOW) : RTLD_DEFAULT, name);
+                return found ? found() : -1;
+            }
+        """,
+    }
+    for library, source in sources.items():
+        command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library, "-ldl"]
+        subprocess.run(command, input=source.encode(), check=True)
+    trial.prepare()
+    (trial.work / "program.py").write_text(f"""
+import ctypes
+outer = ctypes.CDLL({str(outer)!r})
+outer.now.restype = outer.call.restype = ctypes.c_long
+print(outer.now(), outer.call({bytes(inner)!r}, b"draw"), outer.call(None, b"getpid"), outer.call(None, b"lacking"))
+""")
+    recorded = trial.record(["program.py"])
+    assert recorded.stdout.split()[3] == b"-1" and b"-1" not in recorded.stdout.split()[:3], recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,19 @@
 import pytest
 
 PACKAGES = ("requests", "httpx", "aiohttp", "anyio", "flask", "gunicorn")
+TRIO = ("trio", "anyio")
 
 
-@pytest.mark.parametrize("program", ["http_clients", "aiohttp_server", "anyio_parts"])
-def test_http_clients(trial, venv, program):
-    trial.use(venv(*PACKAGES)).assert_replays([f"{program}.py"], programs=[f"{program}.py"])
+@pytest.mark.parametrize(
+    ("command", "packages"),
+    [
+        ("http_clients.py", PACKAGES),
+        ("aiohttp_server.py", PACKAGES),
+        ("anyio_parts.py asyncio", PACKAGES),
+        ("anyio_parts.py trio", TRIO),
+        ("trio_parts.py", TRIO),
+    ],
+)
+def test_http_clients(trial, venv, command, packages):
+    program, *rest = command.split()
+    trial.use(venv(*packages)).assert_replays([program, *rest], programs=[program])

@@ -22,6 +22,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "files",
         "dev_stdout",
         "file_tools",
+        "foreign_functions",
         "local_sockets",
         "sizes",
         "subprocesses",

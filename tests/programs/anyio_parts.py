@@ -1,5 +1,6 @@
-"""anyio on asyncio: listeners, task groups, threads, processes, memory streams, files, limits and time-outs."""
+"""anyio on the event loop that is named: listeners, task groups, threads, processes, memory streams, files, limits and time-outs."""
 
+import sys
 import time
 
 import anyio
@@ -79,4 +80,4 @@ async def main():
     print(await anyio.Path("note.txt").read_text(), (await anyio.Path("note.txt").stat()).st_mtime_ns)
 
 
-anyio.run(main)
+anyio.run(main, backend=sys.argv[1])
