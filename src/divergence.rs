@@ -374,6 +374,19 @@ pub unsafe fn end_of_recording(call: &Call) -> ! {
     }
 }
 
+/// The recorded process ended with its last thread, without the interpreter's end: so does the replay.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn end_of_process(status: i32) -> ! {
+    flush_console();
+    // SAFETY: by contract; ends the process.
+    unsafe {
+        crate::timeline::ended(status.max(0));
+        libc::_exit(status.max(0))
+    }
+}
+
 /// At the interpreter's end, events are left that the program never came to.
 ///
 /// # Safety

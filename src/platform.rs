@@ -7,4 +7,4 @@ mod imp;
 #[path = "platform_macos.rs"]
 mod imp;
 
-pub use imp::{anonymous_file, errno, read_memory, set_errno, start_timer};
+pub use imp::{anonymous_file, at_exit, errno, read_memory, set_errno, start_timer};

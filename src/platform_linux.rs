@@ -21,6 +21,20 @@ pub fn set_errno(errno: i32) {
     unsafe { *libc::__errno_location() = errno };
 }
 
+unsafe extern "C" {
+    fn on_exit(function: extern "C" fn(i32, *mut libc::c_void), argument: *mut libc::c_void) -> i32;
+}
+
+/// Has `function` called when the process ends by C's `exit()`, with its status.
+pub fn at_exit(function: extern "C" fn(i32)) {
+    extern "C" fn call(status: i32, function: *mut libc::c_void) {
+        // SAFETY: what was passed on below.
+        unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn(i32)>(function)(status) };
+    }
+    // SAFETY: a function of this library's, which is never unloaded.
+    unsafe { on_exit(call, function as *mut libc::c_void) };
+}
+
 /// Copies from an address of this process that may not be readable. Returns how many bytes were, from its beginning.
 pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };

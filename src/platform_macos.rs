@@ -28,6 +28,20 @@ pub fn set_errno(errno: i32) {
     unsafe { *libc::__error() = errno };
 }
 
+/// Has `function` called when the process ends by C's `exit()`, with a status that nobody knows.
+pub fn at_exit(function: extern "C" fn(i32)) {
+    static FUNCTION: std::sync::OnceLock<extern "C" fn(i32)> = std::sync::OnceLock::new();
+    extern "C" fn call() {
+        if let Some(function) = FUNCTION.get() {
+            function(-1);
+        }
+    }
+    if FUNCTION.set(function).is_ok() {
+        // SAFETY: a function of this library's, which is never unloaded.
+        unsafe { libc::atexit(call) };
+    }
+}
+
 unsafe extern "C" {
     static mach_task_self_: u32;
     fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;

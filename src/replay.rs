@@ -317,6 +317,18 @@ pub unsafe fn consume_front() {
     }
 }
 
+/// The process's exit status, if nothing else is left of the recording. Negative where nobody knew it.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn recorded_end() -> Option<i32> {
+    // SAFETY: by contract.
+    match unsafe { source() }.clone().next_event() {
+        Ok(Some((_, Event::End { status }))) => Some(status),
+        _ => None,
+    }
+}
+
 /// Has the running thread stop at each check of the eval breaker where the next event is at one.
 ///
 /// # Safety

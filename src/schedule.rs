@@ -549,6 +549,22 @@ pub unsafe extern "C" fn retrace_take_beginning(from: *mut c_void, into: *mut c_
     unsafe { into.cast::<Beginning>().write(*Box::from_raw(from.cast::<Beginning>())) };
 }
 
+/// C's `exit()`: a process that a thread forked comes here when its last thread has ended, and CPython's own end never runs.
+extern "C" fn process_exits(status: c_int) {
+    // SAFETY: whoever wants the GIL takes its mutex first, so nobody appends while this thread has that; there is one as
+    // long as recording goes on. Where somebody has the GIL the process ends in the middle of what that thread does.
+    unsafe {
+        if !session::is_recording() {
+            return;
+        }
+        libc::pthread_mutex_lock(gil::retrace_gil.mutex);
+        if *gil::retrace_gil.locked == 0 {
+            session::end_recording(status);
+        }
+        libc::pthread_mutex_unlock(gil::retrace_gil.mutex);
+    }
+}
+
 /// `fork`, while recording. What CPython does around it, `os.register_at_fork`'s functions included, is internal code.
 unsafe extern "C" fn fork() -> libc::pid_t {
     // SAFETY: called by CPython; `NEXT_FORK` is fork.
@@ -566,8 +582,14 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         let errno = crate::platform::errno();
         if pid == 0 {
             FORKS = 0;
-            // A process that a thread forked lives until its last thread has ended: no thread of ours may be in it.
-            session::after_fork_child(serial, (*actor).serial == 0);
+            // A process that a thread forked lives until its last thread has ended: no thread of ours may be in it, and
+            // nothing of CPython's says when that is.
+            let by_main_thread = (*actor).serial == 0;
+            session::after_fork_child(serial, by_main_thread);
+            static AWAITED: std::sync::Once = std::sync::Once::new();
+            if !by_main_thread {
+                AWAITED.call_once(|| crate::platform::at_exit(process_exits));
+            }
         } else {
             // The recorder's thread comes back when os.fork() returns: CPython 3.12 counts threads first.
             let pid = if pid < 0 { -i64::from(errno) } else { i64::from(pid) };

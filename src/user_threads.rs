@@ -269,6 +269,9 @@ unsafe fn resume(k: usize) {
             if replay::source().at_end() {
                 divergence::recording_cut("the end of a thread");
             }
+            if let Some(status) = replay::recorded_end() {
+                divergence::end_of_process(status);
+            }
             lost(format!("thread {k} has ended here, and the recording does not say who went on"));
         }
     }

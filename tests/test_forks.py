@@ -24,3 +24,5 @@ def test_a_process_that_a_thread_forked_ends_with_its_last_thread(trial):
     sources = trial.tool("sources", trial.trace)
     assert b"colorsys" in sources.stdout, sources
     assert trial.replay(trial.trace).stdout == b"0\n"
+    child = trial.replay(trial.trace, "--process", "1")
+    assert (child.stdout, child.stderr, child.exit) == (b"outlives it\n", b"", 0), child
