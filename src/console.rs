@@ -257,6 +257,118 @@ unsafe fn duplicate(from: Option<i64>, to: Option<i64>) {
     }
 }
 
+// ---- the order of writes ----
+
+/// What comes before held output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Earlier {
+    /// What this thread's next call to end wrote.
+    CallOf(u64),
+    /// Held output, by its number.
+    Output(u64),
+}
+
+/// Output that an earlier write of another thread comes before, whose event comes later.
+struct Held {
+    number: u64,
+    thread: u64,
+    after: Vec<Earlier>,
+    own: i32,
+    bytes: Vec<u8>,
+}
+
+/// In the order of their events.
+static HELD: GilCell<Vec<Held>> = GilCell::new(Vec::new());
+/// Threads whose next call to end wrote after others' that come later.
+static LATER: GilCell<Vec<(u64, Vec<Earlier>)>> = GilCell::new(Vec::new());
+
+/// The running thread's next call to end wrote after calls of these threads that have not ended.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn wrote_after(threads: Vec<u64>) {
+    let after = threads.into_iter().map(Earlier::CallOf).collect();
+    // SAFETY: by contract.
+    unsafe { LATER.get().push((crate::user_threads::running() as u64, after)) };
+}
+
+/// The running thread's call has ended, and what it wrote was shown or is held: what waited for it waits no longer, or
+/// for that.
+///
+/// # Safety
+/// As [`wrote_after`].
+pub unsafe fn call_ended() {
+    // SAFETY: by contract.
+    unsafe {
+        if LATER.get().is_empty() && HELD.get().is_empty() {
+            return;
+        }
+        let thread = crate::user_threads::running() as u64;
+        let wrote_later = LATER.get().iter().any(|(later, _)| *later == thread);
+        LATER.get().retain(|(later, _)| *later != thread);
+        let last = HELD.get().iter().rev().find(|held| wrote_later && held.thread == thread);
+        let instead = last.map(|held| Earlier::Output(held.number));
+        waits_no_longer(Earlier::CallOf(thread), instead);
+        while let Some(first) = HELD.get().iter().position(|held| held.after.is_empty()) {
+            let held = HELD.get().remove(first);
+            write_out(held.own, &held.bytes);
+            waits_no_longer(Earlier::Output(held.number), None);
+        }
+    }
+}
+
+/// Whatever waits for `earlier` waits for `instead`, or no longer.
+unsafe fn waits_no_longer(earlier: Earlier, instead: Option<Earlier>) {
+    // SAFETY: by the contract of `call_ended`.
+    let held = unsafe { HELD.get().iter_mut().map(|held| &mut held.after) };
+    // SAFETY: as above.
+    let later = unsafe { LATER.get().iter_mut().map(|(_, after)| after) };
+    for after in held.chain(later).filter(|after| after.contains(&earlier)) {
+        after.retain(|other| *other != earlier);
+        after.extend(instead);
+    }
+}
+
+/// Shows what is held: the replay ends, and what it should come after does not come.
+///
+/// # Safety
+/// As [`wrote_after`].
+pub unsafe fn show_held() {
+    // SAFETY: by contract.
+    unsafe { std::mem::take(HELD.get()).iter().for_each(|held| write_out(held.own, &held.bytes)) };
+}
+
+/// Forgets what is held: it is an ancestor's output.
+///
+/// # Safety
+/// As [`wrote_after`].
+pub unsafe fn become_child() {
+    // SAFETY: by contract.
+    unsafe {
+        HELD.get().clear();
+        LATER.get().clear();
+    }
+}
+
+/// Writes what the running thread's call wrote, or holds it.
+unsafe fn write_in_order(own: i32, bytes: &[u8]) {
+    static mut NUMBER: u64 = 0;
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        let thread = crate::user_threads::running() as u64;
+        let before = HELD.get().iter().rev().find(|held| (held.thread, held.own) == (thread, own));
+        let mut after = Vec::from_iter(before.map(|held| Earlier::Output(held.number)));
+        if let Some((_, later)) = LATER.get().iter().find(|(later, _)| *later == thread) {
+            after.extend(later);
+        }
+        if after.is_empty() {
+            return write_out(own, bytes);
+        }
+        NUMBER += 1;
+        HELD.get().push(Held { number: NUMBER, thread, after, own, bytes: bytes.to_vec() });
+    }
+}
+
 /// Writes up to `limit` bytes of a buffer, or of a sequence of buffers.
 unsafe fn show(own: i32, data: *mut PyObject, limit: usize) {
     // SAFETY: by the contract of `after`.
@@ -282,7 +394,7 @@ unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
             return 0;
         }
         let n = limit.min(view.len as usize);
-        write_out(own, std::slice::from_raw_parts(view.buf.cast::<u8>(), n));
+        write_in_order(own, std::slice::from_raw_parts(view.buf.cast::<u8>(), n));
         PyBuffer_Release(&mut view);
         n
     }

@@ -160,6 +160,8 @@ unsafe fn end(divergence: &Divergence) -> ! {
 
 fn flush_console() {
     use std::io::Write;
+    // SAFETY: replaying, on its one thread.
+    unsafe { crate::console::show_held() };
     let _ = std::io::stdout().flush();
 }
 
@@ -282,6 +284,7 @@ pub unsafe fn log_ended(call: &Call) -> ! {
 pub unsafe fn recording_stopped() -> ! {
     // SAFETY: by contract.
     unsafe {
+        flush_console();
         let index = source().index().0;
         let reason = match source().next_event() {
             Ok(Some((_, Event::Stopped(reason)))) => reason.to_string_lossy(),

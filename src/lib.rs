@@ -47,3 +47,4 @@ mod thread;
 mod timeline;
 mod trampoline;
 mod user_threads;
+mod write_order;

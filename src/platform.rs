@@ -7,4 +7,14 @@ mod imp;
 #[path = "platform_macos.rs"]
 mod imp;
 
-pub use imp::{anonymous_file, at_exit, errno, read_memory, set_errno, start_timer};
+pub use imp::{anonymous_file, at_exit, errno, read_memory, set_errno, start_timer, wait_for_change, wake_all};
+
+/// How [`wait_for_change`] ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// Perhaps: who waits looks again.
+    Changed,
+    /// A signal's handler ran.
+    Interrupted,
+    TimedOut,
+}

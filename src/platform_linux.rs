@@ -1,5 +1,8 @@
 //! Linux.
 
+use super::Waited;
+use std::sync::atomic::AtomicU32;
+
 /// A descriptor of a new file without a name, or -1 with `errno`.
 ///
 /// # Safety
@@ -42,6 +45,33 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     // SAFETY: the kernel checks the remote range, which is never touched by us.
     let read = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
     usize::try_from(read).unwrap_or(0)
+}
+
+/// Waits until somebody calls [`wake_all`] for `word`, which is `value`. A handler that was installed without SA_RESTART
+/// ends the wait, as it ends a write.
+pub fn wait_for_change(word: &AtomicU32, value: u32, milliseconds: i64) -> Waited {
+    let time = libc::timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
+    // SAFETY: the word and the time are live; nobody else is woken.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            value,
+            &raw const time,
+        )
+    };
+    match errno() {
+        libc::EINTR if result < 0 => Waited::Interrupted,
+        libc::ETIMEDOUT if result < 0 => Waited::TimedOut,
+        _ => Waited::Changed,
+    }
+}
+
+/// Wakes who waits for a change of `word`.
+pub fn wake_all(word: &AtomicU32) {
+    // SAFETY: the word is live.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
 }
 
 /// Calls `handler` on this thread every so many microseconds, by a signal that no program has. A forked copy has no timer.

@@ -1,5 +1,8 @@
 //! macOS. Compiled in CI's cross check only: nobody ran it.
 
+use super::Waited;
+use std::sync::atomic::AtomicU32;
+
 /// A descriptor of a new file without a name, or -1 with `errno`.
 ///
 /// # Safety
@@ -56,6 +59,15 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     };
     if status == 0 { size as usize } else { 0 }
 }
+
+/// Waits until `word` may have changed: there is no documented way to be woken.
+pub fn wait_for_change(_word: &AtomicU32, _value: u32, _milliseconds: i64) -> Waited {
+    // SAFETY: a system call.
+    if unsafe { libc::usleep(200) } != 0 { Waited::Interrupted } else { Waited::TimedOut }
+}
+
+/// Nobody waits to be woken.
+pub fn wake_all(_word: &AtomicU32) {}
 
 /// Calls `handler` on this thread every so many microseconds. A forked copy has no timer.
 ///

@@ -75,6 +75,7 @@ pub unsafe fn becomes_child(serial: u64) -> bool {
         }
         DESCENT.get().pop();
         MUTED = !DESCENT.get().is_empty();
+        console::become_child();
         let events = crate::start::go_on_as(process);
         *SOURCE.get() = Some(events);
         // The child's stream begins with its start, and names all hooks again.
@@ -323,8 +324,9 @@ pub unsafe fn consume_front() {
 /// As [`settle`].
 pub unsafe fn recorded_end() -> Option<i32> {
     // SAFETY: by contract.
-    match unsafe { source() }.clone().next_event() {
-        Ok(Some((_, Event::End { status }))) => Some(status),
+    let mut ahead = unsafe { source() }.clone();
+    match ahead.next_event() {
+        Ok(Some((_, Event::End { status }))) if ahead.at_end() => Some(status),
         _ => None,
     }
 }
@@ -368,6 +370,12 @@ unsafe fn before_call() -> Result<(), Failure> {
                 code::SIGNAL => {
                     let Front::Signal { number, at: Position::InCall } = front() else { break };
                     signals::replay_in_call(number);
+                }
+                code::WRITTEN => {
+                    if let Ok(Some((_, Event::Written { after }))) = source().next_event() {
+                        console::wrote_after(after);
+                    }
+                    settle();
                 }
                 code::STOPPED => divergence::recording_stopped(),
                 _ => break,
@@ -683,7 +691,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             if call.hook.entry.live {
                 run_live(call);
             }
-            return Ok(match outcome {
+            let result = match outcome {
                 Outcome::Returned(result) => {
                     console::after(call, result.0, before);
                     result.into_raw()
@@ -693,7 +701,9 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                     ptr::null_mut()
                 }
                 Outcome::Ended => ptr::null_mut(),
-            });
+            };
+            console::call_ended();
+            return Ok(result);
         }
     }
 }

@@ -9,6 +9,7 @@
 use crate::imports::{self, Binding};
 use crate::python::Owned;
 use crate::session::{self, Mode};
+use crate::write_order::{self, Writer};
 use crate::{record, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
@@ -45,6 +46,7 @@ pub struct Actor {
     library_locks: u64,
     /// How many calls of its C code were logged.
     native_calls_made: u64,
+    writer: Writer,
     /// What `external` pointed at when it gave the GIL up: its C code may go on when its thread state is gone.
     was_external: bool,
 }
@@ -69,6 +71,7 @@ impl Actor {
             native_calls: Vec::new(),
             library_locks: 0,
             native_calls_made: 0,
+            writer: Writer::new(serial),
             was_external: false,
         }))
     }
@@ -212,6 +215,7 @@ fn recording_bindings() -> Vec<Binding> {
         ] {
             bindings.push(hook(name, with, next, needed));
         }
+        bindings.extend(write_order::bindings());
         bindings
     }
 }
@@ -362,6 +366,9 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         if !(*actor).native_calls.is_empty() {
             session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
         }
+        if (*actor).writer.is_pending() {
+            append_overtaken(&(*actor).writer);
+        }
         if (*actor).armed {
             record::arm();
         }
@@ -371,6 +378,16 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             session::append_event(&Event::Wait(end));
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
         }
+    }
+}
+
+/// Says of the call that comes next which writes it came after whose events come later.
+#[cold]
+unsafe fn append_overtaken(writer: &Writer) {
+    let after = writer.leave();
+    if !after.is_empty() {
+        // SAFETY: recording, the GIL held.
+        unsafe { session::append_event(&Event::Written { after }) };
     }
 }
 
@@ -399,6 +416,27 @@ pub fn logs_native_calls() -> bool {
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
         !actor.is_null() && !if (*actor).holds_gil { *(*actor).external } else { (*actor).was_external }
+    }
+}
+
+/// Whether there has been another thread than the main one.
+#[inline(always)]
+pub fn has_threads() -> bool {
+    // SAFETY: the number only grows: a test without the GIL is late at worst, and who could write at the same time was made
+    // before.
+    unsafe { NEXT_SERIAL != 1 }
+}
+
+/// The calling thread, as one that writes inside an external call and without the GIL.
+///
+/// # Safety
+/// The reference is not kept for longer than the thread lives.
+pub unsafe fn writer() -> Option<&'static Writer> {
+    // SAFETY: an actor is its thread's own, or null.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        let logs = !actor.is_null() && !(*actor).holds_gil && (*actor).was_external;
+        (logs && session::mode() == Mode::Recording).then(|| &(*actor).writer)
     }
 }
 
@@ -582,6 +620,7 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         let errno = crate::platform::errno();
         if pid == 0 {
             FORKS = 0;
+            write_order::forget_others();
             // A process that a thread forked lives until its last thread has ended: no thread of ours may be in it, and
             // nothing of CPython's says when that is.
             let by_main_thread = (*actor).serial == 0;

@@ -356,6 +356,7 @@ extern "C" fn at_exit() {
 unsafe fn replay_ended() -> bool {
     // SAFETY: as in `at_exit`.
     unsafe {
+        crate::console::show_held();
         let left = crate::divergence::events_left();
         session::set_mode(Mode::Off);
         left

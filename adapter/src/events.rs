@@ -156,6 +156,10 @@ impl Listing {
             Event::Signal { number, at } => format!("signal {number} is handled at {}", position_text(at)),
             Event::SignalEnd { raised: false } => "the handler returned".to_owned(),
             Event::SignalEnd { raised: true } => "the handler raised".to_owned(),
+            Event::Written { after } => {
+                let threads: Vec<String> = after.iter().map(u64::to_string).collect();
+                format!("the next call wrote after calls of thread {} that come later", threads.join(", "))
+            }
             Event::Fork { pid, .. } => format!("fork -> {pid}"),
             Event::Annotation(call) => format!("in C: {}", self.call_line(call)),
             Event::Released(calls) => {
@@ -294,6 +298,7 @@ fn event_json(event: &Event) -> Json {
             let calls: Json = calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect();
             json!({"type": "released", "calls": calls})
         }
+        Event::Written { after } => json!({"type": "written", "after": after}),
         Event::Warning { handle } => json!({"type": "warning", "handle": handle}),
         Event::Module { name, file, size, hash, treatment, reasons } => {
             json!({"type": "module", "name": Json::from(name), "file": Json::from(file), "size": size,

@@ -27,6 +27,7 @@ pub mod code {
     pub const RETRY: u16 = 0xf11;
     pub const RELEASED: u16 = 0xf12;
     pub const ANNOTATION: u16 = 0xf13;
+    pub const WRITTEN: u16 = 0xf14;
     /// The part of an event's head that is the code.
     pub const MASK: u16 = 0x0fff;
 }
@@ -383,6 +384,10 @@ pub enum Event {
     Released(Vec<Call>),
     /// A call into an extension module that runs in replay too; what it called of the C library came before.
     Annotation(Call),
+    /// The call that comes next on this thread wrote to a descriptor after calls of these threads that come later.
+    Written {
+        after: Vec<u64>,
+    },
     Warning {
         handle: u64,
     },
@@ -404,6 +409,11 @@ fn read_bool<S: ByteSource>(source: &mut S) -> Result<bool, DecodeError> {
         1 => Ok(true),
         other => Err(DecodeError::NotABool(other)),
     }
+}
+
+/// A count and as many numbers. Nothing is set aside for them: the count may be anything.
+fn read_numbers<S: ByteSource>(source: &mut S) -> Result<Vec<u64>, DecodeError> {
+    (0..source.read_varint()?).map(|_| source.read_varint()).collect()
 }
 
 impl Event {
@@ -468,6 +478,7 @@ impl Event {
                 let bytes = source.read_prefixed()?;
                 Event::Released(decode_calls(&bytes)?)
             }
+            code::WRITTEN => Event::Written { after: read_numbers(source)? },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
                 name: Str::decode(source, strings)?,
@@ -574,6 +585,11 @@ impl Event {
                 let mut bytes = Vec::new();
                 calls.iter().for_each(|call| encode_call(call, &mut bytes));
                 put_prefixed(out, &bytes);
+            }
+            Event::Written { after } => {
+                put_head(out, code::WRITTEN);
+                put_varint(out, after.len() as u64);
+                after.iter().for_each(|thread| put_varint(out, *thread));
             }
             Event::Warning { handle } => {
                 put_head(out, code::WARNING);

@@ -364,5 +364,17 @@ def pool_at_exit():
         future.add_done_callback(lambda f: print("later", f.result(), threading.current_thread().name))
 
 
+def writes():
+    """To two descriptors at once, in several ways; the kernel's order is not that of the GIL."""
+
+    def write(k):
+        for n in range(400):
+            os.write(1 + n % 2, b"%d %d\n" % (k, n))
+            os.writev(1, [b"%d" % k, b" parts %d\n" % n])
+            sys.stderr.write(f"{k} text {n}\n")
+
+    together(write, 4)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
