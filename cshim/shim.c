@@ -9,6 +9,7 @@
  *   retrace_str_data / _new    PyASCIIObject's bit fields
  *   retrace_long_*             PyLongObject differs in each version, and its byte form is private
  *   retrace_code_names         reads PyCodeObject, at every line of a debugged stretch: too often for attributes
+ *   retrace_hide_frames        writes a field of PyCodeObject
  *   retrace_collector_*        give Rust what collector.h gives C inline
  * All are called with the GIL held. References are borrowed unless said otherwise. */
 #include <Python.h>
@@ -155,6 +156,10 @@ void retrace_code_names(PyObject *code, PyObject *names[3])
     names[1] = of->co_name;
     names[2] = of->co_qualname;
 }
+
+/* A frame that has not come to its code's first traceable instruction counts as not begun (_PyFrame_IsIncomplete,
+ * Include/internal/pycore_frame.h), and nobody is shown it. */
+void retrace_hide_frames(PyObject *code) { ((PyCodeObject *)code)->_co_firsttraceable = (int)Py_SIZE(code); }
 
 int retrace_long_as_i64(PyObject *l, int64_t *value)
 {

@@ -91,6 +91,7 @@ impl Call<'_> {
                 Original::Next(function) => function(self.receiver),
                 Original::Repr(function) => function(self.receiver),
                 Original::Call(function) => function(self.receiver, self.tuple, self.dict),
+                Original::Function => PyObject_Call(self.receiver, self.tuple, self.dict),
                 Original::Hash(function) => {
                     let hash = function(self.receiver);
                     if hash == -1 { ptr::null_mut() } else { PyLong_FromSsize_t(hash) }

@@ -7,9 +7,9 @@ use crate::capi::{PyCode_GetVarnames, is_method, method_function};
 use crate::decode::{self, Decoder, Failure};
 use crate::encode::{self, Encoder, put_str};
 use crate::python::{Owned, SavedError};
-use crate::record::{enter_external, leave_external};
+use crate::record::Outside;
 use crate::session::{self, Mode};
-use crate::thread;
+use crate::{external_function, thread};
 use pyo3_ffi::*;
 use retrace_abi::{Frame, FrameCallable, ThreadState};
 use retrace_replay::event::code;
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
     // SAFETY: by contract; `thread` is fetched again after Python ran.
     unsafe {
         let thread = thread::current();
-        if !thread.external.get() || session::mode() != Mode::Recording {
+        if !thread.external.get() || session::mode() != Mode::Recording || is_of_a_body(thread, frame) {
             return retrace_abi::retrace_eval_default(tstate, frame, throwing);
         }
         record(
@@ -116,6 +116,22 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
             |serial, call| log_entry(serial, frame, call),
             || retrace_abi::retrace_eval_default(tstate, frame, throwing),
         )
+    }
+}
+
+/// Whether the frame is one of the Python code that a declared function consists of.
+unsafe fn is_of_a_body(thread: &thread::Thread, frame: *mut Frame) -> bool {
+    // SAFETY: by the contract of `entered`.
+    unsafe { thread.body.get() && !external_function::is_given(&callable_of(frame), thread.call.get().as_ref()) }
+}
+
+/// What enters a frame.
+unsafe fn callable_of(frame: *mut Frame) -> FrameCallable {
+    let mut callable = MaybeUninit::<FrameCallable>::zeroed();
+    // SAFETY: the frame is about to run, so its locals hold the arguments, raw.
+    unsafe {
+        retrace_abi::retrace_frame_callable(frame, callable.as_mut_ptr());
+        callable.assume_init()
     }
 }
 
@@ -130,13 +146,12 @@ pub unsafe fn record(
 ) -> *mut PyObject {
     // SAFETY: by contract; `thread` is fetched again after Python ran.
     unsafe {
-        let call = thread.call.get();
         crate::record::disarm();
         let serial = next_serial();
-        log(serial, call.as_ref());
-        leave_external(thread::current());
+        log(serial, thread.call.get().as_ref());
+        crate::record::arm();
+        let outside = Outside::interrupt(thread::current());
         let result = run();
-        let thread = thread::current();
         if session::mode() != Mode::Recording {
             return result;
         }
@@ -145,8 +160,7 @@ pub unsafe fn record(
         put_varint(&mut event, serial);
         event.push(u8::from(result.is_null()));
         session::append(&[&event]);
-        thread.call.set(call);
-        enter_external(thread);
+        outside.resume();
         result
     }
 }
@@ -169,9 +183,7 @@ unsafe fn log_entry(serial: u64, frame: *mut Frame, call: Option<&Call>) {
     // SAFETY: the GIL is held; the frame is about to run, so its locals hold the arguments, raw.
     unsafe {
         let saved = SavedError::take();
-        let mut callable = MaybeUninit::<FrameCallable>::zeroed();
-        retrace_abi::retrace_frame_callable(frame, callable.as_mut_ptr());
-        let callable = callable.assume_init();
+        let callable = callable_of(frame);
         let mut event = code::CALLBACK.to_le_bytes().to_vec();
         put_varint(&mut event, serial);
         let context = context(call);

@@ -9,12 +9,14 @@ use crate::callback;
 use crate::capi::_PyType_Lookup;
 use crate::encode::Encoder;
 use crate::external;
+use crate::external_function;
 use crate::gil::GilCell;
 use crate::patch;
 use crate::python::{SavedError, string};
 use crate::session::{self, Mode};
 use crate::thread;
 use pyo3_ffi::*;
+use retrace_abi::CFunction;
 use retrace_replay::event::code;
 use retrace_replay::value::{put_varint, tag};
 use std::collections::HashMap;
@@ -29,6 +31,8 @@ struct Originals {
     calls: HashMap<usize, ternaryfunc>,
     /// By type.
     nexts: HashMap<usize, iternextfunc>,
+    /// By definition, a builtin function's: the same for those that are called from the body of a declared function.
+    definitions: HashMap<usize, *mut PyMethodDef>,
 }
 
 static ORIGINALS: GilCell<Option<Originals>> = GilCell::new(None);
@@ -54,6 +58,9 @@ pub unsafe fn watch_arguments(call: &Call) {
             }
             if callable && is_written_in_c(class, "__call__") {
                 watch_callable(argument);
+                if external_function::is_body(call) && PyCFunction_Check(argument) != 0 {
+                    despecialize(argument.cast());
+                }
             }
             if iterator && is_written_in_c(class, "__next__") {
                 watch_iterator(class);
@@ -103,6 +110,25 @@ unsafe fn watch_callable(callable: *mut PyObject) {
         if !ptr::fn_addr_eq(original, called as ternaryfunc) {
             originals().calls.insert(class as usize, original);
             put_slot(class, (&raw mut (*class).tp_call).cast(), called as *mut c_void);
+        }
+    }
+}
+
+/// Python code that calls a builtin function again and again comes to call its C function directly
+/// (CALL_NO_KW_BUILTIN_O and its like in Python/bytecodes.c), but only where its flags are the plain ones. METH_COEXIST
+/// is for making methods, and says nothing in a function that is made.
+unsafe fn despecialize(function: *mut CFunction) {
+    // SAFETY: by contract of `watch_arguments`; the copy is never freed, and another one is made for each definition
+    // only.
+    unsafe {
+        let definition = (*function).m_ml;
+        if (*definition).ml_flags & METH_COEXIST == 0 {
+            let copy = originals().definitions.entry(definition as usize).or_insert_with(|| {
+                let mut copy = ptr::read(definition);
+                copy.ml_flags |= METH_COEXIST;
+                Box::into_raw(Box::new(copy))
+            });
+            (*function).m_ml = *copy;
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum Original {
     Next(iternextfunc),
     Repr(reprfunc),
     Call(ternaryfunc),
+    /// The Python function that is the receiver: `crate::external_function`.
+    Function,
     Hash(hashfunc),
     Compare(richcmpfunc),
     Subscript(binaryfunc),
@@ -163,7 +165,10 @@ pub unsafe fn make(
             HookKind::New | HookKind::ClassMethod | HookKind::Function => None,
             _ => external,
         };
-        let quick = is_quick(entry) && external.is_none_or(ExternalType::is_quick) && has_no_special(kind, entry);
+        let quick = is_quick(entry)
+            && external.is_none_or(ExternalType::is_quick)
+            && has_no_special(kind, entry)
+            && !matches!(original, Original::Function);
         let mut def = PyMethodDef::zeroed();
         let mut way = if quick { Way::Quick } else { Way::General };
         if let Original::Method { def: original, convention } = original {

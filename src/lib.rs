@@ -18,6 +18,7 @@ mod doctor;
 mod encode;
 mod entry;
 mod external;
+mod external_function;
 mod gil;
 mod hook;
 mod imports;

@@ -191,18 +191,26 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
         let thread = crate::thread::current();
-        if session::mode() == Mode::Off || thread.external.get() {
+        if session::mode() == Mode::Off || (thread.external.get() && !thread.body.get()) {
+            return call.invoke();
+        }
+        if call.hook.name == "posix.fork" {
+            let result = call.invoke();
+            session::after_fork_parent();
+            return result;
+        }
+        if thread.body.get() {
             return call.invoke();
         }
         match call.hook.name.as_str() {
             "_signal.signal" => return crate::signals::set(call),
             "_signal.getsignal" => return crate::signals::get(call),
-            "posix.fork" => {
-                let result = call.invoke();
-                session::after_fork_parent();
-                return result;
-            }
             _ => {}
+        }
+        if call.hook.name == "_imp.create_builtin"
+            && let Some(module) = crate::external_function::session_module(call)
+        {
+            return module;
         }
         let local = if session::is_replaying() { crate::start::local_extension(call) } else { None };
         if is_source_notice(call) {

@@ -163,6 +163,20 @@ pub unsafe fn type_name(object: *mut PyObject) -> String {
     unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name).to_string_lossy().into_owned() }
 }
 
+/// Runs Python code of ours in a namespace of its own. False with an exception set.
+///
+/// # Safety
+/// `namespace` is a dict; the GIL is held.
+pub unsafe fn run(source: &str, namespace: *mut PyObject) -> bool {
+    let source = std::ffi::CString::new(source).expect("no zero in the source");
+    // SAFETY: by contract.
+    unsafe {
+        PyDict_SetItemString(namespace, c"__builtins__".as_ptr(), PyEval_GetBuiltins());
+        let code = Owned(Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
+        !code.is_null() && !Owned(PyEval_EvalCode(code.0, namespace, namespace)).is_null()
+    }
+}
+
 /// A function of ours that Python code can have.
 pub struct Definition(UnsafeCell<PyMethodDef>);
 
@@ -179,6 +193,15 @@ impl Definition {
             ml_name: name.as_ptr(),
             ml_meth: PyMethodDefPointer { PyCFunction: function },
             ml_flags: flags,
+            ml_doc: ptr::null(),
+        }))
+    }
+
+    pub const fn with_keywords(name: &'static CStr, function: PyCFunctionWithKeywords) -> Definition {
+        Definition(UnsafeCell::new(PyMethodDef {
+            ml_name: name.as_ptr(),
+            ml_meth: PyMethodDefPointer { PyCFunctionWithKeywords: function },
+            ml_flags: METH_VARARGS | METH_KEYWORDS,
             ml_doc: ptr::null(),
         }))
     }

@@ -7,7 +7,9 @@ use crate::hook::{Hook, Way};
 use crate::python::SavedError;
 use crate::session;
 use crate::thread::{self, Thread};
-use crate::{buffers, callback, children, external, hook, memory_map, quick, schedule, seed, special};
+use crate::{
+    buffers, callback, children, external, external_function, hook, memory_map, quick, schedule, seed, special,
+};
 use pyo3_ffi::*;
 use retrace_abi::FrameHook;
 use retrace_abi::boundary::Environment;
@@ -101,6 +103,43 @@ pub unsafe fn leave_external(thread: &Thread) {
     unsafe { disarm() };
 }
 
+/// External code of a thread that internal code has interrupted.
+pub struct Outside {
+    call: *const Call<'static>,
+    body: bool,
+    armed: bool,
+}
+
+impl Outside {
+    /// # Safety
+    /// The GIL is held; `thread` is the current one, inside an external call.
+    pub unsafe fn interrupt(thread: &Thread) -> Outside {
+        // SAFETY: by contract.
+        unsafe {
+            let armed = is_armed();
+            leave_external(thread);
+            Outside { call: thread.call.get(), body: thread.body.replace(false), armed }
+        }
+    }
+
+    /// The external code goes on.
+    ///
+    /// # Safety
+    /// The GIL is held by the thread that was interrupted.
+    pub unsafe fn resume(self) {
+        // SAFETY: by contract.
+        unsafe {
+            let thread = thread::current();
+            thread.call.set(self.call);
+            thread.body.set(self.body);
+            thread.external.set(true);
+            if self.armed {
+                arm();
+            }
+        }
+    }
+}
+
 /// What comes before any call: a collection that is due.
 ///
 /// # Safety
@@ -155,16 +194,11 @@ pub unsafe extern "C" fn retrace_collection_due() {
             return;
         }
         let thread = thread::current();
-        let outside = thread.external.replace(false);
-        let at = if outside {
-            disarm();
-            None
-        } else {
-            Some(schedule::fingerprint(thread.tstate))
-        };
+        let outside = thread.external.get().then(|| Outside::interrupt(thread));
+        let at = if outside.is_some() { None } else { Some(schedule::fingerprint(thread.tstate)) };
         collect(generation, at);
-        if outside {
-            enter_external(thread::current());
+        if let Some(outside) = outside {
+            outside.resume();
         }
     }
 }
@@ -228,13 +262,18 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         }
         let kept = thread.results.get().len();
         let outer = thread.call.replace(std::ptr::from_ref(call).cast());
-        enter_external(thread);
+        if external_function::is_body(call) {
+            external_function::enter(call, thread);
+        } else {
+            enter_external(thread);
+        }
         let result = match call.hook.entry.environment {
             Environment::None => call.invoke(),
             environment => children::start(call, environment),
         };
         let thread = crate::thread::current();
         thread.call.set(outer);
+        thread.body.set(false);
         leave_external(thread);
         if call.hook.entry.fork {
             if child_of_fork(result) {
@@ -331,11 +370,13 @@ impl Event {
             thread.external.set(true);
             let mut error = SavedError::take();
             error.normalize();
+            let fails_in_body = result.is_null() && external_function::is_body(call);
             let simple = mirrored.is_none()
                 && !memory_map::makes_map(call)
                 && !call.hook.entry.out
                 && !call.hook.entry.seed
-                && !call.hook.entry.namespace;
+                && !call.hook.entry.namespace
+                && !fails_in_body;
             if simple && self.simple_outcome(call, result, &error) {
                 drop(error);
                 crate::thread::current().external.set(false);
@@ -478,6 +519,10 @@ impl Event {
                     flags |= flag::EXTRA;
                     self.encode(Context::NONE, names.0);
                 }
+            }
+            if external_function::is_body(call) {
+                flags |= flag::EXTRA;
+                self.encode(context, external_function::describe_error(error.value).0);
             }
             self.buffer[flags_at] = flags;
         }

@@ -7,7 +7,7 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::python::Owned;
 use crate::thread::{self, Thread};
-use crate::{buffers, callback, console, seed, signals, special, user_threads};
+use crate::{buffers, callback, console, external_function, seed, signals, special, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
@@ -407,7 +407,8 @@ pub unsafe fn collect() -> Result<(), Failure> {
         }
         let (end, recorded) = read_collect()?;
         let expected = generation & 3 | crate::session::COLLECTED;
-        if end != expected || found != recorded {
+        let comparable = !external_function::have_run();
+        if end != expected || (found != recorded && comparable) {
             return Err(Failure::Missing(format!(
                 "a collection of generation {} found {found} unreachable objects, {recorded} in the recording",
                 generation & 3
@@ -626,6 +627,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
+        if external_function::is_body(call) {
+            external_function::begins();
+        }
         let kept = thread.results.get().len();
         match consume(call) {
             Ok(result) => {
@@ -695,6 +699,10 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                 Outcome::Returned(result) => {
                     console::after(call, result.0, before);
                     result.into_raw()
+                }
+                Outcome::Raised(exception) if external_function::is_body(call) => {
+                    external_function::raise(exception);
+                    ptr::null_mut()
                 }
                 Outcome::Raised(exception) => {
                     PyErr_SetObject(Py_TYPE(exception.0).cast(), exception.0);
@@ -828,6 +836,12 @@ unsafe fn general(call: &Call, mut decoder: Decoder) -> Result<Outcome, Failure>
         }
         if flags & flag::EXTRA != 0 {
             let extra = decoder.value()?;
+            if let Outcome::Raised(exception) = &outcome
+                && external_function::is_body(call)
+                && !external_function::restore_error(exception.0, extra.0)
+            {
+                return Err(Failure::Raised);
+            }
             if call.hook.entry.seed && !seed::restore(call.receiver, extra.0) {
                 return Err(Failure::Missing("a generator's recorded state does not fit".into()));
             }

@@ -31,6 +31,8 @@ pub struct Actor {
     pub serial: u64,
     /// Python did not make it: what it runs of Python are callbacks.
     pub is_foreign: bool,
+    /// A function that is declared external started it: it is no thread of the program's.
+    is_outside: bool,
     /// Frames that it entered when it gave the GIL up were seen as callbacks. Not the same as `external`: while a value is
     /// encoded the thread is external, and what that runs is part of the call.
     armed: bool,
@@ -64,6 +66,7 @@ impl Actor {
             tries: 0,
             serial,
             is_foreign,
+            is_outside: false,
             armed: is_foreign,
             releases: 0,
             last: Position::Released(0),
@@ -112,6 +115,15 @@ pub unsafe fn wait_goes_on() {
     }
 }
 
+/// Whether the calling thread, whose actor this is, runs the body of a function that is declared external.
+unsafe fn is_in_body(actor: *mut Actor) -> bool {
+    // SAFETY: an actor is its thread's own, or null; with the GIL the thread's entry is its own too.
+    unsafe { !actor.is_null() && (*actor).holds_gil && session::is_recording() && thread::current().body.get() }
+}
+
+/// In the place of a thread's serial number, for those that are no threads of the program's.
+const OUTSIDE: u64 = u64::MAX;
+
 /// Kinds of a `thread` event.
 pub const MADE: u8 = 0;
 pub const FOREIGN: u8 = 1;
@@ -145,6 +157,18 @@ pub unsafe fn is_foreign() -> bool {
         }
         let actor = gil::retrace_actor().cast::<Actor>();
         !actor.is_null() && (*actor).is_foreign
+    }
+}
+
+/// Whether a function that is declared external started the calling thread.
+///
+/// # Safety
+/// The GIL is held by the calling thread.
+pub unsafe fn is_outside() -> bool {
+    // SAFETY: an actor of a recording is its thread's own, or null.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        !REPLAYING && !actor.is_null() && (*actor).is_outside
     }
 }
 
@@ -353,6 +377,10 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         (*actor).holds_gil = true;
         let thread = thread::of(*gil::retrace_gil.last_holder);
         (*actor).external = thread.external.as_ptr();
+        if (*actor).is_outside {
+            // Its turns are part of the call that started it, and of whatever comes after.
+            return;
+        }
         if HOLDER != actor {
             if !HOLDER.is_null() {
                 session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
@@ -562,16 +590,21 @@ unsafe extern "C" fn create(
     unsafe {
         let next = std::mem::transmute::<*mut c_void, Create>(NEXT_CREATE);
         let maker = gil::retrace_actor().cast::<Actor>();
-        if maker.is_null() || !(*maker).holds_gil || *(*maker).external || !session::is_recording() {
+        let outside = is_in_body(maker);
+        if maker.is_null() || !(*maker).holds_gil || (*(*maker).external && !outside) || !session::is_recording() {
             return next(ident, attributes, start, argument);
         }
-        let actor = new_actor(false);
+        let actor = if outside { Actor::new(OUTSIDE, false) } else { new_actor(false) };
+        (*actor).is_outside = outside;
         let serial = (*actor).serial;
         let beginning = Box::into_raw(Box::new(Beginning { actor, start, argument }));
         let error = next(ident, attributes, gil::retrace_thread_begins as *mut c_void, beginning.cast());
         if error != 0 {
             drop(Box::from_raw(beginning));
             drop(Box::from_raw(actor));
+        }
+        if outside {
+            return error;
         }
         let made = if error == 0 { *ident } else { 0 };
         session::append_event(&Event::Thread { serial, ident: ident_number(made), kind: MADE, error });
@@ -610,10 +643,20 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         let next = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> libc::pid_t>(NEXT_FORK);
         let actor = gil::retrace_actor().cast::<Actor>();
         // Inside an external call it is that call's (a subprocess with a preexec_fn, a pseudo-terminal's).
-        if actor.is_null() || !(*actor).holds_gil || *(*actor).external || !session::is_recording() {
+        let outside = is_in_body(actor);
+        if actor.is_null() || !(*actor).holds_gil || (*(*actor).external && !outside) || !session::is_recording() {
             return next();
         }
         session::before_fork();
+        if outside {
+            let pid = next();
+            let errno = crate::platform::errno();
+            if pid == 0 {
+                session::leave_forked_child();
+            }
+            crate::platform::set_errno(errno);
+            return pid;
+        }
         let serial = FORKS;
         FORKS += 1;
         let pid = next();

@@ -11,7 +11,7 @@ use crate::callback;
 use crate::divergence;
 use crate::gil::GilCell;
 use crate::python::{Definition, Owned, SavedError};
-use crate::record::{self, enter_external};
+use crate::record::Outside;
 use crate::replay::{self, Front};
 use crate::session::{self, Mode};
 use crate::{schedule, thread, user_threads};
@@ -193,33 +193,29 @@ unsafe fn record_call(number: usize, args: *mut PyObject) -> *mut PyObject {
     // SAFETY: as in `handle`.
     unsafe {
         let thread = thread::current();
-        let outside = thread.external.replace(false);
-        let at = if outside {
-            record::disarm();
+        let outside = thread.external.get().then(|| Outside::interrupt(thread));
+        let at = if outside.is_some() {
             Position::InCall
         } else if let Some(tries) = schedule::interrupted_wait() {
             Position::Released(tries)
         } else {
             Position::Check(schedule::fingerprint(thread.tstate))
         };
-        let call = thread.call.get();
         let serial = callback::next_serial();
         session::append_event(&Event::Signal { number: number as u64, at });
         let waited_for = schedule::swap_waited_for(ptr::null());
         let result = call_program(number, args);
         schedule::swap_waited_for(waited_for);
         if session::is_recording() {
-            if outside {
+            if outside.is_some() {
                 callback::keep_result(serial, result);
             }
             session::append_event(&Event::SignalEnd { raised: result.is_null() });
             if matches!(at, Position::Released(_)) && !result.is_null() {
                 schedule::wait_goes_on();
             }
-            if outside {
-                let thread = thread::current();
-                thread.call.set(call);
-                enter_external(thread);
+            if let Some(outside) = outside {
+                outside.resume();
             }
         }
         result

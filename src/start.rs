@@ -897,17 +897,12 @@ unsafe fn restore_boundary(texts: *mut PyObject) {
 unsafe fn restore(start: *mut PyObject) {
     // SAFETY: the GIL is held.
     unsafe {
-        let source = CString::new(include_str!("restore.py")).expect("no zero in the source");
         let namespace = Owned(PyDict_New());
-        PyDict_SetItemString(namespace.0, c"__builtins__".as_ptr(), PyEval_GetBuiltins());
         PyDict_SetItemString(namespace.0, c"start".as_ptr(), start);
-        let code = Owned(Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
-        let done = if code.is_null() { ptr::null_mut() } else { PyEval_EvalCode(code.0, namespace.0, namespace.0) };
-        if done.is_null() {
+        if !crate::python::run(include_str!("restore.py"), namespace.0) {
             PyErr_Print();
             refuse("the recorded start can't be restored");
         }
-        drop(Owned(done));
         // The functions hold their namespace: broken up here, so that no garbage of ours is left.
         PyDict_Clear(namespace.0);
         let flags = PySys_GetObject(c"flags".as_ptr());

@@ -15,6 +15,8 @@ pub struct Thread {
     id: u64,
     /// The thread is inside an external call: what it calls there is part of that call.
     pub external: Cell<bool>,
+    /// That call is one of a Python function that is declared external, whose body runs: `crate::external_function`.
+    pub body: Cell<bool>,
     /// The external call that the thread is inside, for naming what its callbacks get; null where it has no arguments.
     pub call: Cell<*const crate::call::Call<'static>>,
     /// What callbacks of the current external call returned, by serial: strong references, held until that call ends
@@ -122,7 +124,8 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
         let thread = Box::into_raw(Box::new(Thread {
             tstate,
             id,
-            external: Cell::new(crate::schedule::is_foreign()),
+            external: Cell::new(crate::schedule::is_foreign() || crate::schedule::is_outside()),
+            body: Cell::new(crate::schedule::is_outside()),
             call: Cell::new(std::ptr::null()),
             results: GilCell::new(Vec::new()),
             buffers: GilCell::new(Vec::new()),
@@ -137,6 +140,7 @@ static mut NOBODY: Thread = Thread {
     tstate: std::ptr::null_mut(),
     id: 0,
     external: Cell::new(true),
+    body: Cell::new(false),
     call: Cell::new(std::ptr::null()),
     results: GilCell::new(Vec::new()),
     buffers: GilCell::new(Vec::new()),

@@ -141,6 +141,8 @@ unsafe extern "C" {
     pub fn retrace_long_from_bytes(bytes: *const u8, size: usize) -> *mut PyObject;
     /// An `int` as a C integer without a call for the common sizes: 1 and the value, or 0 where it does not fit.
     pub fn retrace_long_as_i64(l: *mut PyObject, value: *mut i64) -> c_int;
+    /// Makes frames of this code invisible to tracebacks, `sys._getframe` and tracing.
+    pub fn retrace_hide_frames(code: *mut PyObject);
     /// A code object's file, name and qualified name: borrowed strings.
     pub fn retrace_code_names(code: *mut PyObject, names: *mut [*mut PyObject; 3]);
 }
