@@ -6,6 +6,7 @@
 #include <unwind.h>
 
 struct retrace_gil_view retrace_gil;
+uint64_t retrace_gil_steps;
 
 /* The calling thread's entry, or NULL. Initial-exec: one load, no call; the C library keeps room for such variables of
  * libraries that are loaded late. */
@@ -14,11 +15,19 @@ static __thread __attribute__((tls_model("initial-exec"))) struct retrace_actor 
 struct retrace_actor *retrace_actor(void) { return actor; }
 void retrace_set_actor(struct retrace_actor *its) { actor = its; }
 
+/* How many of extension modules' signal handlers the calling thread is in: src/native_handlers.rs. */
+static __thread __attribute__((tls_model("initial-exec"))) int handlers;
+
+int retrace_handlers(void) { return handlers; }
+void retrace_set_handlers(int count) { handlers = count; }
+
 /* src/schedule.rs. `at_check`: the GIL is dropped at a check of the eval breaker. */
 void retrace_gil_dropped(int at_check);
 void retrace_gil_taken(void);
 void retrace_lock_busy(struct retrace_actor *its);
 void retrace_lock_retried(struct retrace_actor *its);
+/* src/library_locks.rs. */
+void retrace_lock_taken_alone(const sem_t *lock);
 
 /* What the hooks replaced. */
 int (*retrace_next_cond_signal)(pthread_cond_t *);
@@ -186,10 +195,12 @@ int retrace_hook_sem_trywait(sem_t *lock)
     if (its != NULL && its->holds_gil && !*its->external) {
         int error = errno;
         its->tries++;
+        retrace_gil_step();
         if (its->waited_for == lock)
             retrace_lock_retried(its);
         its->waited_for = NULL;
-        if (result != 0 && error == EAGAIN)
+        its->found_busy = result != 0 && error == EAGAIN ? lock : NULL;
+        if (its->found_busy)
             retrace_lock_busy(its);
         errno = error;
     }
@@ -202,6 +213,9 @@ static inline int waited(const sem_t *lock, int result)
     if (its != NULL && !its->holds_gil) {
         its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1;
         its->waited_for = its->wait_end == 2 ? lock : NULL;
+        if (result == 0 && its->found_busy != lock)
+            retrace_lock_taken_alone(lock);
+        its->found_busy = NULL;
     }
     return result;
 }

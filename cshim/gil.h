@@ -19,6 +19,7 @@ struct retrace_actor {
     uint8_t holds_gil;
     uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
     uint8_t at_check;         /* it dropped the GIL at a check of the eval breaker */
+    const sem_t *found_busy;  /* the lock that it tried last, with the GIL and in vain: it may wait for it; else NULL */
     const sem_t *waited_for;  /* the lock whose wait a signal interrupted, until a lock is tried again; else NULL */
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
     uint64_t tries;           /* of locks, with the GIL, since another thread had it */
@@ -34,6 +35,15 @@ struct retrace_gil_view {
 };
 
 extern struct retrace_gil_view retrace_gil;
+
+/* How often a lock was tried with the GIL, the GIL was given up, or went to another thread: what happens without the GIL is
+ * placed between these. Written by who has the GIL. */
+extern uint64_t retrace_gil_steps;
+
+static inline void retrace_gil_step(void)
+{
+    __atomic_store_n(&retrace_gil_steps, retrace_gil_steps + 1, __ATOMIC_RELAXED);
+}
 
 /* A collection was put off and shall run at the next check (3.11: version_3_11.c). */
 extern int retrace_collection_asked;

@@ -13,7 +13,8 @@ use retrace_replay::value::Value;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type NativeMutex = *mut libc::pthread_mutex_t;
 
@@ -41,10 +42,33 @@ struct Known {
     held: u32,
 }
 
-static MUTEXES: LazyLock<Mutex<HashMap<usize, Known>>> = LazyLock::new(Mutex::default);
+type Mutexes = Mutex<HashMap<usize, Known>>;
+
+/// Never freed. Null where nothing is known.
+static MUTEXES: AtomicPtr<Mutexes> = AtomicPtr::new(ptr::null_mut());
 
 fn mutexes() -> MutexGuard<'static, HashMap<usize, Known>> {
-    MUTEXES.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut mutexes = MUTEXES.load(Ordering::Acquire);
+    if mutexes.is_null() {
+        let made = Box::into_raw(Box::default());
+        // Release pairs with the acquire above: who finds them finds them made.
+        mutexes = match MUTEXES.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => made,
+            Err(others) => {
+                // SAFETY: made above, and nobody has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                others
+            }
+        };
+    }
+    // SAFETY: never freed.
+    unsafe { (*mutexes).lock().unwrap_or_else(PoisonError::into_inner) }
+}
+
+/// A child of a fork begins without: another thread may have been at them when the process forked. Its replay does the
+/// same.
+pub extern "C" fn forget_all() {
+    MUTEXES.store(ptr::null_mut(), Ordering::Release);
 }
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
@@ -94,6 +118,108 @@ fn event(tries: u64, taken: i64) -> Call {
     Call { hook: index(), at: NO_FRAME, arguments, outcome: Outcome::None }
 }
 
+// ---- CPython's own locks, where they are taken without the GIL ----
+
+static ALONE: GilCell<Option<&'static Hook>> = GilCell::new(None);
+static mut NEXT_SEM_DESTROY: *mut c_void = ptr::null_mut();
+/// How many of them are known.
+static LOCKS_KNOWN: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes the hook of their events.
+///
+/// # Safety
+/// The GIL is held; called once, before a session begins.
+pub unsafe fn prepare(recording: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        *ALONE.get() = Some(hook::make("libc.sem_wait".into(), HookKind::Library, Original::Library, &ENTRY, None));
+        // A debugger's replays fork, and go on.
+        if recording {
+            libc::pthread_atfork(None, None, Some(forget_all));
+        }
+    }
+}
+
+fn alone() -> u16 {
+    // SAFETY: written once, before a session begins.
+    unsafe { ALONE.get().map_or(0, |hook| hook.index) }
+}
+
+/// Counts that the thread took the lock: how often it had been taken before, and whether another thread did so last.
+fn count_taken(lock: usize, thread: u64) -> (u64, bool) {
+    let mut locks = mutexes();
+    let known = locks.entry(lock).or_insert_with(|| {
+        LOCKS_KNOWN.fetch_add(1, Ordering::Relaxed);
+        Known::default()
+    });
+    let taken = known.taken;
+    known.taken += 1;
+    (taken, std::mem::replace(&mut known.last, thread) != thread && taken > 0)
+}
+
+/// The calling thread, without the GIL, has got a lock that it did not try with it (`hashlib` and `zlib` wait like that):
+/// nothing in the log says when. Logged where it matters: another thread had the lock last, or the GIL has moved on since.
+///
+/// # Safety
+/// Called by cshim/gil.c.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_lock_taken_alone(lock: *const libc::sem_t) {
+    // SAFETY: the calling thread's own.
+    unsafe {
+        if session::mode() != Mode::Recording || !schedule::logs_native_calls() {
+            return;
+        }
+        let (thread, tries) = schedule::count_library_lock();
+        // Read while the lock is held: who tries it after this counts that later.
+        let passed = schedule::steps_passed();
+        let (taken, changes_hands) = count_taken(lock as usize, thread);
+        if changes_hands || passed > 0 {
+            let arguments = [tries, taken, passed].map(|number| Value::Int(number as i64)).to_vec();
+            let outcome = Outcome::None;
+            schedule::append_native_call(Call { hook: alone(), at: NO_FRAME, arguments: Some(arguments), outcome });
+            schedule::library_lock_logged();
+        }
+    }
+}
+
+/// The running thread is about to take a lock like that.
+///
+/// # Safety
+/// Replaying, on its one thread, which has no GIL.
+pub unsafe fn replay_alone(lock: *const libc::sem_t) {
+    // SAFETY: by contract; nothing borrowed is kept across a switch.
+    unsafe {
+        let tries = user_threads::count_library_lock();
+        let call = user_threads::next_native_call(alone());
+        if let Some([Value::Int(wanted), Value::Int(taken), Value::Int(passed)]) =
+            call.as_ref().and_then(|call| call.arguments.as_deref())
+            && *wanted == tries as i64
+        {
+            user_threads::pass_native_call();
+            user_threads::library_lock_logged();
+            let from = Some(user_threads::gave_up_at() + *passed as u64);
+            user_threads::wait_for_lock(Due { lock: lock as usize, taken: *taken as u64, from });
+        }
+        count_taken(lock as usize, user_threads::running() as u64);
+    }
+}
+
+/// A lock that is not there any more is forgotten: another one may come to be where it was.
+pub fn forgetting() -> Binding {
+    let next = &raw mut NEXT_SEM_DESTROY;
+    Binding { name: c"sem_destroy", with: sem_destroy as *mut c_void, next, needed: false }
+}
+
+unsafe extern "C" fn sem_destroy(lock: *mut libc::sem_t) -> c_int {
+    if LOCKS_KNOWN.load(Ordering::Relaxed) > 0 && mutexes().remove(&(lock as usize)).is_some() {
+        LOCKS_KNOWN.fetch_sub(1, Ordering::Relaxed);
+    }
+    // SAFETY: called by CPython with a semaphore.
+    unsafe { replaced!(NEXT_SEM_DESTROY, *mut libc::sem_t => c_int)(lock) }
+}
+
+// ---- mutexes ----
+
 /// The calling thread has just got a mutex, and nobody else can.
 unsafe fn record_taken(mutex: NativeMutex) {
     let mut mutexes = mutexes();
@@ -129,9 +255,33 @@ unsafe fn replayed_try() -> Option<i64> {
     }
 }
 
-/// Whether a mutex is free on replay, and has been taken that often.
-pub fn is_due(mutex: usize, taken: u64) -> bool {
-    mutexes().get(&mutex).is_some_and(|known| known.taken == taken && known.held == 0)
+/// When a thread of the replay gets a lock.
+#[derive(Clone, Copy)]
+pub struct Due {
+    lock: usize,
+    /// Once it has been taken that often.
+    taken: u64,
+    /// Of one of CPython's locks: not before that many steps (`schedule::steps`).
+    from: Option<u64>,
+}
+
+impl Due {
+    /// Whether that is now, and the lock is free.
+    pub fn is_now(self) -> bool {
+        let is_its_turn = match mutexes().get(&self.lock) {
+            Some(known) => known.taken == self.taken && known.held == 0,
+            None => self.taken == 0,
+        };
+        is_its_turn && self.from.is_none_or(|from| from <= schedule::steps() && is_free(self.lock))
+    }
+}
+
+/// Whether a semaphore can be taken.
+fn is_free(lock: usize) -> bool {
+    let mut value = 0;
+    // SAFETY: a thread waits for the semaphore.
+    unsafe { libc::sem_getvalue(lock as *mut libc::sem_t, &mut value) };
+    value > 0
 }
 
 /// Takes the mutex when the log says.
@@ -139,7 +289,7 @@ unsafe fn replay_taken(mutex: NativeMutex, taken: Option<u64>) {
     // SAFETY: replaying, on its one thread; the guard is not kept across a switch.
     unsafe {
         if let Some(taken) = taken {
-            user_threads::wait_for_mutex(mutex as usize, taken);
+            user_threads::wait_for_lock(Due { lock: mutex as usize, taken, from: None });
         }
         let running = user_threads::running() as u64;
         let mut mutexes = mutexes();

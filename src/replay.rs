@@ -76,6 +76,7 @@ pub unsafe fn becomes_child(serial: u64) -> bool {
         DESCENT.get().pop();
         MUTED = !DESCENT.get().is_empty();
         console::become_child();
+        crate::library_locks::forget_all();
         let events = crate::start::go_on_as(process);
         *SOURCE.get() = Some(events);
         // The child's stream begins with its start, and names all hooks again.

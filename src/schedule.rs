@@ -10,12 +10,13 @@ use crate::imports::{self, Binding};
 use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::write_order::{self, Writer};
-use crate::{record, thread, user_threads};
+use crate::{library_locks, record, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
 use std::ffi::{c_int, c_void};
 use std::ptr;
+use std::sync::atomic::Ordering;
 
 /// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h.
 #[repr(C)]
@@ -24,6 +25,8 @@ pub struct Actor {
     wait_end: u8,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// The lock that it tried last, in vain; else null.
+    found_busy: *const libc::sem_t,
     /// The lock whose wait a signal interrupted, until a lock is tried again; else null.
     waited_for: *const libc::sem_t,
     external: *const bool,
@@ -44,6 +47,8 @@ pub struct Actor {
     interrupted: Option<u64>,
     /// What it called of the C library since it gave the GIL up. Only the thread itself touches it.
     native_calls: Vec<NativeCall>,
+    /// [`steps`] when it gave the GIL up.
+    gave_up_at: u64,
     /// How often its C code tried a mutex since one of these tries was logged.
     library_locks: u64,
     /// How many calls of its C code were logged.
@@ -60,6 +65,7 @@ impl Actor {
         Box::into_raw(Box::new(Actor {
             holds_gil: false,
             wait_end: 0,
+            found_busy: ptr::null(),
             at_check: false,
             waited_for: ptr::null(),
             external: &raw const NOT_EXTERNAL,
@@ -72,6 +78,7 @@ impl Actor {
             last: Position::Released(0),
             interrupted: None,
             native_calls: Vec::new(),
+            gave_up_at: 0,
             library_locks: 0,
             native_calls_made: 0,
             writer: Writer::new(serial),
@@ -197,6 +204,7 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         }];
         if replaying {
             bindings.extend(user_threads::bindings());
+            bindings.push(library_locks::forgetting());
         } else {
             bindings.extend(recording_bindings());
         }
@@ -240,6 +248,7 @@ fn recording_bindings() -> Vec<Binding> {
             bindings.push(hook(name, with, next, needed));
         }
         bindings.extend(write_order::bindings());
+        bindings.push(library_locks::forgetting());
         bindings
     }
 }
@@ -347,9 +356,11 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
         } else {
             if has_begun() {
                 (*actor).releases += 1;
+                step();
             }
             Position::Released((*actor).releases)
         };
+        (*actor).gave_up_at = steps();
     }
 }
 
@@ -386,6 +397,7 @@ pub unsafe extern "C" fn retrace_gil_taken() {
                 session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
             }
             HOLDER = actor;
+            step();
             (*actor).tries = 0;
             (*actor).releases = 0;
             // Its tries count anew: those of an earlier wait would be taken for this turn's.
@@ -520,6 +532,30 @@ pub unsafe fn count_library_lock() -> (u64, u64) {
 pub unsafe fn library_lock_logged() {
     // SAFETY: by contract.
     unsafe { (*gil::retrace_actor().cast::<Actor>()).library_locks = 0 };
+}
+
+/// Tries of locks with the GIL, releases of it and switches so far.
+pub fn steps() -> u64 {
+    // SAFETY: an atomic.
+    unsafe { gil::retrace_gil_steps.load(Ordering::Relaxed) }
+}
+
+/// Another one.
+///
+/// # Safety
+/// The calling thread has the GIL or its mutex: nobody else counts.
+pub unsafe fn step() {
+    // SAFETY: by contract. Who counts a try has the lock and gives it up after that, so whoever takes the lock next sees it.
+    unsafe { gil::retrace_gil_steps.store(steps() + 1, Ordering::Relaxed) };
+}
+
+/// How many of them the calling thread has let pass since it gave the GIL up.
+///
+/// # Safety
+/// As [`append_native_call`]; the thread has no GIL.
+pub unsafe fn steps_passed() -> u64 {
+    // SAFETY: by contract.
+    unsafe { steps() - (*gil::retrace_actor().cast::<Actor>()).gave_up_at }
 }
 
 unsafe fn new_actor(is_foreign: bool) -> *mut Actor {

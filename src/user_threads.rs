@@ -11,7 +11,7 @@
 use crate::divergence;
 use crate::hook::Hook;
 use crate::imports::{Binding, replaced};
-use crate::library_locks;
+use crate::library_locks::{self, Due};
 use crate::replay::{self, Front};
 use crate::schedule;
 use crate::session;
@@ -60,8 +60,8 @@ struct UserThread {
     /// As in `schedule::Actor`.
     releases: u64,
     tries: u64,
-    /// It tried a lock in vain: it will wait for it.
-    found_busy: bool,
+    /// As in `schedule::Actor`.
+    found_busy: *const libc::sem_t,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
     /// It takes the GIL inside a call; at the interpreter's end it is given back, and the thread ends there.
@@ -72,8 +72,11 @@ struct UserThread {
     /// As in `schedule::Actor`.
     library_locks: u64,
     native_calls_made: u64,
-    /// The mutex of a library's that it waits for, and how often that has been taken by then.
-    waits_for: Option<(usize, u64)>,
+    /// As in `schedule::Actor`.
+    gave_up_at: u64,
+    was_external: bool,
+    /// The lock of a library's, or of CPython's without the GIL, that it waits for.
+    waits_for: Option<Due>,
 }
 
 /// Calls of C code without the GIL.
@@ -118,13 +121,15 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         specific: Vec::new(),
         releases: 0,
         tries: 0,
-        found_busy: false,
+        found_busy: ptr::null(),
         at_check: false,
         returns_to_call: false,
         lock_wait: LockWait::NONE,
         stretch: None,
         library_locks: 0,
         native_calls_made: 0,
+        gave_up_at: 0,
+        was_external: false,
         waits_for: None,
     }
 }
@@ -205,16 +210,9 @@ unsafe fn wait_for_turn() {
         if ALLOWED == running {
             return;
         }
-        let errno = crate::platform::errno();
         while ALLOWED != running {
-            if running == 0 {
-                resume_next();
-            } else {
-                (*threads()[running].yielder).suspend(());
-            }
-            RUNNING = running;
+            let_others_run();
         }
-        crate::platform::set_errno(errno);
     }
 }
 
@@ -222,10 +220,10 @@ unsafe fn wait_for_turn() {
 unsafe fn resume_next() {
     // SAFETY: as above.
     unsafe {
-        let gets_it = |thread: &UserThread| thread.waits_for.is_some_and(|(mutex, n)| library_locks::is_due(mutex, n));
+        let gets_it = |thread: &UserThread| thread.waits_for.is_some_and(Due::is_now);
         let ready = threads().iter().skip(1).position(gets_it).map(|k| k + 1);
         if ready.is_none() && threads().get(ALLOWED).is_some_and(|thread| thread.waits_for.is_some()) {
-            lost(format!("thread {} waits here for a library's mutex that nobody lets go", { ALLOWED }));
+            lost(format!("thread {} waits here for a lock that nobody lets go", { ALLOWED }));
         }
         resume(ready.unwrap_or(ALLOWED));
     }
@@ -286,6 +284,7 @@ unsafe fn lost(met: String) -> ! {
 unsafe fn give_turn_to(next: u64) {
     // SAFETY: as above.
     unsafe {
+        schedule::step();
         ALLOWED = next as usize;
         SCANS = 0;
         AT_PLACE = 0;
@@ -324,9 +323,11 @@ pub unsafe fn switch_in_call(next: u64) {
 pub unsafe fn dropped(at_check: bool) {
     // SAFETY: by contract.
     unsafe {
-        if IN_CALL || !session::is_replaying() || thread::last().external.get() {
+        me().was_external = thread::last().external.get();
+        if IN_CALL || !session::is_replaying() || me().was_external {
             return;
         }
+        me().gave_up_at = schedule::steps();
         me().at_check = at_check;
         if me().returns_to_call {
             if let Front::Switch { next, from: Position::InCall } = replay::front() {
@@ -341,6 +342,8 @@ pub unsafe fn dropped(at_check: bool) {
         if !at_check {
             if schedule::has_begun() {
                 me().releases += 1;
+                schedule::step();
+                me().gave_up_at = schedule::steps();
             }
             if let Front::Switch { next, from: Position::Released(count) } = replay::front()
                 && count == me().releases
@@ -642,27 +645,54 @@ pub unsafe fn library_lock_logged() {
     unsafe { me().library_locks = 0 };
 }
 
-/// Lets others go on until a mutex is free that has been taken so often.
+/// Lets others go on until it is the running thread that gets a lock.
 ///
 /// # Safety
 /// As [`running`].
-pub unsafe fn wait_for_mutex(mutex: usize, taken: u64) {
+pub unsafe fn wait_for_lock(due: Due) {
     // SAFETY: by contract; nothing borrowed is kept across a switch.
+    unsafe {
+        while !due.is_now() {
+            me().waits_for = Some(due);
+            let_others_run();
+        }
+        me().waits_for = None;
+    }
+}
+
+/// Has those go on that get a lock now that they wait for without the GIL: what this thread does next comes after them.
+unsafe fn serve_waiting() {
+    // SAFETY: as above.
+    unsafe {
+        while threads().iter().any(|thread| thread.waits_for.is_some_and(Due::is_now)) {
+            let_others_run();
+        }
+    }
+}
+
+/// Leaves the running thread until somebody lets it go on.
+unsafe fn let_others_run() {
+    // SAFETY: as above.
     unsafe {
         let running = RUNNING;
         let errno = crate::platform::errno();
-        while !library_locks::is_due(mutex, taken) {
-            me().waits_for = Some((mutex, taken));
-            if running == 0 {
-                resume_next();
-            } else {
-                (*threads()[running].yielder).suspend(());
-            }
-            RUNNING = running;
+        if running == 0 {
+            resume_next();
+        } else {
+            (*threads()[running].yielder).suspend(());
         }
-        me().waits_for = None;
+        RUNNING = running;
         crate::platform::set_errno(errno);
     }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn gave_up_at() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().gave_up_at }
 }
 
 /// C code does something that the recording does not have.
@@ -964,7 +994,9 @@ unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
         if !session::is_replaying() || !has_gil() || thread::last().external.get() {
             return real_trywait(lock);
         }
+        serve_waiting();
         me().tries += 1;
+        schedule::step();
         me().lock_wait.interrupted = false;
         if let Front::Retry(tries) = replay::front()
             && tries == me().tries
@@ -975,9 +1007,10 @@ unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
             && tries == me().tries
         {
             replay::consume_front();
-            me().found_busy = true;
+            me().found_busy = lock;
             return fail(libc::EAGAIN);
         }
+        me().found_busy = ptr::null();
         let result = real_trywait(lock);
         if result != 0 {
             divergence::stop_at("a lock is taken here that was free in the recording");
@@ -1000,7 +1033,10 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
             }
             return real_wait(lock);
         }
-        let tried = std::mem::take(&mut me().found_busy);
+        let tried = ptr::eq(std::mem::replace(&mut me().found_busy, ptr::null()), lock);
+        if !tried && !me().was_external {
+            library_locks::replay_alone(lock);
+        }
         if !tried && real_trywait(lock) == 0 {
             return 0;
         }

@@ -58,6 +58,7 @@ def test_asyncio(trial, options):
         "tiny_interval",
         "traced",
         "pool_at_exit",
+        "shared_objects",
     ],
 )
 def test_part(trial, part):

@@ -14,6 +14,7 @@ pub use layout::{
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::AtomicU64;
 
 /// `PyThreadState`, opaque: read through the functions of this crate.
 #[repr(C)]
@@ -211,6 +212,8 @@ pub mod gil {
 
     unsafe extern "C" {
         pub static mut retrace_gil: GilView;
+        /// See `cshim/gil.h`.
+        pub static retrace_gil_steps: AtomicU64;
         /// What the hooks replaced: written before they are reachable.
         pub static mut retrace_next_cond_signal: *mut c_void;
         pub static mut retrace_next_sem_trywait: *mut c_void;
@@ -224,6 +227,9 @@ pub mod gil {
         /// Has `retrace_collection_due` called at the next check of the eval breaker, whichever thread comes to one.
         pub fn retrace_ask_collection();
         pub fn retrace_hook_mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int;
+        /// How many of extension modules' signal handlers the calling thread is in.
+        pub fn retrace_handlers() -> c_int;
+        pub fn retrace_set_handlers(count: c_int);
         pub fn retrace_actor() -> *mut c_void;
         pub fn retrace_set_actor(actor: *mut c_void);
         pub fn retrace_hook_cond_signal(cond: *mut libc::pthread_cond_t) -> c_int;

@@ -4,6 +4,7 @@ threads.py PART
 """
 
 import atexit
+import bz2
 import concurrent.futures
 import gc
 import hashlib
@@ -14,6 +15,7 @@ import threading
 import time
 import traceback
 import weakref
+import zlib
 
 log = []
 
@@ -374,6 +376,27 @@ def writes():
             sys.stderr.write(f"{k} text {n}\n")
 
     together(write, 4)
+
+
+def shared_objects():
+    """Objects of C that give the GIL up before they wait for a lock of their own, or while they have it."""
+    digests = hashlib.sha256(bytes(5000)), hashlib.blake2b()
+    compressors = zlib.compressobj(), bz2.BZ2Compressor(1)
+
+    def use(k):
+        data = b"%d" % k * 30000
+        for n in range(60):
+            for shared in digests:
+                shared.update(data[n:])
+                if n % 7 == k:
+                    log.append(shared.hexdigest())
+            for shared in compressors:
+                log.append(shared.compress(data[: 3000 + n]))
+
+    sys.setswitchinterval(0.00005)
+    together(use, 3)
+    print(len(log), digest(log), [shared.hexdigest() for shared in digests])
+    print([digest(shared.flush()) for shared in compressors])
 
 
 if __name__ == "__main__":
