@@ -30,6 +30,7 @@ mod library_locks;
 mod lookups;
 mod memory_map;
 mod modules;
+mod native_handlers;
 mod patch;
 mod path;
 mod pickle;

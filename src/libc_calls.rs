@@ -8,9 +8,9 @@ use crate::hook::{self, Hook, Original};
 use crate::imports::Binding;
 use crate::libc_memory as memory;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape};
-use crate::session::{self, Mode};
+use crate::session::Mode;
 use crate::trampoline::LIBC_CALLS;
-use crate::{console, divergence, platform, replay, schedule, user_threads};
+use crate::{console, divergence, native_handlers, platform, replay, schedule, user_threads};
 use retrace_abi::boundary::{Entry, Fds, Treatment};
 use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
@@ -92,7 +92,7 @@ pub unsafe fn find_random() {
 pub unsafe fn enter(place: usize, args: Arguments) -> usize {
     // SAFETY: by contract.
     unsafe {
-        match session::mode() {
+        match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => record(place, &args),
             Mode::Replaying => replay(place, &args),
             _ => original(place, &args),

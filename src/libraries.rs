@@ -4,7 +4,7 @@
 use crate::imports::{self, Binding, Image};
 use crate::libc_table::FUNCTIONS;
 use crate::modules::boundary;
-use crate::{libc_calls, library_locks, lookups};
+use crate::{libc_calls, library_locks, lookups, native_handlers};
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use std::collections::BTreeSet;
@@ -199,6 +199,7 @@ unsafe fn bindings() -> Vec<Binding> {
         let mut bindings = libc_calls::bindings();
         bindings.extend(library_locks::bindings());
         bindings.extend(lookups::bindings());
+        bindings.extend(native_handlers::bindings());
         bindings
     }
 }

@@ -6,7 +6,7 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
 use crate::imports::{Binding, replaced};
 use crate::session::{self, Mode};
-use crate::{schedule, user_threads};
+use crate::{native_handlers, schedule, user_threads};
 use retrace_abi::boundary::{Entry, Treatment};
 use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
@@ -308,7 +308,7 @@ unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
     // SAFETY: called by an extension module with a mutex of its own.
     unsafe {
         let next = replaced!(NEXT[LOCK], NativeMutex => c_int);
-        match session::mode() {
+        match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => {
                 let error = next(mutex);
                 if error == 0 {
@@ -330,7 +330,7 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
     // SAFETY: as above.
     unsafe {
         let next = replaced!(NEXT[TRYLOCK], NativeMutex => c_int);
-        match session::mode() {
+        match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => {
                 let error = next(mutex);
                 if error == 0 {
@@ -358,7 +358,7 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
 unsafe extern "C" fn unlock(mutex: NativeMutex) -> c_int {
     // SAFETY: as above.
     unsafe {
-        if session::mode() == Mode::Replaying
+        if native_handlers::mode() == Mode::Replaying
             && schedule::is_ours()
             && let Some(known) = mutexes().get_mut(&(mutex as usize))
         {

@@ -94,6 +94,57 @@ print(outer.now(), outer.call({bytes(inner)!r}, b"draw"), outer.call(None, b"get
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+HANDLES = r"""
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+static volatile sig_atomic_t handled;
+static int null;
+static void handle(int number)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    write(null, &now, sizeof now);
+    handled = number;
+}
+int install(int fd)
+{
+    struct sigaction action, before;
+    memset(&action, 0, sizeof action);
+    null = fd;
+    action.sa_handler = handle;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &action, &before);
+    sigaction(SIGALRM, NULL, &action);
+    return (before.sa_handler == SIG_DFL) + 2 * (action.sa_handler == handle);
+}
+"""
+INTERRUPTED = """
+import ctypes, os, signal, time
+library = ctypes.CDLL({library!r})
+print(library.install(os.open("/dev/null", os.O_WRONLY)), flush=True)
+signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+begin, total = time.monotonic(), 0
+while time.monotonic() - begin < 0.2:
+    total += len(os.getcwd()) + time.time_ns() % 7
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(total)
+"""
+
+
+def test_a_handler_in_c_does_not_harm_the_log(trial):
+    """It interrupts Python code that is being recorded, and calls what is redirected."""
+    library = trial.folder / "libhandles.so"
+    command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    subprocess.run(command, input=HANDLES.encode(), check=True)
+    trial.prepare()
+    (trial.work / "program.py").write_text(INTERRUPTED.format(library=str(library)))
+    recorded = trial.record(["program.py"])
+    assert recorded.exit == 0 and recorded.stdout.startswith(b"3\n"), recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 @pytest.mark.parametrize(
     ("line", "treatment"), [("libc", "libc"), ("internal", "internal"), ("pass", "internal"), ("record", "record")]
 )

@@ -1,0 +1,119 @@
+//! Signal handlers of extension modules' own, in C. On replay no signal comes, so what they call of the C library is not
+//! recorded either; and it may not be: a handler may interrupt the thread in the middle of an event. So a handler is
+//! entered through ours, which marks the thread as being in one.
+
+use crate::imports::{Binding, replaced};
+use crate::session::{self, Mode};
+use retrace_abi::gil;
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// More than there are signals on any platform.
+const SIGNALS: usize = 128;
+/// The modules' handlers, by signal; 0 where there was none.
+static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+
+static mut NEXT: [*mut c_void; 6] = [ptr::null_mut(); 6];
+
+/// What is put into an extension module's import table.
+pub fn bindings() -> Vec<Binding> {
+    let functions: [(&CStr, *mut c_void); 6] = [
+        (c"sigaction", sigaction as *mut c_void),
+        (c"signal", signal as *mut c_void),
+        (c"siglongjmp", jump::<2> as *mut c_void),
+        (c"longjmp", jump::<3> as *mut c_void),
+        (c"_longjmp", jump::<4> as *mut c_void),
+        (c"__longjmp_chk", jump::<5> as *mut c_void),
+    ];
+    let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
+        // SAFETY: within the array.
+        let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
+        Binding { name, with, next, needed: false }
+    });
+    bindings.collect()
+}
+
+/// The session's mode for what C code calls: none inside such a handler.
+///
+/// # Safety
+/// Called from a function that stands in a module's import table.
+pub unsafe fn mode() -> Mode {
+    // SAFETY: the thread's own count; without the GIL the mode may be late, as anywhere in C code.
+    unsafe { if gil::retrace_handlers() == 0 { session::mode() } else { Mode::Off } }
+}
+
+/// What CPython's and other code's handlers are called like, with or without SA_SIGINFO: who takes one argument does not
+/// see the others.
+type Handler = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void);
+
+unsafe extern "C" fn handle(number: c_int, about: *mut c_void, context: *mut c_void) {
+    // SAFETY: the kernel calls this for a signal that a module has a handler for.
+    unsafe {
+        let handler = remembered(number);
+        if handler != 0 {
+            let outer = gil::retrace_handlers();
+            gil::retrace_set_handlers(outer + 1);
+            std::mem::transmute::<usize, Handler>(handler)(number, about, context);
+            gil::retrace_set_handlers(outer);
+        }
+    }
+}
+
+/// `longjmp` and its like: a handler may be left by them.
+unsafe extern "C" fn jump<const PLACE: usize>(to: *mut c_void, value: c_int) {
+    // SAFETY: called by an extension module; this frame has nothing to be undone.
+    unsafe {
+        gil::retrace_set_handlers(0);
+        replaced!(NEXT[PLACE], *mut c_void, c_int => ())(to, value);
+    }
+}
+
+/// Remembers a module's handler: what is given to the system in its place.
+fn stand_in(number: c_int, handler: usize) -> usize {
+    match usize::try_from(number).ok().and_then(|number| HANDLERS.get(number)) {
+        Some(place) if handler != libc::SIG_DFL && handler != libc::SIG_IGN && handler != libc::SIG_ERR => {
+            place.store(handler, Ordering::Release);
+            handle as *const () as usize
+        }
+        _ => handler,
+    }
+}
+
+/// The module's handler where the system has ours.
+fn behind(handler: usize, remembered: usize) -> usize {
+    if handler == handle as *const () as usize { remembered } else { handler }
+}
+
+/// The handler that is remembered for a signal.
+fn remembered(number: c_int) -> usize {
+    let place = usize::try_from(number).ok().and_then(|number| HANDLERS.get(number));
+    place.map_or(0, |place| place.load(Ordering::Acquire))
+}
+
+unsafe extern "C" fn sigaction(number: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
+    // SAFETY: called by an extension module with sigaction's arguments; `new` may be `old`.
+    unsafe {
+        let next = replaced!(NEXT[0], c_int, *const libc::sigaction, *mut libc::sigaction => c_int);
+        let before = remembered(number);
+        let ours = new.as_ref().map(|new| {
+            let mut ours = *new;
+            ours.sa_sigaction = stand_in(number, ours.sa_sigaction);
+            ours
+        });
+        let result = next(number, ours.as_ref().map_or(ptr::null(), ptr::from_ref), old);
+        if result == 0 && !old.is_null() {
+            (*old).sa_sigaction = behind((*old).sa_sigaction, before);
+        }
+        result
+    }
+}
+
+unsafe extern "C" fn signal(number: c_int, handler: usize) -> usize {
+    // SAFETY: as above.
+    unsafe {
+        let before = remembered(number);
+        let handler = stand_in(number, handler);
+        behind(replaced!(NEXT[1], c_int, usize => usize)(number, handler), before)
+    }
+}
