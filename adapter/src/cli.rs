@@ -25,6 +25,8 @@ pub enum Command {
     Events(EventsArguments),
     /// List the source files a recording holds, or print one
     Sources(SourcesArguments),
+    /// Debug a recording in the terminal, backwards and forwards
+    Debug(DebugArguments),
     /// Debug recordings, for an editor that speaks the Debug Adapter Protocol
     Dap(DapArguments),
     /// Say whether an interpreter can be recorded
@@ -55,7 +57,7 @@ pub enum ArgumentDetail {
     Full,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ReplayArguments {
     /// The trace
     pub file: PathBuf,
@@ -118,6 +120,18 @@ pub struct SourcesArguments {
     pub file: PathBuf,
     /// The source to print
     pub path: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DebugArguments {
+    /// The trace
+    pub file: PathBuf,
+    /// Which process to debug
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub process: u32,
+    /// The interpreter to replay with [default: one of the recorded version]
+    #[arg(long, value_name = "EXE")]
+    pub python: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

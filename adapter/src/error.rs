@@ -29,6 +29,8 @@ pub enum CliError {
         path.display(), tried.join(", ")
     )]
     NoPython { path: PathBuf, version: String, tried: Vec<String> },
+    #[error("cannot debug {}: {reason}", path.display())]
+    NoDebugging { path: PathBuf, reason: String },
     #[error("no Python was found on PATH; name one with --python")]
     NoPythonOnPath,
     #[error("cannot make a temporary folder: {0}")]

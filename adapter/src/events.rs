@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
+use std::ops::{ControlFlow, RangeInclusive};
 use std::process::ExitCode;
 
 use retrace_replay::event::{Call, Event, General, Hook, NO_FRAME, Outcome, Position, WaitEnd};
@@ -19,36 +20,56 @@ const MAX_INDENTATION: usize = 20;
 /// Lists events to standard output.
 pub fn run(arguments: &EventsArguments) -> Result<ExitCode, CliError> {
     let trace = Trace::open(&arguments.file)?;
-    let mut stream = trace.events(arguments.process)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut listing = Listing::default();
     let mut listed = 0;
-    let result = loop {
-        if arguments.limit.is_some_and(|limit| listed >= limit) {
-            break Ok(());
+    let result = walk(&trace, arguments.process, |listing, index, event| {
+        let is_full = |listed| arguments.limit.is_some_and(|limit| listed >= limit);
+        if is_full(listed) || arguments.to.is_some_and(|to| index.0 > to) {
+            return Ok(ControlFlow::Break(()));
         }
-        // The stream is walked from its beginning in any case: hooks and strings are named there.
-        let (index, event) = match stream.next_event() {
-            Ok(Some(next)) => next,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(CliError::from(error)),
-        };
-        if arguments.to.is_some_and(|to| index.0 > to) {
-            break Ok(());
-        }
-        listing.before(&event);
-        if index.0 >= arguments.from && listing.matches(&event, arguments) {
+        if index.0 >= arguments.from && listing.matches(event, arguments) {
             match arguments.json {
-                true => writeln!(out, "{}", listing.json(index, &event))?,
-                false => writeln!(out, "{}", listing.line(index, &event))?,
+                true => writeln!(out, "{}", listing.json(index, event))?,
+                false => writeln!(out, "{}", listing.line(index, event))?,
             }
             listed += 1;
         }
-        listing.after(&event);
-    };
+        // No event is read that is not wanted: it may be a damaged one.
+        Ok(if is_full(listed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
     // What was read before an error is listed all the same.
     out.flush()?;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// The lines of some events.
+pub fn lines(trace: &Trace, process: u32, range: RangeInclusive<u64>) -> Result<Vec<(EventIndex, String)>, CliError> {
+    let mut lines = Vec::new();
+    walk(trace, process, |listing, index, event| {
+        if range.contains(&index.0) {
+            lines.push((index, listing.line(index, event)));
+        }
+        Ok(if index.0 < *range.end() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(lines)
+}
+
+/// Visits a process's events. They are walked from the beginning in any case: hooks and strings are named there.
+fn walk(
+    trace: &Trace,
+    process: u32,
+    mut visit: impl FnMut(&Listing, EventIndex, &Event) -> Result<ControlFlow<()>, CliError>,
+) -> Result<(), CliError> {
+    let mut stream = trace.events(process)?;
+    let mut listing = Listing::default();
+    while let Some((index, event)) = stream.next_event()? {
+        listing.before(&event);
+        if visit(&listing, index, &event)?.is_break() {
+            break;
+        }
+        listing.after(&event);
+    }
+    Ok(())
 }
 
 /// What has to be remembered from one event to the next.

@@ -196,7 +196,7 @@ fn created(trace: &Trace) -> String {
 }
 
 /// What was run, as a shell would show it.
-fn command(start: &Start) -> String {
+pub fn command(start: &Start) -> String {
     let arguments = start.arguments("orig_argv").or_else(|| start.arguments("argv")).unwrap_or_default();
     let quoted: Vec<String> = arguments.iter().map(|argument| quote(&String::from_utf8_lossy(argument))).collect();
     quoted.join(" ")
@@ -212,7 +212,7 @@ fn quote(argument: &str) -> String {
 }
 
 /// So much of a command that a line holds it.
-fn shortened(command: &str) -> String {
+pub fn shortened(command: &str) -> String {
     let most = 80;
     match command.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &command[..end]),

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Info(arguments) => info::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
+        Command::Debug(arguments) => debug::run_terminal(&arguments),
         Command::Dap(arguments) => debug::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -157,6 +157,17 @@ pub struct Step {
     pub thread: u32,
     /// The most frames it may have.
     pub depth: u16,
+    /// With that many frames, no line before this one.
+    pub line: u32,
+}
+
+impl Step {
+    /// The thread has had so few frames that the step ends there at the latest.
+    pub fn lower(&mut self, depth: u16) {
+        if depth < self.depth {
+            (self.depth, self.line) = (depth, 0);
+        }
+    }
 }
 
 /// A breakpoint on a line.

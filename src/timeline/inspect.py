@@ -377,10 +377,14 @@ def evaluate(question, state, exception):
     def run():
         try:
             code = compile(source.strip(), "<evaluation>", "eval")
-        except SyntaxError:
+        except SyntaxError as error:
             if not question.get("statements"):
-                raise
-            exec(compile(source, "<evaluation>", "exec"), names, local)
+                raise unplaced(error) from None
+            try:
+                code = compile(source, "<evaluation>", "exec")
+            except SyntaxError as error:
+                raise unplaced(error) from None
+            exec(code, names, local)
             if frame is not None:
                 write_back(frame)
             return NOTHING
@@ -393,10 +397,56 @@ def evaluate(question, state, exception):
     entry["output"] = output
     if question.get("full"):
         entry["value"] = value if isinstance(value, str) else repr(value)
+    if question.get("form"):
+        entry["value"] = FORMS[question["form"]](value)
     return entry
 
 
+def unplaced(error):
+    """A syntax error without its place, which is in what the user has just written."""
+    return type(error)(error.msg)
+
+
 NOTHING = object()
+WIDTH = 80
+
+
+def pretty(value, indent=0, room=WIDTH):
+    """A value's `repr`, with containers over several lines where it is long; as `pprint` does."""
+    kind = type(value)
+    text = repr(value)
+    if kind not in BRACKETS or len(text) <= room or not value:
+        return text
+    begin, end = BRACKETS[kind]
+    inner = indent + len(begin)
+    parts = []
+    for item in in_order(value) if kind in (dict, set, frozenset) else value:
+        head = f"{item!r}: " if kind is dict else ""
+        at = inner + len(head)
+        parts.append(head + pretty(value[item] if kind is dict else item, at, WIDTH - at - len(end)))
+    last = "," if kind is tuple and len(parts) == 1 else ""
+    return begin + (",\n" + " " * inner).join(parts) + last + end
+
+
+def in_order(items):
+    try:
+        return sorted(items)
+    except TypeError:
+        return list(items)
+
+
+def whatis(value):
+    """What pdb says of a value."""
+    kind = type(value)
+    if kind.__name__ in ("function", "method"):
+        code = getattr(value, "__code__", None)
+        return f"{kind.__name__.capitalize()} {getattr(code, 'co_name', '?')}"
+    if kind is type:
+        return f"Class {value.__module__}.{value.__qualname__}"
+    return repr(kind)
+
+
+FORMS = {"repr": repr, "pretty": pretty, "whatis": whatis}
 
 
 def main_globals():
@@ -497,6 +547,63 @@ def modules(_question, _state, _exception):
     return result
 
 
+def arguments(question, state, _exception):
+    """The values of a function's parameters, as they are now."""
+    frame = find_frame(question, state)
+    code, local = frame.f_code, frame.f_locals
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    names = code.co_varnames[:count]
+    return [[name, show(local[name]) if name in local else "*** undefined ***"] for name in names]
+
+
+def definition(question, state, _exception):
+    """Where what an expression means is defined: a function by its first line, a class by its name."""
+    frame = find_frame(question, state)
+    value = eval(question["expression"], frame.f_globals, frame.f_locals)
+    if isinstance(value, type):
+        module = sys.modules.get(value.__module__)
+        path = getattr(module, "__file__", None)
+        if path is None:
+            raise TypeError(f"{value!r} is a built-in class")
+        return {"path": path, "name": value.__qualname__, "line": 0}
+    for _ in range(100):
+        inner = getattr(value, "__func__", None) or getattr(value, "__wrapped__", None) or getattr(value, "fget", None)
+        if inner is None:
+            break
+        value = inner
+    code = getattr(value, "__code__", None)
+    if code is None:
+        raise TypeError(f"module, class, method, or function was expected, got {type(value).__name__}")
+    return {"path": code.co_filename, "name": code.co_qualname, "line": code.co_firstlineno}
+
+
+def code_of_frame(question, state, _exception):
+    code = find_frame(question, state).f_code
+    return {"path": code.co_filename, "name": code.co_qualname, "line": code.co_firstlineno}
+
+
+AST_ONLY = 0x400
+
+
+def block(question, _state, _exception):
+    """The first and last line of a function or class of a source, by what `definition` says of it."""
+    todo = [("", compile(question["source"], question["path"], "exec", AST_ONLY, dont_inherit=True))]
+    while todo:
+        outer, node = todo.pop()
+        name = getattr(node, "name", None)
+        if isinstance(name, str) and hasattr(node, "body") and hasattr(node, "decorator_list"):
+            first = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
+            is_class = type(node).__name__ == "ClassDef"
+            if first == question["line"] or is_class and not question["line"] and outer + name == question["name"]:
+                return [first, node.end_lineno]
+            outer += name + ("." if is_class else ".<locals>.")
+        for field in node._fields:
+            value = getattr(node, field, None)
+            below = value if isinstance(value, list) else [value]
+            todo.extend((outer, child) for child in below if hasattr(child, "_fields"))
+    return None
+
+
 def lines(question, _state, _exception):
     """The lines of a source that a breakpoint can be on."""
     found, codes = set(), [compile(question["source"], question["path"], "exec", dont_inherit=True)]
@@ -570,4 +677,8 @@ ANSWERS = {
     "exception": exception_info,
     "modules": modules,
     "lines": lines,
+    "arguments": arguments,
+    "definition": definition,
+    "code": code_of_frame,
+    "block": block,
 }

@@ -422,9 +422,10 @@ impl Runner {
                 && step.thread == position.thread
             {
                 if step.depth != u16::MAX {
-                    step.depth = step.depth.min(low.max(1));
+                    step.lower(low.max(1));
                 }
-                if position.depth <= step.depth && shown {
+                let is_before = position.depth == step.depth && position.line < step.line;
+                if position.depth <= step.depth && !is_before && shown {
                     return Some(Cause::Step);
                 }
             }

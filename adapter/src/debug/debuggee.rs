@@ -1,12 +1,12 @@
 //! A recording that is open in the debugger: where it stands, how it moves, and what is shown of it, whoever shows it.
 
 use retrace_replay::Trace;
-use retrace_replay::debug_protocol::{Cause, Stops, Watch, WatchFrame};
+use retrace_replay::debug_protocol::{Cause, Step, Stops, Watch, WatchFrame};
 use serde_json::{Value, json};
 
 use super::engine::{Cancel, Engine, Output, Result, message};
 use super::sources::{Mapping, Sources};
-use super::timeline::{Position, StepKind, Timeline, reason, step_stops};
+use super::timeline::{Position, StepKind, Timeline, reason, step_of};
 use crate::cli::ReplayArguments;
 
 pub struct Debuggee {
@@ -24,6 +24,8 @@ pub struct Debuggee {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Movement {
     Step(StepKind, u32),
+    /// Like a step over, or out of so many frames, but not to a line of that frame before this one.
+    Until(u16, u32, u32),
     StepBack(StepKind, u32),
     Continue,
     ReverseContinue,
@@ -81,11 +83,9 @@ impl Debuggee {
     pub fn go(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
         let timeline = &mut self.timeline;
         let (from, at) = (timeline.present()?.position(), timeline.present()?.at.clone());
+        let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread) };
+        let stepping = |step| Stops { step: Some(step), mine_only: self.mine_only, ..stops.clone() };
         let came = match movement {
-            Movement::Step(kind, thread) => {
-                let step = step_stops(kind, &at, thread, self.mine_only);
-                timeline.forward(Stops { step: step.step, mine_only: self.mine_only, ..stops })?
-            }
             Movement::StepBack(kind, thread) => {
                 let came = timeline.step_back(kind, thread, self.mine_only)?;
                 if came {
@@ -93,13 +93,17 @@ impl Debuggee {
                 }
                 came
             }
-            Movement::Continue => {
-                let came = timeline.forward(stops)?;
-                uncaught && timeline.stop_at_crash(from, came, true)? || came
-            }
             Movement::ReverseContinue => {
                 let came = timeline.backward(stops)?;
                 uncaught && timeline.stop_at_crash(from, came, false)? || came
+            }
+            forwards => {
+                let came = timeline.forward(match forwards {
+                    Movement::Step(kind, thread) => stepping(step(kind, thread, 0)),
+                    Movement::Until(frames, thread, line) => stepping(step(StepKind::Out(frames), thread, line)),
+                    _ => stops,
+                })?;
+                uncaught && timeline.stop_at_crash(from, came, true)? || came
             }
         };
         if came {
@@ -108,7 +112,7 @@ impl Debuggee {
         }
         let (landmark, reason) = match movement {
             Movement::StepBack(..) | Movement::ReverseContinue => (Landmark::Start, "entry"),
-            Movement::Step(..) | Movement::Continue => (Landmark::End, "step"),
+            Movement::Step(..) | Movement::Until(..) | Movement::Continue => (Landmark::End, "step"),
         };
         let text = self.go_to_landmark(landmark)?.to_owned();
         Ok(Stop { reason, text })

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,7 +175,8 @@ impl Engine {
         let mut command = replay.command(settings)?;
         let stderr = fs::File::create(replay.scratch.path().join("stderr"))?;
         command.env(SOCKET_VARIABLE, &socket).stdout(Stdio::null()).stderr(stderr);
-        let child = command.spawn().map_err(|source| replay.cannot_run(source))?;
+        // What a terminal sends is for us alone: an interrupt cancels a search, and ends nothing.
+        let child = command.process_group(0).spawn().map_err(|source| replay.cannot_run(source))?;
         Ok(Engine {
             happened,
             child,

@@ -1,6 +1,7 @@
-//! The debugger: `retrace dap`, a server of the Debug Adapter Protocol. `timeline` moves through a replay whose processes
+//! The debugger: `retrace dap`, a server of the Debug Adapter Protocol, and `retrace debug`, for a terminal. `timeline` moves through a replay whose processes
 //! (`engine`) are forked copies of one another; `debuggee` is an open recording, its movements and state, whatever shows
-//! them; `session` turns that into what the protocol knows; `protocol` reads and writes its messages.
+//! them; `session` turns that into what the protocol knows, `protocol` reads and writes its messages; `terminal` has pdb's
+//! commands.
 #![forbid(unsafe_code)]
 
 mod debuggee;
@@ -8,14 +9,21 @@ mod engine;
 mod protocol;
 mod session;
 mod sources;
+mod terminal;
 mod timeline;
 
 use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
 
-use crate::cli::DapArguments;
+use crate::cli::{DapArguments, DebugArguments};
 use crate::error::CliError;
+
+/// Debugs a recording in the terminal.
+pub fn run_terminal(arguments: &DebugArguments) -> Result<ExitCode, CliError> {
+    engine::adopt_orphans();
+    terminal::run(arguments)
+}
 
 /// Serves one session over standard input and output, or one after another on a port.
 pub fn run(arguments: &DapArguments) -> Result<ExitCode, CliError> {

@@ -78,7 +78,8 @@ pub struct Timeline {
 pub enum StepKind {
     Over,
     In,
-    Out,
+    /// Out of so many frames.
+    Out(u16),
 }
 
 impl Timeline {
@@ -353,7 +354,7 @@ impl Timeline {
         let change = match kind {
             StepKind::Over => 0,
             StepKind::In => 1,
-            StepKind::Out => -1,
+            StepKind::Out(frames) => -i32::from(frames),
         };
         let mut depth = None;
         if thread != at.thread {
@@ -361,7 +362,7 @@ impl Timeline {
             depth = Some(u16::MAX);
         } else if at.raise > 0 {
             // The line that raises has begun; where a call of it ended, that line comes first.
-            if at.depth != at.tick_depth || kind == StepKind::Out {
+            if at.depth != at.tick_depth || matches!(kind, StepKind::Out(_)) {
                 from.tick += u64::from(at.depth != at.tick_depth);
             }
             depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
@@ -402,7 +403,7 @@ impl Timeline {
                 }
                 Report::Window(found) => {
                     if let (Some(step), Some(depth)) = (&mut stops.step, found.step_depth) {
-                        step.depth = depth;
+                        step.lower(depth);
                     }
                     if !from_present {
                         self.windows[window].ticks.get_or_insert(found.ticks);
@@ -568,14 +569,14 @@ fn evaluates(stops: &Stops) -> bool {
 }
 
 /// The end of a step forwards.
-pub fn step_stops(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> Stops {
+pub fn step_of(kind: StepKind, at: &Stopped, thread: u32) -> Step {
     let depth = match kind {
         _ if thread != at.thread => u16::MAX,
         StepKind::In => u16::MAX,
         StepKind::Over => at.depth,
-        StepKind::Out => at.depth.saturating_sub(1).max(1),
+        StepKind::Out(frames) => at.depth.saturating_sub(frames).max(1),
     };
-    Stops { step: Some(Step { thread, depth }), mine_only, ..Stops::default() }
+    Step { thread, depth, line: 0 }
 }
 
 /// What DAP calls the reason of a stop.

@@ -49,10 +49,10 @@ impl<W: Write> Session<W> {
         let movement = match &*request.command {
             "next" => Movement::Step(StepKind::Over, thread),
             "stepIn" => Movement::Step(StepKind::In, thread),
-            "stepOut" => Movement::Step(StepKind::Out, thread),
+            "stepOut" => Movement::Step(StepKind::Out(1), thread),
             "stepBack" => Movement::StepBack(StepKind::Over, thread),
             "reverseStepIn" => Movement::StepBack(StepKind::In, thread),
-            "reverseStepOut" => Movement::StepBack(StepKind::Out, thread),
+            "reverseStepOut" => Movement::StepBack(StepKind::Out(1), thread),
             "continue" => Movement::Continue,
             _ => Movement::ReverseContinue,
         };
