@@ -241,9 +241,10 @@ impl Terminal {
     fn help(&mut self, topic: &str) -> Result<()> {
         if topic.is_empty() {
             for (group, commands) in GROUPS {
-                let names: Vec<String> = commands.iter().map(|command| command.names.join(", ")).collect();
                 self.say(&format!("{group}:"));
-                names.iter().for_each(|names| self.say(&format!("    {names}")));
+                for command in *commands {
+                    self.say(&format!("    {:<18} {}", command.names.join(", "), command.help));
+                }
             }
             self.say("Everything else is Python, evaluated in the frame that is looked at; `!` says so.");
             self.say("An empty line does the last one again. `help COMMAND` says more.");
