@@ -85,6 +85,18 @@ pub unsafe fn bind_arguments(call: &Call) {
     }
 }
 
+/// A call of internal code which keeps what external code calls later.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn call(call: &Call) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        bind_arguments(call);
+        call.invoke()
+    }
+}
+
 /// The name of an object that was bound and still lives.
 ///
 /// # Safety

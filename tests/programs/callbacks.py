@@ -99,12 +99,24 @@ def hook(event, arguments):
         heard.append((event, str(arguments[0]), time.monotonic_ns() > 0))
 
 
+def nameless():
+    listed = []
+
+    def hook(event, arguments):
+        if event == "os.listdir":
+            listed.append((arguments, time.monotonic_ns()))
+
+    return hook, listed
+
+
 sys.addaudithook(hook)
+hook_without_name, listed = nameless()
+sys.addaudithook(hook_without_name)
 open("inputs/poem.txt").close()
 os.listdir("inputs")
 with socket.socket() as listener:
     listener.bind(("127.0.0.1", 0))
-print([(event, what) for event, what, _ in heard if "poem" in what or event != "open"][:2], len(heard))
+print([(event, what) for event, what, _ in heard if "poem" in what or event != "open"][:2], len(heard), listed)
 
 
 def shown(message, category, filename, lineno, file=None, line=None):
