@@ -18,10 +18,10 @@ SOURCES = ["number_table", "free_watch", "heap_walk", "rehash", "identity_hash",
 HANG = 600  # against a hang only
 
 # What of CPython's own tests looks at hashes, sets, deallocation, classes or the collector.
-CPYTHON_TESTS = """test_abc test_asyncio.test_futures test_asyncio.test_tasks test_builtin test_class test_collections
+CPYTHON_TESTS = """test_abc test_asyncio.test_futures test_asyncio.test_locks test_builtin test_class test_collections
 test_complex test_context test_contextlib test_copy test_coroutines test_dataclasses test_decimal test_defaultdict
 test_deque test_descr test_dict test_dictviews test_enum test_exceptions test_fileio test_finalization test_float
-test_functools test_gc test_generators test_genericalias test_hash test_io test_json test_metaclass test_module
+test_functools test_gc test_generators test_genericalias test_hash test_memoryio test_json test_metaclass test_module
 test_ordered_dict test_pickle test_set test_subclassinit test_super test_threading_local test_traceback test_types
 test_typing test_weakref test_weakset test_xml_etree test_xml_etree_c""".split()
 
