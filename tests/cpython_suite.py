@@ -1,17 +1,25 @@
 #!/usr/bin/env python3
 """CPython's own tests, recorded and unrecorded: the outcome of every single test must be the same.
 
-    tests/cpython_suite.py                          all files, on every interpreter that has CPython's tests
+    tests/cpython_suite.py                          the chosen files, on every interpreter that has CPython's tests
+    tests/cpython_suite.py --all --replay           the whole of `python -m test`, and each recording replayed
     tests/cpython_suite.py --python 3.12 test_os    some files, on one
-    tests/cpython_suite.py --jobs 2 --keep DIR      two files at a time; keeps traces and outputs of what differs
+    tests/cpython_suite.py --jobs 2 --keep DIR      two files at a time; where results and what differs are kept
 
 Ends with 0 only when nothing differs. A test that does not have the same outcome in two plain runs says nothing about
 recording: each file that differs is run plain once more, and tests that changed on their own are listed as unstable.
+
+What came of a file is kept in the folder, and with --all only files without a result are run: who stops this and starts
+it again goes on. A replay is the same when it ends with the recorded exit code and prints what was recorded, but for
+what children printed themselves, which is in their own replays.
 """
 
 import argparse
 import functools
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +27,12 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import HUNG, RETRACE, Interpreter, clean_environment, interpreters  # noqa: E402
+from harness import HUNG, RETRACE, ROOT, Interpreter, as_shell, clean_environment, interpreters  # noqa: E402
 
 FILES = (
     "test_time test_posix test_os test_io test_fileio test_file test_socket test_select test_selectors test_ssl "
@@ -79,13 +87,39 @@ def parse(report: Path) -> dict[str, str]:
     return tests
 
 
+def qualified(name: str) -> str:
+    """`python -m test --list-tests` gives the tests within some packages with the package's full name."""
+    return name if name.startswith("test.") else f"test.{name}"
+
+
 @functools.cache
 def is_installed(python: Path, name: str) -> bool:
-    ask = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec('test.{name}') is None)"]
-    return subprocess.run(ask, check=False).returncode == 0
+    ask = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{qualified(name)}') is None)"]
+    return subprocess.run(ask, check=False, capture_output=True).returncode == 0
 
 
-def run_file(python: Path, name: str, folder: Path, trace: Path | None) -> Outcomes:
+def all_files(python: Path) -> list[str]:
+    listed = subprocess.run([python, "-m", "test", "--list-tests"], check=True, capture_output=True, text=True)
+    return listed.stdout.split() + sorted(path.name for path in STAND_INS.iterdir())
+
+
+def run_to(log: Path, command, folder: Path, limit: float) -> tuple[int, float]:
+    """Runs with all output into the log; returns the exit code (HUNG after so many seconds) and how long it took."""
+    started = time.monotonic()
+    env = clean_environment(folder / "home", folder / "tmp")
+    with open(log, "wb") as output:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(list(map(str, command)), cwd=folder, env=env, process_group=0, **streams) as program:
+            try:
+                code = program.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(program.pid, signal.SIGKILL)
+                program.wait()
+                code = HUNG
+    return code, time.monotonic() - started
+
+
+def run_file(python: Path, name: str, folder: Path, trace: Path | None, limit: float = HANG) -> Outcomes:
     """Runs `python -m test -v NAME`, recorded if there is a trace to write."""
     folder.mkdir(parents=True)
     report = folder / "report.xml"
@@ -95,23 +129,13 @@ def run_file(python: Path, name: str, folder: Path, trace: Path | None) -> Outco
     if trace:
         command = [RETRACE, "record", "-o", trace, "--", *command]
     log = folder / "output.txt"
-    started = time.monotonic()
-    env = clean_environment(folder / "home", folder / "tmp")
-    with open(log, "wb") as output:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(list(map(str, command)), cwd=folder, env=env, process_group=0, **streams) as program:
-            try:
-                code = program.wait(HANG)
-            except subprocess.TimeoutExpired:
-                os.killpg(program.pid, signal.SIGKILL)
-                program.wait()
-                code = HUNG
+    code, seconds = run_to(log, command, folder, limit)
     tests = parse(report) if report.exists() else {}
-    return Outcomes(code, tests, log, time.monotonic() - started)
+    return Outcomes(code, tests, log, seconds)
 
 
 def differences(plain: Outcomes, recorded: Outcomes) -> dict[str, tuple[str, str]]:
-    if not recorded.tests:
+    if plain.tests and not recorded.tests:
         return {"(all tests)": (f"exit code {plain.exit}", f"no report, exit code {recorded.exit}")}
     found = {
         name: (plain.tests.get(name, "absent"), recorded.tests.get(name, "absent"))
@@ -131,25 +155,104 @@ class Comparison:
     recorded: Outcomes
     differs: dict[str, tuple[str, str]]
     unstable: list[str]
+    trace: Path
 
 
-def compare(interpreter: Interpreter, name: str, folder: Path) -> Comparison:
+def compare(interpreter: Interpreter, name: str, folder: Path, limit: float = HANG) -> Comparison:
     folder = folder / f"{interpreter.name}-{name}"
     # Names of one length: a Unix socket's path may have 107 bytes, and tests that need more skip.
-    plain = run_file(interpreter.path, name, folder / "plain", None)
-    if not plain.tests:
-        raise SystemExit(f"{interpreter.path} ran no test of {name}: see {plain.log}")
+    plain = run_file(interpreter.path, name, folder / "plain", None, limit)
     trace = folder / "recorded.retrace"
-    recorded = run_file(interpreter.path, name, folder / "taped", trace)
+    if plain.exit == HUNG:
+        return Comparison(interpreter, name, plain, plain, {}, [], trace)
+    recorded = run_file(interpreter.path, name, folder / "taped", trace, HANG)
     differs = differences(plain, recorded)
     unstable: list[str] = []
     if differs:
-        again = run_file(interpreter.path, name, folder / "again", None)
+        again = run_file(interpreter.path, name, folder / "again", None, HANG)
         unstable = [test for test in differences(plain, again) if test in differs]
         differs = {test: pair for test, pair in differs.items() if test not in unstable}
-    if not differs:
-        trace.unlink(missing_ok=True)
-    return Comparison(interpreter, name, plain, recorded, differs, unstable)
+    return Comparison(interpreter, name, plain, recorded, differs, unstable, trace)
+
+
+def is_subsequence(some: list[bytes], lines: list[bytes]) -> bool:
+    rest = iter(lines)
+    return all(line in rest for line in some)
+
+
+def replay(result: Comparison) -> str:
+    """Replays the recording of the file's own process: "same", or what differed."""
+    folder = result.trace.parent / "again2"
+    folder.mkdir()
+    limit = 60 + 10 * result.recorded.seconds
+    code, _ = run_to(folder / "output.txt", [RETRACE, "replay", result.trace], folder, limit)
+    written = (folder / "output.txt").read_bytes()
+    said = [line.decode(errors="replace") for line in written.splitlines() if line.startswith(b"retrace: ")]
+    lines = re.sub(rb"(?m)^retrace: .*\n", b"", written).splitlines()
+    if code == HUNG:
+        return f"no end after {limit:.0f} s"
+    if as_shell(code) != as_shell(result.recorded.exit):
+        return f"exit code {code}: {said[0] if said else written.splitlines()[-1:]}"
+    if not is_subsequence(lines, result.recorded.log.read_bytes().splitlines()):
+        return "other output"
+    return "same"
+
+
+@dataclass
+class Kept:
+    """What came of a file, as it is kept."""
+
+    interpreter: str
+    name: str
+    tests: int
+    passed: int
+    plain_seconds: float
+    recorded_seconds: float
+    differs: dict[str, tuple[str, str]]
+    unstable: list[str]
+    too_long: bool = False
+    replayed: str | None = None
+
+    def __str__(self) -> str:
+        start = f"{self.interpreter:12} {self.name:28} {self.tests:5} tests, {self.passed:5} passed: "
+        if self.too_long:
+            return f"{start}passed over, longer than {self.plain_seconds:.0f} s unrecorded"
+        lines = [start + ("differs" if self.differs else "same")]
+        lines[0] += f" ({self.plain_seconds:.0f} s plain, {self.recorded_seconds:.0f} s recorded)"
+        lines += [f"    {test}: plain {pair[0]}, recorded {pair[1]}" for test, pair in self.differs.items()]
+        lines += [f"    unstable, plain too: {test}" for test in self.unstable]
+        if self.replayed:
+            lines.append(f"    replay: {self.replayed}")
+        return "\n".join(lines)
+
+
+def run_and_keep(interpreter: Interpreter, name: str, keep: Path, limit: float, replayed: bool) -> Kept:
+    # The folder of the run has a short name, for the sake of Unix sockets.
+    folder = Path(tempfile.mkdtemp(prefix="suite-"))
+    try:
+        result = compare(interpreter, name, folder, limit)
+        passed = sum(outcome in ("passed", "completed") for outcome in result.plain.tests.values())
+        seconds = result.plain.seconds, result.recorded.seconds
+        kept = Kept(interpreter.name, name, len(result.plain.tests), passed, *seconds, result.differs, result.unstable)
+        kept.too_long = result.plain.exit == HUNG
+        if replayed and not kept.too_long:
+            kept.replayed = replay(result)
+        place = keep / interpreter.name / name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        if kept.differs or kept.replayed not in ("same", None):
+            for log in folder.rglob("output.txt"):
+                shutil.copy(log, place / f"{log.parent.name}.txt")
+            shutil.move(result.trace, place / "recorded.retrace")
+        (place / "result.json").write_text(json.dumps(asdict(kept), indent=1))
+        return kept
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def kept_result(keep: Path, interpreter: Interpreter, name: str) -> Kept | None:
+    path = keep / interpreter.name / name / "result.json"
+    return Kept(**json.loads(path.read_text())) if path.exists() else None
 
 
 def has_tests(interpreter: Interpreter) -> bool:
@@ -157,26 +260,16 @@ def has_tests(interpreter: Interpreter) -> bool:
     return subprocess.run(ask, capture_output=True, check=False).returncode == 0
 
 
-def show(result: Comparison) -> None:
-    passed = sum(outcome in ("passed", "completed") for outcome in result.plain.tests.values())
-    verdict = "differs" if result.differs else "same"
-    seconds = f"{result.plain.seconds:.0f} s plain, {result.recorded.seconds:.0f} s recorded"
-    print(f"{result.interpreter.name:12} {result.name:16} {len(result.plain.tests):5} tests, {passed:5} passed: "
-          f"{verdict} ({seconds})", flush=True)  # fmt: skip
-    for test, (plain, recorded) in result.differs.items():
-        print(f"    {test}: plain {plain}, recorded {recorded}")
-    if result.differs:
-        print(f"    see {result.recorded.log}")
-    for test in result.unstable:
-        print(f"    unstable, plain too: {test}")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=FILES, metavar="NAME", help="test files [default: all]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="test files [default: the chosen ones]")
+    parser.add_argument("--all", action="store_true", help="all files of `python -m test` that have no result yet")
+    parser.add_argument("--replay", action="store_true", help="replay each recording, too")
+    parser.add_argument("--limit", type=float, default=HANG, help="pass over what runs longer, unrecorded, in seconds")
     parser.add_argument("--python", action="append", metavar="3.x", help="only this version (may be given twice)")
     parser.add_argument("--jobs", type=int, default=1, help="how many files at a time")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where outputs go [default: a temporary folder]")
+    parser.add_argument("--keep", type=Path, metavar="DIR", default=ROOT / "target" / "cpython-suite",
+                        help="where results, and logs and traces of what differs, go [%(default)s]")  # fmt: skip
     arguments = parser.parse_args()
 
     found = [i for i in interpreters() if has_tests(i)]
@@ -184,22 +277,30 @@ def main() -> int:
         found = [i for i in found if "{}.{}".format(*i.minor) in arguments.python]
     if not found:
         sys.exit("no interpreter with CPython's own tests was found")
-    folder = arguments.keep or Path(tempfile.mkdtemp(prefix="retrace-cpython-suite-"))
-    work = []
+    work, results = [], []
     for interpreter in found:
-        for name in arguments.names:
-            if is_installed(interpreter.path, name) or (STAND_INS / name).exists():
+        for name in arguments.names or (all_files(interpreter.path) if arguments.all else FILES):
+            before = kept_result(arguments.keep, interpreter, name) if arguments.all else None
+            if before:
+                results.append(before)
+            elif is_installed(interpreter.path, name) or (STAND_INS / name).exists():
                 work.append((interpreter, name))
             else:
-                print(f"{interpreter.name:12} {name:16} is not part of this installation")
+                print(f"{interpreter.name:12} {name:28} is not part of this installation")
+    for result in results:
+        print(result)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = []
-        for result in pool.map(lambda item: compare(*item, folder), work):
-            show(result)
+        run = functools.partial(run_and_keep, keep=arguments.keep, limit=arguments.limit, replayed=arguments.replay)
+        for result in pool.map(lambda item: run(*item), work):
+            print(result, flush=True)
             results.append(result)
-    differing = [result for result in results if result.differs]
-    total = sum(len(result.plain.tests) for result in results)
-    print(f"{len(results)} files, {total} tests: {len(differing)} files differ; outputs are in {folder}")
+    differing = sum(bool(result.differs) for result in results)
+    total = sum(result.tests for result in results)
+    print(f"{len(results)} files, {total} tests: {differing} files differ, "
+          f"{sum(result.too_long for result in results)} took too long; results are in {arguments.keep}")  # fmt: skip
+    if arguments.replay:
+        replays = [result.replayed for result in results if result.replayed]
+        print(f"{replays.count('same')} of {len(replays)} recordings replay to the same result")
     return 1 if differing else 0
 
 
