@@ -92,6 +92,15 @@ pub unsafe fn needs(image: &Image) -> Vec<String> {
     unsafe { imp::needs(image.address as *const c_void) }
 }
 
+/// A function of the image's own, whether others can see it or not, as far as its file still names it.
+///
+/// # Safety
+/// The image is loaded.
+pub unsafe fn own_function(image: &Image, name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: by contract.
+    unsafe { imp::own_function(image, name) }
+}
+
 /// The names of the functions and variables that an image imports.
 ///
 /// # Safety

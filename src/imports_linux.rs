@@ -28,6 +28,10 @@ const DT_RELA: i64 = 7;
 const DT_RELASZ: i64 = 8;
 const DT_JMPREL: i64 = 23;
 
+const SHT_SYMTAB: u32 = 2;
+const SHT_DYNSYM: u32 = 11;
+const STT_FUNC: u8 = 2;
+
 /// Relocations that fill a slot with a function's address.
 #[cfg(target_arch = "x86_64")]
 const SLOTS: [u64; 3] = [7, 6, 1]; // R_X86_64_JUMP_SLOT, GLOB_DAT, 64
@@ -163,6 +167,50 @@ pub unsafe fn needs(image: *const c_void) -> Vec<String> {
         let Ok(tables) = Tables::of(image) else { return Vec::new() };
         tables.needed.iter().map(|&at| tables.string(at).to_string_lossy().into_owned()).collect()
     }
+}
+
+/// See [`super::own_function`]. What others can't see only the file names, and only if it was not stripped.
+///
+/// # Safety
+/// As there.
+pub unsafe fn own_function(image: &Image, name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: by contract.
+    let base = unsafe { Tables::of(image.address as *const c_void) }.ok()?.base;
+    let value = function_in_file(&std::fs::read(&image.path).ok()?, name)?;
+    Some(base.wrapping_add(value as usize) as *mut c_void)
+}
+
+/// The value of a function's symbol in an ELF file for this machine.
+fn function_in_file(file: &[u8], name: &CStr) -> Option<u64> {
+    let header: libc::Elf64_Ehdr = read_at(file, 0)?;
+    if !file.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let section = |i: u64| -> Option<libc::Elf64_Shdr> {
+        read_at(file, usize::try_from(header.e_shoff + i * u64::from(header.e_shentsize)).ok()?)
+    };
+    for table in (0..u64::from(header.e_shnum)).filter_map(section) {
+        if ![SHT_SYMTAB, SHT_DYNSYM].contains(&table.sh_type) {
+            continue;
+        }
+        let names = section(table.sh_link.into())?;
+        let names = file.get(usize::try_from(names.sh_offset).ok()?..)?;
+        for at in (table.sh_offset..table.sh_offset + table.sh_size).step_by(size_of::<libc::Elf64_Sym>()) {
+            let symbol: libc::Elf64_Sym = read_at(file, usize::try_from(at).ok()?)?;
+            let is_own_function = symbol.st_info & 0xf == STT_FUNC && symbol.st_shndx != UNDEFINED;
+            if is_own_function && names.get(symbol.st_name as usize..)?.starts_with(name.to_bytes_with_nul()) {
+                return Some(symbol.st_value);
+            }
+        }
+    }
+    None
+}
+
+/// A structure of plain numbers in a file, wherever it lies.
+fn read_at<T: Copy>(file: &[u8], at: usize) -> Option<T> {
+    let bytes = file.get(at..at.checked_add(size_of::<T>())?)?;
+    // SAFETY: as many bytes as it has, of any values.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
 /// See [`super::imported`].

@@ -252,3 +252,21 @@ pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), I
         None => Ok(()),
     }
 }
+
+/// See [`super::own_function`]. Of those that others can't see nothing is known here.
+///
+/// # Safety
+/// As there.
+pub unsafe fn own_function(image: &Image, name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: the image is loaded.
+    unsafe {
+        let path = std::ffi::CString::new(image.path.as_str()).ok()?;
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_FIRST);
+        if handle.is_null() {
+            return None;
+        }
+        let found = libc::dlsym(handle, name.as_ptr());
+        libc::dlclose(handle);
+        (!found.is_null()).then_some(found)
+    }
+}

@@ -267,24 +267,11 @@ static RANDOM: RandomMethod = RandomMethod {
 /// OpenSSL's generator also takes the processor's time stamp counter, which nothing can record. A library that lets one
 /// give it another generator gets one that draws from the system.
 unsafe fn feed_generator(image: &Image) {
-    let Ok(path) = CString::new(image.path.as_str()) else { return };
     // SAFETY: the image is loaded; the function is the one that OpenSSL declares.
     unsafe {
-        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
-        if handle.is_null() {
-            libc::dlerror();
-            return;
-        }
-        let set = libc::dlsym(handle, c"RAND_set_rand_method".as_ptr());
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        let is_its_own = !set.is_null()
-            && libc::dladdr(set, &mut info) != 0
-            && CStr::from_ptr(info.dli_fname).to_bytes() == image.path.as_bytes();
-        if is_its_own {
-            libc_calls::find_random();
-            let set = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const RandomMethod) -> c_int>(set);
-            set(&raw const RANDOM);
-        }
-        libc::dlclose(handle);
+        let Some(set) = imports::own_function(image, c"RAND_set_rand_method") else { return };
+        libc_calls::find_random();
+        let set = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const RandomMethod) -> c_int>(set);
+        set(&raw const RANDOM);
     }
 }

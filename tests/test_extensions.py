@@ -55,7 +55,13 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
 
 
 @pytest.mark.parametrize(
-    ("program", "requirements"), [("numpy_files", ["numpy"]), ("documents", ["lxml", "orjson", "pydantic"])]
+    ("program", "requirements"),
+    [
+        ("numpy_files", ["numpy"]),
+        ("documents", ["lxml", "orjson", "pydantic"]),
+        pytest.param("frames", ["pandas"], marks=pytest.mark.stacks),
+        pytest.param("keys", ["cryptography"], marks=pytest.mark.stacks),
+    ],
 )
 def test_extensions_replay(trial, venv, program, requirements):
     trial.use(venv(*requirements))

@@ -1,6 +1,11 @@
 """Programs people run every day, as modules: json.tool, pip, pytest."""
 
+import json
 import shutil
+
+import pytest
+
+from harness import DIVERGED
 
 
 def test_json_tool(trial):
@@ -43,6 +48,17 @@ def test_pytest_with_a_failing_test(trial, venv):
 def test_pytest_with_its_cache(trial, venv):
     recorded = trial.use(venv("pytest")).assert_replays(["-m", "pytest", "suite"], programs=["suite"], exit=1)
     assert b"captured the time" in recorded.stdout, recorded
+
+
+@pytest.mark.stacks
+@pytest.mark.parametrize("command", ["pytest -n 2 -v suite", "pytest suite", "coverage run --branch -m pytest suite"])
+def test_pytest_with_plugins(trial, venv, command):
+    """In processes of xdist's, in an order that is drawn, and traced; every process of it replays."""
+    trial.use(venv("pytest", "pytest-xdist", "pytest-randomly", "coverage"))
+    recorded = trial.assert_replays(["-m", *command.split()], programs=["suite"], exit=1)
+    for process in range(1, len(json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"])):
+        replayed = trial.replay(recorded.trace, "--process", str(process))
+        assert replayed.exit != DIVERGED, replayed
 
 
 def test_unittest(trial):
