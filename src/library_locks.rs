@@ -40,6 +40,9 @@ struct Known {
     /// How often its holder has taken it and not let it go. Replay only: its threads are one to the system, which would
     /// let two of them into a mutex that may be taken twice.
     held: u32,
+    /// A thread of the library's own took it first. How often the program's threads take it is then up to what that one
+    /// has come to, which is not recorded, and nor is their order.
+    is_foreign: bool,
 }
 
 type Mutexes = Mutex<HashMap<usize, Known>>;
@@ -69,6 +72,15 @@ fn mutexes() -> MutexGuard<'static, HashMap<usize, Known>> {
 /// same.
 pub extern "C" fn forget_all() {
     MUTEXES.store(ptr::null_mut(), Ordering::Release);
+}
+
+/// Whether the order in which the calling thread gets this mutex counts. In a session only.
+fn is_ordered(mutex: NativeMutex) -> bool {
+    if schedule::is_ours() {
+        return !mutexes().get(&(mutex as usize)).is_some_and(|known| known.is_foreign);
+    }
+    mutexes().entry(mutex as usize).or_insert(Known { is_foreign: true, ..Known::default() });
+    false
 }
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
@@ -309,14 +321,14 @@ unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
     unsafe {
         let next = replaced!(NEXT[LOCK], NativeMutex => c_int);
         match native_handlers::mode() {
-            Mode::Recording if schedule::logs_native_calls() => {
+            Mode::Recording if is_ordered(mutex) && schedule::logs_native_calls() => {
                 let error = next(mutex);
                 if error == 0 {
                     record_taken(mutex);
                 }
                 error
             }
-            Mode::Replaying if schedule::is_ours() => {
+            Mode::Replaying if is_ordered(mutex) => {
                 let taken = replayed_try().and_then(|taken| u64::try_from(taken).ok());
                 replay_taken(mutex, taken);
                 next(mutex)
@@ -331,7 +343,7 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
     unsafe {
         let next = replaced!(NEXT[TRYLOCK], NativeMutex => c_int);
         match native_handlers::mode() {
-            Mode::Recording if schedule::logs_native_calls() => {
+            Mode::Recording if is_ordered(mutex) && schedule::logs_native_calls() => {
                 let error = next(mutex);
                 if error == 0 {
                     record_taken(mutex);
@@ -342,7 +354,7 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
                 }
                 error
             }
-            Mode::Replaying if schedule::is_ours() => {
+            Mode::Replaying if is_ordered(mutex) => {
                 let taken = replayed_try();
                 if taken == Some(BUSY) {
                     return libc::EBUSY;
