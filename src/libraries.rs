@@ -221,9 +221,10 @@ unsafe fn redirect(image: &Image) {
             return;
         }
         let bindings = bindings();
+        // What the library does to take another generator is not the program's doing, and none of the recording.
+        feed_generator(image);
         // An image without an import table imports nothing.
         let _ = imports::rebind(image.address as *const c_void, &bindings);
-        feed_generator(image);
     }
 }
 

@@ -1,6 +1,7 @@
-//! The mutexes of extension modules and their libraries. Which thread gets one next is up to the system where they are
-//! taken without the GIL; so recording logs each time that a mutex goes from one thread to another, and how often it had
-//! been taken before. On replay, which has one operating-system thread, who comes too early lets the others go on.
+//! The mutexes of extension modules and their libraries, and what these do once. Which thread gets one next is up to the
+//! system where they are taken without the GIL; so recording logs each time that a mutex goes from one thread to another,
+//! and how often it had been taken before. On replay, which has one operating-system thread, who comes too early lets the
+//! others go on.
 
 use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
@@ -10,6 +11,7 @@ use crate::{native_handlers, schedule, user_threads};
 use retrace_abi::boundary::{Entry, Treatment};
 use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -17,8 +19,9 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type NativeMutex = *mut libc::pthread_mutex_t;
+type Routine = unsafe extern "C" fn();
 
-static mut NEXT: [*mut c_void; 9] = [ptr::null_mut(); 9];
+static mut NEXT: [*mut c_void; 10] = [ptr::null_mut(); 10];
 
 const LOCK: usize = 0;
 const TRYLOCK: usize = 1;
@@ -29,6 +32,7 @@ const GETSPECIFIC: usize = 5;
 const SETSPECIFIC: usize = 6;
 const SELF: usize = 7;
 const ATTRIBUTES: usize = 8;
+const ONCE: usize = 9;
 
 /// What is known of a mutex since it was made.
 #[derive(Default)]
@@ -84,12 +88,13 @@ fn is_ordered(mutex: NativeMutex) -> bool {
 }
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
+static ONCE_HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
 static ENTRY: Entry = Entry::new("", Treatment::Libc);
 
-/// The number of the event's hook.
-fn index() -> u16 {
+/// The number of an event's hook.
+fn index(hook: &GilCell<Option<&'static Hook>>) -> u16 {
     // SAFETY: written once, with the GIL, before a function below can be reached.
-    unsafe { HOOK.get().map_or(0, |hook| hook.index) }
+    unsafe { hook.get().map_or(0, |hook| hook.index) }
 }
 
 /// What is put into an extension module's import table.
@@ -97,7 +102,7 @@ fn index() -> u16 {
 /// # Safety
 /// In a session; the GIL is held.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&std::ffi::CStr, *mut c_void); 9] = [
+    let functions: [(&std::ffi::CStr, *mut c_void); 10] = [
         (c"pthread_mutex_lock", lock as *mut c_void),
         (c"pthread_mutex_trylock", trylock as *mut c_void),
         (c"pthread_mutex_unlock", unlock as *mut c_void),
@@ -107,12 +112,13 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"pthread_setspecific", setspecific as *mut c_void),
         (c"pthread_self", own_ident as *mut c_void),
         (c"pthread_getattr_np", attributes as *mut c_void),
+        (c"pthread_once", once as *mut c_void),
     ];
     // SAFETY: by contract.
     unsafe {
-        HOOK.get().get_or_insert_with(|| {
-            hook::make("libc.pthread_mutex_lock".into(), HookKind::Library, Original::Library, &ENTRY, None)
-        });
+        for (hook, name) in [(HOOK.get(), "libc.pthread_mutex_lock"), (ONCE_HOOK.get(), "libc.pthread_once")] {
+            hook.get_or_insert_with(|| hook::make(name.into(), HookKind::Library, Original::Library, &ENTRY, None));
+        }
     }
     let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
         // SAFETY: within the array.
@@ -127,7 +133,7 @@ const BUSY: i64 = -1;
 
 fn event(tries: u64, taken: i64) -> Call {
     let arguments = Some(vec![Value::Int(tries as i64), Value::Int(taken)]);
-    Call { hook: index(), at: NO_FRAME, arguments, outcome: Outcome::None }
+    Call { hook: index(&HOOK), at: NO_FRAME, arguments, outcome: Outcome::None }
 }
 
 // ---- CPython's own locks, where they are taken without the GIL ----
@@ -256,7 +262,7 @@ unsafe fn replayed_try() -> Option<i64> {
     // SAFETY: replaying, on its one thread.
     unsafe {
         let tries = user_threads::count_library_lock();
-        let call = user_threads::next_native_call(index())?;
+        let call = user_threads::next_native_call(index(&HOOK))?;
         let [Value::Int(wanted), Value::Int(taken)] = call.arguments.as_deref()? else { return None };
         if *wanted != tries as i64 {
             return None;
@@ -377,6 +383,86 @@ unsafe extern "C" fn unlock(mutex: NativeMutex) -> c_int {
             known.held = known.held.saturating_sub(1);
         }
         replaced!(NEXT[UNLOCK], NativeMutex => c_int)(mutex)
+    }
+}
+
+// What a library does once is done by whichever thread comes to it first, and the others wait for that one. Until it is
+// done it counts as a mutex that was never taken, and from then on as one that was taken once.
+
+/// The calling thread runs the routine of a `pthread_once`.
+fn once_event(tries: u64) -> Call {
+    let arguments = Some(vec![Value::Int(tries as i64)]);
+    Call { hook: index(&ONCE_HOOK), at: NO_FRAME, arguments, outcome: Outcome::None }
+}
+
+/// Marks it as done, or as being done; `false` where it was.
+fn mark_done(control: usize) -> bool {
+    let mut mutexes = mutexes();
+    let known = mutexes.entry(control).or_default();
+    std::mem::replace(&mut known.taken, 1) == 0
+}
+
+thread_local! {
+    /// The routine that `run_once` runs, and what the control is.
+    static ROUTINE: Cell<Option<(usize, Routine)>> = const { Cell::new(None) };
+}
+
+/// The system calls it in place of the routine, on the thread that came first.
+unsafe extern "C" fn run_once() {
+    let Some((control, routine)) = ROUTINE.take() else { return };
+    mark_done(control);
+    // SAFETY: recording, on a thread of the program's, in its call of `once`, which has counted the try.
+    unsafe {
+        schedule::append_native_call(once_event(schedule::library_locks_counted()));
+        schedule::library_lock_logged();
+        routine();
+    }
+}
+
+unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int {
+    // SAFETY: called with pthread_once's arguments.
+    unsafe {
+        let next = replaced!(NEXT[ONCE], *mut libc::c_int, Routine => c_int);
+        match native_handlers::mode() {
+            Mode::Recording if schedule::logs_native_calls() => {
+                let (_, tries) = schedule::count_library_lock();
+                let outer = ROUTINE.replace(Some((control as usize, routine)));
+                let error = next(control, run_once);
+                ROUTINE.set(outer);
+                if mark_done(control as usize) {
+                    // It was done where nothing is recorded: on replay it is for this thread to do.
+                    schedule::append_native_call(once_event(tries));
+                    schedule::library_lock_logged();
+                }
+                error
+            }
+            Mode::Replaying if schedule::is_ours() => {
+                if replays_once() {
+                    let error = next(control, routine);
+                    mark_done(control as usize);
+                    return error;
+                }
+                user_threads::wait_for_lock(Due { lock: control as usize, taken: 1, from: None });
+                0
+            }
+            _ => next(control, routine),
+        }
+    }
+}
+
+/// Whether the log says that the running thread is the one to do it.
+unsafe fn replays_once() -> bool {
+    // SAFETY: replaying, on its one thread.
+    unsafe {
+        let tries = user_threads::count_library_lock();
+        let call = user_threads::next_native_call(index(&ONCE_HOOK));
+        let recorded = call.as_ref().and_then(|call| call.arguments.as_deref());
+        if !matches!(recorded, Some([Value::Int(wanted)]) if *wanted == tries as i64) {
+            return false;
+        }
+        user_threads::pass_native_call();
+        user_threads::library_lock_logged();
+        true
     }
 }
 

@@ -525,6 +525,15 @@ pub unsafe fn count_library_lock() -> (u64, u64) {
     }
 }
 
+/// The number of the try that was counted last.
+///
+/// # Safety
+/// As [`append_native_call`].
+pub unsafe fn library_locks_counted() -> u64 {
+    // SAFETY: by contract.
+    unsafe { (*gil::retrace_actor().cast::<Actor>()).library_locks }
+}
+
 /// The try that was counted last is in the log.
 ///
 /// # Safety
