@@ -44,8 +44,8 @@ class Server:
         self._run(["openssl", *request.split(), "-keyout", folder / "server.key", "-out", self.certificate])
         self.port = free_port()
         self.start()
-        sql = "CREATE USER secured PASSWORD 'the secret'; CREATE USER tester SUPERUSER"
-        self._run([program("psql"), "-q", "-h", folder, "-p", self.port, "-U", "postgres", "-c", sql])
+        self._execute("CREATE USER secured PASSWORD 'the secret'; CREATE USER tester SUPERUSER")
+        self.databases = 0
 
     def _run(self, command) -> None:
         command = [*self.user, *map(str, command)]
@@ -53,6 +53,16 @@ class Server:
         with open(self.folder / "tests.log", "ab") as log:
             done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         assert done.returncode == 0, f"{command}\n{Path(log.name).read_text()}"
+
+    def _execute(self, sql: str) -> None:
+        self._run([program("psql"), "-q", "-h", self.folder, "-p", self.port, "-U", "postgres", "-c", sql])
+
+    def new_database(self) -> str:
+        """The name of an empty database."""
+        self.databases += 1
+        name = f"empty{self.databases}"
+        self._execute(f"CREATE DATABASE {name}")
+        return name
 
     def _control(self, *arguments) -> None:
         self._run([program("pg_ctl"), "-s", "-w", "-D", self.data, "-l", self.folder / "server.log", *arguments])

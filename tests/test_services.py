@@ -1,9 +1,14 @@
-"""Clients of services: redis-py against a real Redis, which is gone before the replay; boto3 against a moto server."""
+"""Clients of services: redis-py and Celery against a real Redis, which is gone before the replay; boto3 against a moto
+server."""
 
+import signal
 import subprocess
 import time
 
 import pytest
+
+from harness import TESTS, run
+from servers import Server, replay_all
 
 
 @pytest.fixture
@@ -37,3 +42,21 @@ def test_redis(trial, venv, redis_server):
 @pytest.mark.stacks
 def test_boto3(trial, venv):
     trial.use(venv("boto3", "moto[server]")).assert_replays(["boto3_client.py"], programs=["boto3_client.py"])
+
+
+@pytest.mark.stacks
+def test_celery(trial, venv, redis_server):
+    """A worker that is ended by SIGTERM: results, a retry, an error."""
+    port, stop = redis_server
+    python = venv("celery[redis]")
+    trial.use(python).prepare("celery_tasks.py")
+    env = {"CELERY_REDIS": str(port)}
+    options = "-A celery_tasks worker --pool solo --loglevel WARNING --without-mingle"
+    worker = Server(trial, ["-m", "celery", *options.split()], env=env)
+    client = [python, TESTS / "celery_client.py", trial.work]
+    asked = run(client, cwd=trial.folder, env=trial.environment(**env))
+    recorded = worker.stop(signal.SIGTERM)
+    stop()
+    assert asked.exit == 0, asked
+    assert recorded.exit == 0 and recorded.stdout.count(b"] flaky ") == 3, recorded
+    replay_all(trial, recorded)

@@ -66,3 +66,13 @@ def test_django_under_gunicorn(trial, venv):
     recorded = server.stop()
     assert recorded.exit == 0, recorded
     replay_all(trial, recorded)
+
+
+POSTGRESQL_DRIVERS = ["psycopg[binary]", pytest.param("psycopg2-binary", marks=pytest.mark.stacks)]
+
+
+@pytest.mark.parametrize("driver", POSTGRESQL_DRIVERS)
+def test_django_on_postgresql(trial, venv, database, driver):
+    env = {"SHOP_POSTGRESQL": f"{database.port}/{database.new_database()}"}
+    trial.use(venv("django", driver))
+    trial.assert_replays(["shop_site/visit.py"], programs=["shop_site"], env=env, stop=database.stop)

@@ -34,10 +34,8 @@ with transaction.atomic():
     transaction.savepoint_rollback(point)
 Item.objects.bulk_create([Item(name=f"x{k}", price=k) for k in range(50)])
 print(Item.objects.filter(Q(name__startswith="x") & Q(price__gt=30)).aggregate(Sum("price")))
-computed = Item.objects.annotate(
-    upper=functions.Upper("name"), sha=functions.SHA256("name"), day=functions.TruncDay("at")
-)
-print(computed.values_list("upper", "sha", "day").last())
+computed = Item.objects.annotate(upper=functions.Upper("name"), md5=functions.MD5("name"), day=functions.TruncDay("at"))
+print(computed.values_list("upper", "md5", "day").last())
 Item.objects.update(price=F("price") * 2)
 print(list(Item.objects.order_by("-price").values("name", "price")[:2]), Item.objects.latest("at").at)
 print(client.get("/admin/shop/item/").status_code, sum(1 for _ in Item.objects.iterator(chunk_size=10)))

@@ -1,5 +1,6 @@
-"""A small shop on SQLite, with the admin and sessions."""
+"""A small shop with the admin and sessions, on SQLite, or on the PostgreSQL that SHOP_POSTGRESQL names: PORT/DATABASE."""
 
+import os
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent
@@ -29,6 +30,15 @@ TEMPLATES = [
     }
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": FOLDER / "shop.sqlite3"}}
+if place := os.environ.get("SHOP_POSTGRESQL"):
+    port, name = place.split("/")
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": port,
+        "USER": "tester",
+        "NAME": name,
+    }
 USE_TZ = True
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
