@@ -85,9 +85,12 @@ class Client:
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
-                    parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                    state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
                 except OSError:
                     continue
+                # One that has ended is only a number until it is waited for.
+                if state != "Z":
+                    parents[int(folder.name)] = int(parent)
         found, new = [], {self.server.pid}
         while new:
             new = {pid for pid, parent in parents.items() if parent in new and pid not in found}
