@@ -147,9 +147,15 @@ unsafe fn report(expected: Option<String>, met: String) -> Divergence {
 }
 
 unsafe fn end(divergence: &Divergence) -> ! {
+    // SAFETY: replaying.
+    unsafe { end_as("diverged", divergence) }
+}
+
+/// `kind`: what the command line is told (`adapter/src/attempts.rs`).
+unsafe fn end_as(kind: &str, divergence: &Divergence) -> ! {
     flush_console();
     // SAFETY: replaying.
-    unsafe { crate::attempt::end_in_doubt("diverged", &divergence.to_string()) };
+    unsafe { crate::attempt::end_in_doubt(kind, &divergence.to_string()) };
     eprint!("{divergence}");
     // SAFETY: ends the process without running more of the program.
     unsafe {
@@ -302,6 +308,20 @@ pub unsafe fn recording_stopped() -> ! {
 /// Replaying.
 pub unsafe fn schedule_lost(met: String) -> ! {
     // SAFETY: by contract.
+    unsafe { end(&lost_schedule(met)) }
+}
+
+/// The replay does not come to what was recorded next.
+///
+/// # Safety
+/// As [`schedule_lost`].
+pub unsafe fn out_of_patience(met: String) -> ! {
+    // SAFETY: by contract.
+    unsafe { end_as("endless", &lost_schedule(met)) }
+}
+
+unsafe fn lost_schedule(met: String) -> Divergence {
+    // SAFETY: by the contract of `schedule_lost`.
     unsafe {
         if source().at_end() {
             recording_cut(&met);
@@ -310,7 +330,7 @@ pub unsafe fn schedule_lost(met: String) -> ! {
         let (before, at) = events_around();
         let expected = at.unwrap_or_else(|| "the end of the recording".to_owned());
         let met = with_candidates(met);
-        end(&Divergence { event: source().index().0, expected, met, stack: Vec::new(), before })
+        Divergence { event: source().index().0, expected, met, stack: Vec::new(), before }
     }
 }
 

@@ -33,6 +33,7 @@ mod modules;
 mod native_handlers;
 mod patch;
 mod path;
+mod patience;
 mod pickle;
 mod platform;
 mod python;

@@ -99,6 +99,7 @@ pub unsafe fn prepare_from_environment() -> bool {
         unsafe {
             crate::attempt::from_environment();
             crate::timeline::from_environment();
+            crate::patience::from_environment();
         }
         match Trace::open(&path) {
             Ok(trace) => Plan::Replay { trace, process, strict: env::var_os("RETRACE_STRICT").is_some() },
@@ -121,7 +122,7 @@ pub unsafe fn prepare_from_environment() -> bool {
             .into_iter()
             .chain(OURS)
             .chain(crate::attempt::VARIABLES)
-            .chain([crate::timeline::VARIABLE])
+            .chain([crate::timeline::VARIABLE, crate::patience::VARIABLE])
         {
             env::remove_var(name);
         }
@@ -844,6 +845,11 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         session::set_mode(Mode::Replaying);
         replay::settle();
         crate::timeline::begin();
+        let started = item(start.0, c"time_ns");
+        if let Some((trace, _)) = replayed_trace() {
+            let started = if started.is_null() { 0 } else { PyLong_AsUnsignedLong(started) };
+            crate::patience::begin(started, trace.path());
+        }
         run_main(run, start.0)
     }
 }

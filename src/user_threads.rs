@@ -72,6 +72,8 @@ struct UserThread {
     /// As in `schedule::Actor`.
     library_locks: u64,
     native_calls_made: u64,
+    /// See [`last_cpu_us`].
+    cpu_us: u64,
     /// As in `schedule::Actor`.
     gave_up_at: u64,
     was_external: bool,
@@ -128,6 +130,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         stretch: None,
         library_locks: 0,
         native_calls_made: 0,
+        cpu_us: 0,
         gave_up_at: 0,
         was_external: false,
         waits_for: None,
@@ -337,6 +340,7 @@ pub unsafe fn dropped(at_check: bool) {
             return;
         }
         if at_check {
+            crate::patience::at_check();
             crate::timeline::begin_check(*gil::retrace_gil.last_holder);
         }
         if !at_check {
@@ -446,7 +450,7 @@ pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
         }
         SCANS += 1;
         if SCANS & 0xffff == 0 {
-            note_progress(wanted);
+            crate::patience::look();
         }
         let tstate = *gil::retrace_gil.last_holder;
         if gil::retrace_fingerprint_place(tstate) != wanted.place {
@@ -457,24 +461,21 @@ pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
             return false;
         }
         SAME_SHALLOW += 1;
-        gil::retrace_fingerprint_deep(tstate) == wanted.deep && crate::attempt::takes_match()
+        let found = gil::retrace_fingerprint_deep(tstate) == wanted.deep && crate::attempt::takes_match();
+        if found {
+            me().cpu_us = wanted.cpu_us;
+        }
+        found
     }
 }
 
-/// A replay that looks for a position for very much longer than the recording ran there will not find it.
-unsafe fn note_progress(wanted: &Fingerprint) {
-    // SAFETY: one thread.
-    unsafe {
-        static mut BEGAN: (u64, u64) = (0, 0);
-        let index = replay::source().index().0;
-        let now = schedule::cpu_us();
-        if BEGAN.0 != index || SCANS == 0x10000 {
-            BEGAN = (index, now);
-        }
-        if now - BEGAN.1 > 30_000_000 + 200 * wanted.cpu_us {
-            lost("a search for very much longer than the recording ran there".into());
-        }
-    }
+/// The CPU time that the recording had taken on the running thread when that was last at a position that was found.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn last_cpu_us() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().cpu_us }
 }
 
 /// What was seen while a check was looked for.

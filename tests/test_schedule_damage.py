@@ -155,3 +155,38 @@ def test_the_recording_cut_at_a_switch(trial, recorded, where):
     result = replayed_after(trial, recorded, change)
     assert result.exit == 71 and result.stdout == b"", result
     assert b"the recording ends here" in result.stderr, result
+
+
+# Each thread but the main one waits for what only another one does.
+WAITING = """\
+import sys, threading
+sys.setswitchinterval(0.0001)
+flags = [False, False]
+def wait(me):
+    while not flags[me]:
+        pass
+threads = [threading.Thread(target=wait, args=(me,)) for me in range(2)]
+for thread in threads:
+    thread.start()
+flags[:] = [True, True]
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_a_thread_that_waits_for_what_never_comes(trial):
+    """Nobody else gets a turn any more: the replay ends by itself, and says so."""
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(WAITING)
+    for _ in range(20):
+        recorded = trial.record(["program.py"])
+        trace = TraceBytes(recorded.trace)
+        if any(s.kind == CHECK and b.thread for b, s in zip(trace.switches(), trace.switches()[1:])):
+            break
+    else:
+        trial.fail("no recording has a thread that was interrupted while it waits", recorded)
+    trace.unseal()
+    switch, thread = at_check(trace)
+    trace.u64(switch.fingerprint, trace.u64(switch.fingerprint) ^ 0x5A5A)
+    result = trial.replay(trace.write(trial.folder / "changed.retrace"), "--patience", "1")
+    lost(trial, result, f"thread {thread} passed", "s of CPU time")

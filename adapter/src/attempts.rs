@@ -20,6 +20,12 @@ const CANDIDATES: u32 = 2;
 /// How long attempts are made, unless ten times the first one is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// And where only arguments differ, which may mean nothing: how long, and how many.
+const ARGUMENTS_PATIENCE: Duration = Duration::from_secs(10);
+const ARGUMENTS_MOST: usize = 8;
+/// How many where an attempt was given up because it did not come to an event: each takes as long.
+const ENDLESS_MOST: usize = 2;
+
 /// Whose output is not shown.
 const ALL: u64 = u64::MAX;
 
@@ -55,6 +61,8 @@ impl Settings {
 struct Doubt {
     /// Only arguments differ, which may mean nothing.
     arguments: bool,
+    /// It did not come to any event for very long.
+    endless: bool,
     event: u64,
     /// What it had written by then.
     written: (u64, u64),
@@ -72,7 +80,8 @@ impl Doubt {
         let (event, out, err) = (number()?, number()?, number()?);
         let matches = lines.next()?.split(',').filter_map(|word| word.parse().ok()).collect();
         let report = lines.next().unwrap_or_default().to_owned();
-        Some(Doubt { arguments: kind == "arguments", event, written: (out, err), matches, report })
+        let (arguments, endless) = (kind == "arguments", kind == "endless");
+        Some(Doubt { arguments, endless, event, written: (out, err), matches, report })
     }
 }
 
@@ -151,7 +160,12 @@ impl Attempts {
             let better = Self::search(&settings, &doubt, once, enough)?;
             match better {
                 Some(better) => settings.pass_over = better,
-                None if doubt.arguments => settings.accept_arguments = true,
+                None if doubt.arguments => {
+                    settings.accept_arguments = true;
+                    if !quiet && !doubt.matches.is_empty() {
+                        eprintln!("retrace: arguments differ below, and no other position that was tried explains it");
+                    }
+                }
                 None => {
                     eprint!("{}", doubt.report);
                     return Ok((ending, settings));
@@ -177,7 +191,15 @@ impl Attempts {
         let recent: Vec<u64> = doubt.matches.iter().rev().take(BACK).copied().collect();
         // Candidates that a position does not have, once an attempt has looked for them in vain.
         let mut exhausted: BTreeMap<u64, u32> = BTreeMap::new();
-        for combination in combinations(recent.len()) {
+        let most = if doubt.arguments {
+            ARGUMENTS_MOST
+        } else if doubt.endless {
+            ENDLESS_MOST
+        } else {
+            usize::MAX
+        };
+        let begin = Instant::now();
+        for combination in combinations(recent.len()).into_iter().take(most) {
             let mut trial = Settings { shown: (ALL, ALL), ..settings.clone() };
             for (event, more) in recent.iter().zip(&combination).filter(|(_, more)| **more > 0) {
                 trial.pass_over.insert(*event, known(event) + more);
@@ -185,7 +207,7 @@ impl Attempts {
             if trial.pass_over.iter().any(|(event, n)| exhausted.get(event).is_some_and(|limit| n >= limit)) {
                 continue;
             }
-            if enough() {
+            if enough() || doubt.arguments && begin.elapsed() > ARGUMENTS_PATIENCE {
                 break;
             }
             let (_, after) = once(&trial)?;
@@ -261,6 +283,24 @@ mod tests {
         assert_eq!(ending.unwrap().0, Ending::Exited(70));
         // Every combination of two positions, and the first attempt.
         assert_eq!(made, 9);
+    }
+
+    #[test]
+    fn not_all_is_tried_for_arguments_or_where_nothing_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("attempt");
+        for (kind, most) in [("arguments", 1 + ARGUMENTS_MOST + 1), ("endless", 1 + ENDLESS_MOST)] {
+            let mut made = 0;
+            let ending = Attempts::new(report.clone()).run(true, |settings| {
+                made += 1;
+                if settings.accept_arguments {
+                    return Ok((Ending::Exited(3), false));
+                }
+                fs::write(&report, format!("{kind} 20 0 0\n5,10,15,17\nthe report\n")).unwrap();
+                Ok((Ending::Exited(70), false))
+            });
+            assert_eq!((ending.is_ok(), made), (true, most), "{kind}");
+        }
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub enum ArgumentDetail {
     Full,
 }
 
+/// `ReplayArguments::patience` where nobody says otherwise.
+pub const PATIENCE: u64 = 10;
+
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArguments {
     /// The trace
@@ -73,6 +76,9 @@ pub struct ReplayArguments {
     /// Print nothing but what the program prints
     #[arg(long)]
     pub quiet: bool,
+    /// How long to go on, in CPU time, without coming to what was recorded next; time that the recording took comes on top
+    #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
+    pub patience: u64,
 }
 
 #[derive(Debug, Args)]

@@ -136,6 +136,7 @@ fn command(arguments: &ReplayArguments, start: &Start, python: &Path, library: &
     let mut command = Command::new(python);
     command.args(python_arguments(start)).env_clear().envs(environment(start)).stdin(Stdio::null());
     library.preload(&mut command, None);
+    command.env("RETRACE_PATIENCE", arguments.patience.to_string());
     command.env("RETRACE_REPLAY", trace).env("RETRACE_PROCESS", arguments.process.to_string());
     for (wanted, variable) in [(arguments.strict, "RETRACE_STRICT"), (arguments.quiet, "RETRACE_QUIET")] {
         if wanted {

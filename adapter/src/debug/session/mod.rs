@@ -16,7 +16,7 @@ use super::debuggee::{Debuggee, Landmark};
 use super::engine::{Cancel, Result, message};
 use super::protocol::{self, Incoming, Request, Writer};
 use super::sources::Mapping;
-use crate::cli::ReplayArguments;
+use crate::cli::{PATIENCE, ReplayArguments};
 use breakpoints::Breakpoints;
 use state::Handles;
 
@@ -153,6 +153,7 @@ impl<W: Write> Session<W> {
             python: request.get("python").as_str().map(PathBuf::from),
             strict: false,
             quiet: true,
+            patience: PATIENCE,
         };
         let mappings = request.get("pathMappings").as_array().into_iter().flatten().filter_map(|mapping| {
             let (local, remote) = (mapping["localRoot"].as_str()?, mapping["remoteRoot"].as_str()?);

@@ -23,7 +23,7 @@ use signal_hook::iterator::Signals;
 
 use super::debuggee::Debuggee;
 use super::engine::{Cancel, Failure, Result, message};
-use crate::cli::{DebugArguments, ReplayArguments};
+use crate::cli::{DebugArguments, PATIENCE, ReplayArguments};
 use crate::error::CliError;
 use breakpoints::Breakpoint;
 use editor::{Editor, Input};
@@ -44,6 +44,7 @@ pub fn run(arguments: &DebugArguments) -> std::result::Result<ExitCode, CliError
         python: arguments.python.clone(),
         strict: false,
         quiet: true,
+        patience: PATIENCE,
     };
     let file = arguments.file.clone();
     let terminal = match Terminal::open(arguments, cancel, is_interactive) {
