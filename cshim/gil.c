@@ -3,6 +3,7 @@
 #include "gil.h"
 #include "version.h"
 #include <errno.h>
+#include <setjmp.h>
 #include <unwind.h>
 
 struct retrace_gil_view retrace_gil;
@@ -34,6 +35,7 @@ int (*retrace_next_cond_signal)(pthread_cond_t *);
 int (*retrace_next_mutex_unlock)(pthread_mutex_t *);
 int (*retrace_next_sem_trywait)(sem_t *);
 int (*retrace_next_sem_wait)(sem_t *);
+void (*retrace_next_pthread_exit)(void *);
 int (*retrace_next_sem_clockwait)(sem_t *, clockid_t, const struct timespec *);
 int (*retrace_next_sem_timedwait)(sem_t *, const struct timespec *);
 
@@ -243,11 +245,26 @@ struct retrace_beginning {
 /* src/schedule.rs: takes the beginning out of its box. */
 void retrace_take_beginning(struct retrace_beginning *from, struct retrace_beginning *into);
 
-/* A thread's beginning. In C: pthread_exit() unwinds through it. */
+/* Where the running thread ends up when it leaves; NULL in one that CPython did not make. */
+static __thread __attribute__((tls_model("initial-exec"))) jmp_buf *way_out;
+
+/* A thread's beginning. */
 void *retrace_thread_begins(void *luggage)
 {
     struct retrace_beginning beginning;
+    jmp_buf out;
     retrace_take_beginning(luggage, &beginning);
     actor = beginning.actor;
+    if (_setjmp(out)) return NULL;
+    way_out = &out;
     return beginning.start(beginning.argument);
+}
+
+/* CPython ends a thread that wants the GIL when the interpreter is gone, a daemon thread in a call mostly, with
+ * pthread_exit(), which unwinds its stack. Rust's frames are on it then, through which nothing may unwind: that aborts
+ * the process. So such a thread jumps back to its beginning, and nothing in between is run. */
+void retrace_hook_pthread_exit(void *value)
+{
+    if (way_out) _longjmp(*way_out, 1);
+    retrace_next_pthread_exit(value);
 }

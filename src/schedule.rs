@@ -218,6 +218,8 @@ fn recording_bindings() -> Vec<Binding> {
     {
         let mut bindings = vec![hook(c"pthread_create", create as *mut c_void, &raw mut NEXT_CREATE, true)];
         bindings.push(hook(c"fork", fork as *mut c_void, &raw mut NEXT_FORK, true));
+        let leave = gil::retrace_hook_pthread_exit as *mut c_void;
+        bindings.push(hook(c"pthread_exit", leave, &raw mut gil::retrace_next_pthread_exit, false));
         if gil::COLLECTS_AFTER_TAKE {
             let with = gil::retrace_hook_mutex_unlock as *mut c_void;
             bindings.push(hook(c"pthread_mutex_unlock", with, &raw mut gil::retrace_next_mutex_unlock, true));

@@ -66,6 +66,13 @@ def test_part(trial, part):
     assert recorded.stdout and not recorded.stderr, recorded
 
 
+def test_daemons_in_calls(trial):
+    """The recording does not harm them: the process ends as it would."""
+    trial.prepare("threads.py")
+    recorded = trial.record(["threads.py", "daemons_in_calls"])
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+
+
 def test_writes_to_one_descriptor(trial):
     recorded = trial.assert_replays(["threads.py", "writes"], programs=["threads.py"])
     assert (recorded.stdout.count(b"\n"), recorded.stderr.count(b"\n")) == (4 * 600, 4 * 600), recorded

@@ -218,6 +218,7 @@ pub mod gil {
         pub static mut retrace_next_cond_signal: *mut c_void;
         pub static mut retrace_next_sem_trywait: *mut c_void;
         pub static mut retrace_next_sem_wait: *mut c_void;
+        pub static mut retrace_next_pthread_exit: *mut c_void;
         pub static mut retrace_next_sem_clockwait: *mut c_void;
         pub static mut retrace_next_sem_timedwait: *mut c_void;
 
@@ -238,6 +239,7 @@ pub mod gil {
         pub fn retrace_hook_sem_clockwait(lock: *mut c_void, clock: c_int, until: *const libc::timespec) -> c_int;
         pub fn retrace_hook_sem_timedwait(lock: *mut c_void, until: *const libc::timespec) -> c_int;
         pub fn retrace_thread_begins(luggage: *mut c_void) -> *mut c_void;
+        pub fn retrace_hook_pthread_exit(value: *mut c_void);
         /// Learns what a check of the eval breaker looks like from below: how many places, or -1 with an exception.
         pub fn retrace_learn_checks(code: *mut PyObject, globals: *mut PyObject) -> c_int;
         /// Has the running thread drop the GIL at its next check.

@@ -92,6 +92,23 @@ def daemons():
     print("ends", len(log), threading.active_count())
 
 
+def daemons_in_calls():
+    """Daemon threads are within external calls of every kind when the interpreter goes: it ends them there."""
+    busy = set()
+
+    def body(k):
+        while True:
+            with open(__file__, "rb") as file:
+                log.append(len(file.read(200 + k)))
+            busy.add(k)
+
+    for k in range(30):
+        threading.Thread(target=body, args=(k,), daemon=True).start()
+    while len(busy) < 30:
+        time.sleep(0.001)
+    print("ends", digest(log))
+
+
 def preempted_where_traced():
     """Threads under sys.settrace, of calls only and of lines, and under sys.setprofile: preempted where functions begin."""
     sys.setswitchinterval(0.0002)
