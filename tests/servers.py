@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from harness import HANG, TESTS, Result, as_shell
 
@@ -19,16 +20,15 @@ class Server:
         self.trial = trial
         trial.trace.unlink(missing_ok=True)
         command, extra = trial.record_command(argv, "cli", trial.trace)
-        self.files = [open(trial.folder / name, "wb+") for name in ("server.out", "server.err")]
+        self.files = [open(trial.folder / name, "wb") for name in ("server.out", "server.err")]
         stdout, stderr = self.files
         env = trial.environment(**env or {}) | extra
         self.process = subprocess.Popen(command, cwd=trial.work, env=env, stdout=stdout, stderr=stderr, process_group=0)
         self.port = self.wait_for_port()
 
     def written(self) -> list[bytes]:
-        for file in self.files:
-            file.seek(0)
-        return [file.read() for file in self.files]
+        """What it wrote so far. The files are opened anew: the server writes where its own descriptor stands."""
+        return [Path(file.name).read_bytes() for file in self.files]
 
     def result(self) -> Result:
         return Result(
