@@ -726,8 +726,9 @@ unsafe fn is_file_finder(finder: *mut PyObject) -> bool {
     unsafe { crate::python::type_name(finder) == "FileFinder" }
 }
 
-/// Finders forget what they know of their folders, so that both directions read them anew: `path_importer_cache` as
-/// `importlib.invalidate_caches()` leaves it.
+/// Finders forget what they know of their folders, so that both directions read them anew. `invalidate_caches()` alone
+/// keeps the names until they are next asked for, and those are in reach of the threads' fingerprints: what they hold
+/// depends on what the process imported before its session, which a replay does otherwise.
 ///
 /// # Safety
 /// The GIL is held.
@@ -747,6 +748,13 @@ pub unsafe fn invalidate_finders() {
                     PyErr_Clear();
                 }
                 drop(Owned(done));
+                for names in [c"_path_cache", c"_relaxed_path_cache"] {
+                    let names = attribute(finder, names);
+                    // In place: a new set would count as an allocation in the midst of a session.
+                    if !names.is_null() && PySet_Check(names.0) != 0 && PySet_Clear(names.0) != 0 {
+                        PyErr_Clear();
+                    }
+                }
             }
         }
     }
