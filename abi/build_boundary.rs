@@ -85,6 +85,7 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         ("live", entry.live),
         ("namespace", entry.namespace),
         ("terminal", entry.terminal),
+        ("address", entry.address),
     ];
     for (name, _) in flags.iter().filter(|(_, set)| *set) {
         let _ = write!(options, "{name}: true, ");

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::hook::{Hook, Way};
 use crate::session::{self, Mode};
 use crate::thread::{self, Thread};
-use crate::{annotation, binding, modules, quick, record, replay};
+use crate::{address, annotation, binding, modules, quick, record, replay};
 use pyo3_ffi::*;
 use retrace_abi::boundary::Treatment;
 use std::ptr;
@@ -231,6 +231,7 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
             _ if call.hook.entry.treatment == Treatment::Pass && call.hook.entry.keeps => binding::call(call),
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
+            Mode::Diverted if call.hook.entry.address => address::diverted(call),
             Mode::Diverted => replay::refuse(call),
         }
     }

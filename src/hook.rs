@@ -94,6 +94,8 @@ pub struct Hook {
     pub function: PyMethodDefPointer,
     pub index: u16,
     pub way: Way,
+    /// The arguments are not logged.
+    pub blind: bool,
     /// Where the receiver's few scalars lie, and which bytes there are theirs; 0 where there are none.
     state_offset: u32,
     state_mask: [u64; 2],
@@ -185,6 +187,7 @@ pub unsafe fn make(
             function: def.ml_meth,
             index: hooks.len() as u16,
             way,
+            blind: entry.address,
             state_offset,
             state_mask,
             def,

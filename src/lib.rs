@@ -1,6 +1,7 @@
 //! Retrace's library: loaded into the interpreter that is recorded, and into the one that replays. See
 //! `docs/architecture.md`.
 
+mod address;
 mod annotation;
 mod attempt;
 mod binding;

@@ -271,28 +271,6 @@ unsafe fn is_annotated(name: &str) -> bool {
     unsafe { ANNOTATED.get() }.iter().any(|annotated| annotated == name)
 }
 
-/// Whether the import system is writing bytecode: the temporary file's name holds an `id()`, which is an address
-/// (importlib._bootstrap_external._write_atomic), so the argument differs without meaning anything.
-///
-/// # Safety
-/// The GIL is held.
-pub unsafe fn writes_bytecode() -> bool {
-    // SAFETY: by contract; PyEval_GetFrame is borrowed, the code is a new reference.
-    unsafe {
-        let frame = PyEval_GetFrame();
-        if frame.is_null() {
-            return false;
-        }
-        let code = Owned(PyFrame_GetCode(frame).cast());
-        let external = loaded_module("_frozen_importlib_external");
-        if external.is_null() {
-            return false;
-        }
-        let function = crate::python::attribute(external, c"_write_atomic");
-        !function.is_null() && crate::python::attribute(function.0, c"__code__").0 == code.0
-    }
-}
-
 /// Hooks a module's functions and types in place. Idempotent.
 ///
 /// # Safety

@@ -222,16 +222,35 @@ unsafe fn put_result(place: *mut u8, result: *mut PyObject) -> Option<(u16, *mut
     // SAFETY: there is room for RESULT bytes.
     unsafe {
         if PyLong_CheckExact(result) != 0 {
-            return Some((form::VALUE, put_int(place, retrace_abi::small_int(result)?)));
+            return match retrace_abi::small_int(result) {
+                Some(value) => Some((form::VALUE, put_int(place, value))),
+                None => put_long(place, result),
+            };
         }
         (result == Py_None()).then_some((form::NONE, place))
+    }
+}
+
+/// An int of more than one digit, such as an address.
+#[inline(never)]
+unsafe fn put_long(place: *mut u8, result: *mut PyObject) -> Option<(u16, *mut u8)> {
+    // SAFETY: there is room for RESULT bytes; `result` is an int.
+    unsafe {
+        let mut overflow = 0;
+        let value = PyLong_AsLongLongAndOverflow(result, &raw mut overflow);
+        if overflow != 0 {
+            return None;
+        }
+        *place = tag::INT8;
+        ptr::write_unaligned(place.add(1).cast(), value.to_le());
+        Some((form::VALUE, place.add(9)))
     }
 }
 
 /// The arguments section's length; `None` where an argument is not short.
 #[inline(always)]
 unsafe fn put_arguments(start: *mut u8, call: &Call) -> Option<usize> {
-    if call.args.is_empty() {
+    if call.args.is_empty() || call.hook.blind {
         return Some(0);
     }
     if !call.keyword_names.is_null() || call.args.len() > 255 {

@@ -336,7 +336,7 @@ impl Event {
     }
 
     unsafe fn arguments(&mut self, call: &Call) {
-        if call.args.is_empty() {
+        if call.args.is_empty() || call.hook.blind {
             return;
         }
         self.set_head(ARGUMENTS_BIT);

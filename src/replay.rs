@@ -7,7 +7,7 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::python::Owned;
 use crate::thread::{self, Thread};
-use crate::{buffers, callback, console, external_function, seed, signals, special, user_threads};
+use crate::{address, buffers, callback, console, external_function, seed, signals, special, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
@@ -671,7 +671,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             if at != here {
                 divergence::other_caller(call, at, here);
             }
-            if head & ARGUMENTS_BIT != 0 || !call.args.is_empty() {
+            if head & ARGUMENTS_BIT != 0 || !(call.args.is_empty() || call.hook.blind) {
                 compare_arguments(call, head & ARGUMENTS_BIT != 0)?;
             }
             let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
@@ -698,6 +698,9 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             }
             let result = match outcome {
                 Outcome::Returned(result) => {
+                    if call.hook.entry.address {
+                        address::remember(call, result.0);
+                    }
                     console::after(call, result.0, before);
                     result.into_raw()
                 }
@@ -753,7 +756,6 @@ unsafe fn compare_arguments(call: &Call, recorded: bool) -> Result<(), Failure> 
             thread::current().give_buffer(ours);
             return Ok(());
         }
-        let names_an_address = crate::modules::writes_bytecode();
         let n = source().read_u8()?;
         let mut values = Vec::new();
         for _ in 0..n {
@@ -763,9 +765,7 @@ unsafe fn compare_arguments(call: &Call, recorded: bool) -> Result<(), Failure> 
         let mut strings = Strings::default();
         let count = slice.read_u8().unwrap_or(0);
         let met: Vec<Value> = (0..count).map_while(|_| Value::decode(&mut slice, &mut strings).ok()).collect();
-        if !names_an_address {
-            divergence::other_arguments(call, &values, &met, STRICT);
-        }
+        divergence::other_arguments(call, &values, &met, STRICT);
         Ok(())
     }
 }

@@ -46,12 +46,6 @@ class Interpreter:
         major, minor = self.version.split(".")[:2]
         return int(major), int(minor)
 
-    @property
-    def is_position_independent(self) -> bool:
-        """Whether the heap is far from small numbers: ET_DYN, not ET_EXEC, in the ELF header."""
-        with open(self.path, "rb") as file:
-            return file.read(18)[16] == 3
-
 
 def interpreters() -> list[Interpreter]:
     """The interpreters that the library was built for: `name version path` a line."""

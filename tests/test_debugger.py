@@ -192,6 +192,16 @@ def test_what_is_changed_is_changed_in_a_diversion(trial):
         assert debugger.locals()["q"] == "[1, 2]"
 
 
+def test_an_address_in_a_diversion_is_the_recorded_one(trial):
+    recorded, path = record(trial, "addresses.py")
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if 'print("found:"' in text)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        debugger.go("continue")
+        assert debugger.evaluate("registry[id(nodes[3])].name") == "'d'"
+        assert debugger.evaluate("id(registry) == id(registry) not in registry") == "True"
+
+
 def test_where_a_value_was_last_changed(trial):
     recorded, _ = record(trial, CRASH, exit=1)
     with Debugger(recorded.trace) as debugger:

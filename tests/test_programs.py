@@ -28,6 +28,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "subprocesses",
         "finalizers",
         "atexit_time",
+        "addresses",
     ],
 )
 def test_program(trial, program):

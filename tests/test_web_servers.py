@@ -3,7 +3,6 @@
 import signal
 
 import pytest
-from harness import interpreters
 from servers import Server, replay_all
 
 from test_http_clients import PACKAGES
@@ -32,11 +31,6 @@ def test_flask_under_gunicorn(trial, venv, workers):
     assert [process["start"]["parent"] for process in processes] == [None, 0, 0], processes
 
 
-# pydantic makes names of types' addresses, which are small numbers elsewhere (docs/nondeterminism.md).
-FAR_HEAPS = [interpreter for interpreter in interpreters() if interpreter.is_position_independent]
-
-
-@pytest.mark.parametrize("interpreter", FAR_HEAPS, ids=lambda interpreter: interpreter.name, scope="session")
 def test_fastapi_under_uvicorn(trial, venv):
     trial.use(venv("fastapi", "uvicorn")).prepare("fastapi_app.py")
     options = "--loop asyncio --http h11 --port 0 fastapi_app:app"

@@ -159,6 +159,7 @@ const ENTRY_KEYS: &[&str] = &[
     "platforms",
     "seed",
     "terminal",
+    "address",
     "treatment",
     "versions",
     "why",
@@ -386,6 +387,7 @@ impl Source<'_> {
         entry.live = self.flag(table, path, "live")?;
         entry.namespace = self.flag(table, path, "namespace")?;
         entry.terminal = self.flag(table, path, "terminal")?;
+        entry.address = self.flag(table, path, "address")?;
         if let Some(value) = table.get("echo") {
             entry.echo = self.word(value, &join(path, "echo"), Echo::EXPECTED, Echo::from_word)?;
         }

@@ -156,6 +156,8 @@ pub struct Entry {
     pub namespace: bool,
     /// Reads the terminal in C, where stdin and stdout are one; else it is internal code.
     pub terminal: bool,
+    /// The result is the address of its argument, which it only names: the argument is not logged.
+    pub address: bool,
     /// Bit set of `PY_3_11`, `PY_3_12`.
     pub versions: u8,
 }
@@ -178,6 +180,7 @@ impl Entry {
             live: false,
             namespace: false,
             terminal: false,
+            address: false,
             versions: ALL_VERSIONS,
         }
     }

@@ -117,11 +117,12 @@ fn every_option_is_read() {
         live = true
         namespace = true
         terminal = true
+        address = true
         environment = "own"
     "#;
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
-    assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal);
+    assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
     assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));
