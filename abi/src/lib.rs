@@ -266,6 +266,18 @@ pub mod line_events {
         pub fn retrace_line_events_follow(tstate: *mut ThreadState);
         /// Whether a thread stands at a check that it comes to more than once because of line events.
         pub fn retrace_line_events_check_again(tstate: *mut ThreadState) -> c_int;
+        /// Marks a thread's frames, the outermost first: see cshim/activations.h.
+        pub fn retrace_mark_activations(tstate: *mut ThreadState, marks: *mut u64, most: c_int) -> c_int;
+        /// The code of the frame that lies so many above the innermost one, and its variables; null where there is none.
+        pub fn retrace_frame_above(
+            tstate: *mut ThreadState,
+            above: c_int,
+            variables: *mut *mut *mut PyObject,
+        ) -> *mut PyObject;
+        /// The place of a function's own variable, or -1.
+        pub fn retrace_variable_slot(code: *mut PyObject, name: *const std::ffi::c_char) -> c_int;
+        /// A thread's ident, as the program knows it.
+        pub fn retrace_ident_of(tstate: *mut ThreadState) -> std::ffi::c_ulong;
         /// How many frames of Python code a thread has.
         pub fn retrace_depth(tstate: *mut ThreadState) -> c_int;
         /// Objects that the events' own machinery has made.

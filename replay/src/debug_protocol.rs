@@ -27,6 +27,23 @@ pub struct Place {
     pub hashes: [u64; 3],
 }
 
+/// The frames of a thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// The thread's number in the trace.
+    pub thread: u32,
+    /// Of its outermost frames, a number each that no other call's frame ever has, or 0.
+    pub marks: Vec<u64>,
+}
+
+impl Stack {
+    /// How many of its frames were there all the time from an earlier stack to this one, at least.
+    pub fn kept_since(&self, earlier: &Stack) -> u16 {
+        let is_kept = |place: &usize| self.marks[*place] != 0 && earlier.marks.get(*place) == Some(&self.marks[*place]);
+        (0..self.marks.len()).rev().find(is_kept).map_or(0, |place| place as u16 + 1)
+    }
+}
+
 /// The first message of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hello {
@@ -42,7 +59,12 @@ pub enum Role {
     /// The replay itself, which runs to its end and leaves checkpoints.
     Main,
     /// A copy of it that waits.
-    Checkpoint(Place),
+    Checkpoint {
+        /// Where.
+        place: Place,
+        /// What the threads that had begun are in.
+        stacks: Vec<Stack>,
+    },
     /// A copy that was asked for.
     Asked {
         /// By what number.

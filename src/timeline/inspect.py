@@ -619,6 +619,11 @@ def lines(question, _state, _exception):
 COMPILED = {}
 
 
+# Strings are not among these: they may grow in place where nobody else holds them.
+UNCHANGING = frozenset((int, float, bool, bytes, type(None)))
+SHOWN = {}
+
+
 def compiled(expression):
     code = COMPILED.get(expression)
     if code is None:
@@ -647,6 +652,7 @@ def log(template):
 
 
 def watch(expression, depth, function):
+    """What an expression shows in the frame of that function that is `depth` from below, 0 for the innermost one."""
     frame = sys._getframe(1)
     if depth:
         frames = []
@@ -659,9 +665,16 @@ def watch(expression, depth, function):
         if frame.f_code.co_qualname != function:
             return None
     try:
-        return show(eval(compiled(expression), frame.f_globals, frame.f_locals))
+        value = eval(compiled(expression), frame.f_globals, frame.f_locals)
     except Exception as error:
         return f"<{type(error).__name__}: {error}>"
+    if type(value) not in UNCHANGING:
+        return show(value)
+    # What cannot change is shown once. It is held, so that nothing else takes its place; nothing notices that.
+    shown = SHOWN.get(expression)
+    if shown is None or shown[0] is not value:
+        shown = SHOWN[expression] = (value, show(value))
+    return shown[1]
 
 
 ANSWERS = {

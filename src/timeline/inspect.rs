@@ -78,7 +78,9 @@ pub unsafe fn answer(channel: &Channel, question: &Value, here: bool) {
     // SAFETY: by contract.
     unsafe {
         if here {
+            process::limit_time();
             let answer = ask(question);
+            process::lift_limit();
             return channel.send(&Report::Answer(answer));
         }
         let child = fork();

@@ -11,13 +11,15 @@ mod inspect;
 mod process;
 mod run;
 mod ticks;
+mod watches;
 
 use crate::gil::GilCell;
 use crate::{replay, schedule, user_threads};
 use process::Channel;
 use pyo3_ffi::*;
 use retrace_abi::gil;
-use retrace_replay::debug_protocol::{Ended, Hello, Place, Report, Role, SOCKET_VARIABLE};
+use retrace_abi::line_events::{retrace_ident_of, retrace_mark_activations};
+use retrace_replay::debug_protocol::{Ended, Hello, Place, Report, Role, SOCKET_VARIABLE, Stack};
 use run::Runner;
 pub use run::{begin_check, is_same_check};
 use std::env;
@@ -29,6 +31,9 @@ use std::ptr;
 const INTERVAL_US: u64 = 8_000;
 /// Checkpoints kept of the replay; then every second one goes and they are made half as often. The debugger counts too.
 const CHECKPOINTS: u32 = 16;
+
+/// So many of a thread's frames are marked, which is more than a program that does not recurse has.
+const MARKED_FRAMES: usize = 200;
 
 /// What this process is.
 enum Part {
@@ -141,11 +146,41 @@ unsafe fn here(fingerprint: bool) -> Place {
     }
 }
 
+/// Marks what the threads are in, so that the next checkpoint can tell what has not been left since. The marks are made in
+/// the replay itself, before it forks: all copies have them, and what they are made of does not count.
+unsafe fn mark_stacks(at_check: bool) -> Vec<Stack> {
+    let mut stacks = Vec::new();
+    if !at_check {
+        return stacks;
+    }
+    // SAFETY: at a check, replaying; the thread states are those of the interpreter's list.
+    unsafe {
+        let numbers = user_threads::idents();
+        let mark = || {
+            let mut tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
+            while !tstate.is_null() {
+                let state = tstate.cast::<retrace_abi::ThreadState>();
+                let ident = retrace_ident_of(state);
+                if let Some((number, _)) = numbers.iter().find(|(_, other)| *other == ident) {
+                    let mut marks = vec![0; MARKED_FRAMES];
+                    let count = retrace_mark_activations(state, marks.as_mut_ptr(), MARKED_FRAMES as c_int);
+                    marks.truncate(count as usize);
+                    stacks.push(Stack { thread: *number as u32, marks });
+                }
+                tstate = PyThreadState_Next(tstate);
+            }
+        };
+        user_threads::with_thread_state(|| clock::uncounted(mark));
+    }
+    stacks
+}
+
 /// Forks a checkpoint. Returns in the replay, and in each copy of the checkpoint that runs on.
 unsafe fn leave_checkpoint(at_check: bool) {
     // SAFETY: by the callers' contract.
     unsafe {
         let place = here(at_check);
+        let stacks = mark_stacks(at_check);
         let before = clock::real_us();
         if process::fork() != 0 {
             let took = clock::real_us() - before;
@@ -164,7 +199,7 @@ unsafe fn leave_checkpoint(at_check: bool) {
             return;
         }
         process::end_with_parent_channel();
-        timeline().channel = Channel::open(&timeline().socket, Role::Checkpoint(place));
+        timeline().channel = Channel::open(&timeline().socket, Role::Checkpoint { place, stacks });
         let run = run::wait(0, None);
         // A copy that runs on.
         timeline().part = Part::Runner(Runner::new(run));

@@ -158,6 +158,16 @@ pub unsafe fn watch_debugger() {
     unsafe { crate::platform::start_timer(WATCH_US, tick) };
 }
 
+/// This process may wait for as long as the debugger lives.
+///
+/// # Safety
+/// As [`watch_debugger`].
+pub unsafe fn lift_limit() {
+    LEFT.store(-1, Ordering::Relaxed);
+    // SAFETY: by contract.
+    unsafe { crate::platform::start_timer(0, tick) };
+}
+
 /// This process has a limited time to live.
 ///
 /// # Safety

@@ -2,6 +2,7 @@
 
 use super::process::{self, Channel, fork};
 use super::ticks::{Codes, Tick, find_back};
+use super::watches::Watched;
 use super::{clock, inspect, runner, timeline};
 use crate::gil::GilCell;
 use crate::python::{attribute, text};
@@ -50,10 +51,7 @@ pub struct Runner {
     listed: [usize; 2],
     crash: Option<Raise>,
     hits: Vec<u64>,
-    /// Texts of watched values.
-    watched: Vec<Option<String>>,
-    /// Where they first had one.
-    first_watched: Vec<Option<(Stopped, String)>>,
+    watches: Vec<Watched>,
 }
 
 /// A check of the eval breaker that line events may lead to more than once. It counts once.
@@ -158,8 +156,7 @@ impl Runner {
             listed: [0; 2],
             crash: None,
             hits: Vec::new(),
-            watched: Vec::new(),
-            first_watched: Vec::new(),
+            watches: Vec::new(),
         });
         // SAFETY: by contract.
         unsafe { runner.set(run) };
@@ -201,16 +198,9 @@ impl Runner {
     unsafe fn set(&mut self, run: Run) {
         self.codes.set_stops(stops_of(&run));
         self.hits = vec![0; stops_of(&run).map_or(0, |stops| stops.breakpoints.len())];
-        let watches = stops_of(&run).map(|stops| stops.watches.clone()).unwrap_or_default();
-        self.first_watched = vec![None; watches.len()];
-        self.watched = watches
-            .iter()
-            .map(|watch| match self.position.tick {
-                0 => watch.text.clone(),
-                // SAFETY: this stands at a tick.
-                _ => unsafe { inspect::watched(watch, self.position.thread) },
-            })
-            .collect();
+        let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
+        // SAFETY: this stands at its position.
+        self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
         self.left = 0;
         self.last = None;
         self.run = run;
@@ -277,13 +267,14 @@ impl Runner {
     pub unsafe fn end_window(&mut self, matched: bool) -> ! {
         // SAFETY: the GIL is held.
         unsafe {
+            let (last_watched, first_watched) = self.watches.drain(..).map(Watched::into_ends).unzip();
             let window = Window {
                 ticks: self.position.tick,
                 matched,
                 last: self.last.take(),
                 step_depth: self.step_depth(),
-                first_watched: std::mem::take(&mut self.first_watched),
-                last_watched: std::mem::take(&mut self.watched),
+                first_watched,
+                last_watched,
                 crash: self.crash.take(),
                 raised: std::mem::take(&mut self.raised),
             };
@@ -507,19 +498,8 @@ impl Runner {
     unsafe fn changes(&mut self) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
-            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return None };
-            let mut changed = None;
-            for (place, watch) in stops.watches.iter().enumerate() {
-                let Some(now) = inspect::watched(watch, self.position.thread) else { continue };
-                if self.first_watched[place].is_none() {
-                    self.first_watched[place] = Some((self.position.clone(), now.clone()));
-                }
-                let before = self.watched[place].replace(now.clone());
-                if let Some(before) = before.filter(|before| *before != now) {
-                    changed = Some(Cause::Change { id: watch.id, before, after: now });
-                }
-            }
-            changed
+            let at = &self.position;
+            self.watches.iter_mut().filter_map(|watched| watched.change(at)).last()
         }
     }
 

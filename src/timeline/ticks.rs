@@ -32,7 +32,11 @@ impl Names {
     }
 }
 
-unsafe fn names_of(code: *mut PyObject) -> [*mut PyObject; 3] {
+/// A code object's path, name and qualified name; borrowed.
+///
+/// # Safety
+/// `code` is a live code object.
+pub unsafe fn names_of(code: *mut PyObject) -> [*mut PyObject; 3] {
     let mut names = [ptr::null_mut(); 3];
     // SAFETY: a live code object, and room for its three strings.
     unsafe { retrace_code_names(code, &mut names) };

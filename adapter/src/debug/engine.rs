@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use retrace_replay::Trace;
-use retrace_replay::debug_protocol::{self, Command, Ended, Hello, Place, Report, Role, Run, SOCKET_VARIABLE};
+use retrace_replay::debug_protocol::{self, Command, Ended, Hello, Place, Report, Role, Run, SOCKET_VARIABLE, Stack};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, test_kill_process, waitpid};
 use tempfile::TempDir;
@@ -107,6 +107,7 @@ enum Happened {
 pub struct Checkpoint {
     pub process: Process,
     pub place: Place,
+    pub stacks: Vec<Stack>,
 }
 
 /// Output of the recorded program, and the event at which it was written.
@@ -235,13 +236,13 @@ impl Engine {
         self.pids.extend(Pid::from_raw(hello.pid));
         match hello.role {
             Role::Main => {}
-            Role::Checkpoint(place) => {
+            Role::Checkpoint { place, stacks } => {
                 // Until the replay has become the process, only the first is kept: the program begins there.
                 if place.process == process && self.checkpoints.iter().any(|c| c.place.process != process) {
                     self.checkpoints.clear();
                 }
                 if place.process == process || self.checkpoints.is_empty() {
-                    self.checkpoints.push(Checkpoint { process: Process { stream, tick: 0 }, place });
+                    self.checkpoints.push(Checkpoint { process: Process { stream, tick: 0 }, place, stacks });
                     self.checkpoints.sort_by_key(|checkpoint| (checkpoint.place.event, checkpoint.place.clock));
                 }
                 if self.checkpoints.len() > CHECKPOINTS {

@@ -2,8 +2,11 @@
 //! since its checkpoint. Near the present there are more copies to start from, so that a step costs the same wherever it
 //! is: those at halves, quarters and so on of the way to a position, left behind by the run that went there.
 
+use std::collections::VecDeque;
+use std::thread::available_parallelism;
+
 use retrace_replay::debug_protocol::{
-    At, Cause, Command, Find, Found, Goal, Leave, Place, Raise, Report, Run, Step, Stopped, Stops, Window,
+    At, Cause, Command, Find, Found, Goal, Leave, Place, Raise, Report, Run, Stack, Step, Stopped, Stops, Window,
 };
 use serde_json::Value;
 
@@ -14,6 +17,10 @@ const PROCESSES: usize = 32;
 /// Copies on the way to a position, and the shortest way on which one is left.
 const COPIES: u32 = 5;
 const SHORT: u64 = 2000;
+/// The most windows that are searched at a time.
+const AT_A_TIME: usize = 4;
+/// Questions that show values, and run nothing that the user wrote for it.
+const READING: [&str; 5] = ["threads", "stack", "scopes", "variables", "lines"];
 
 /// A point of the replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +34,7 @@ pub struct Position {
 struct Stretch {
     checkpoint: Process,
     place: Place,
+    stacks: Vec<Stack>,
     /// How many ticks it has, once it has been run through.
     ticks: Option<u64>,
     /// The run that knows its ticks.
@@ -44,6 +52,8 @@ pub struct Present {
     pub window: usize,
     pub at: Stopped,
     process: Process,
+    /// A copy that answers questions, made for the first of them.
+    reader: Option<Process>,
     /// A copy that was changed.
     diverted: Option<Process>,
 }
@@ -70,6 +80,8 @@ pub struct Timeline {
     pub said: Vec<Said>,
     /// What to tell the user about, once.
     pub warnings: Vec<String>,
+    /// Windows that are searched at a time.
+    at_a_time: usize,
     engine: Engine,
 }
 
@@ -89,6 +101,7 @@ impl Timeline {
             .map(|checkpoint| Stretch {
                 checkpoint: checkpoint.process,
                 place: checkpoint.place,
+                stacks: checkpoint.stacks,
                 ticks: None,
                 index: None,
                 copies: Vec::new(),
@@ -97,7 +110,8 @@ impl Timeline {
                 raised: Vec::new(),
             })
             .collect();
-        Timeline { windows, present: None, crash: None, said: Vec::new(), warnings: Vec::new(), engine }
+        let at_a_time = available_parallelism().map_or(1, |cores| cores.get().min(AT_A_TIME));
+        Timeline { windows, present: None, crash: None, said: Vec::new(), warnings: Vec::new(), at_a_time, engine }
     }
 
     pub fn engine(&mut self) -> &mut Engine {
@@ -219,7 +233,7 @@ impl Timeline {
     }
 
     fn arrive(&mut self, window: usize, at: Stopped, process: Process) {
-        self.present = Some(Present { window, at, process, diverted: None });
+        self.present = Some(Present { window, at, process, reader: None, diverted: None });
     }
 
     /// Runs a window through and keeps the run, which knows its ticks.
@@ -293,7 +307,18 @@ impl Timeline {
             }
             (before, depth) = (None, found.depth);
             window -= 1;
+            let allowed = depth.unwrap_or(u16::MAX);
+            while window > 0 && self.kept_frames(window, thread) > allowed {
+                window -= 1;
+            }
         }
+    }
+
+    /// How many frames of a thread are there throughout a window, at least.
+    fn kept_frames(&self, window: usize, thread: u32) -> u16 {
+        let stack = |window: &Stretch| window.stacks.iter().find(|stack| stack.thread == thread).cloned();
+        let (begin, end) = (stack(&self.windows[window]), self.windows.get(window + 1).and_then(stack));
+        end.zip(begin).map_or(0, |(end, begin)| end.kept_since(&begin))
     }
 
     /// The last line of a thread of all.
@@ -427,22 +452,30 @@ impl Timeline {
     /// Runs backwards to the last of the stops. False where there is none.
     pub fn backward(&mut self, mut stops: Stops) -> Result<bool> {
         let here = self.present()?.position();
-        let mut window = here.window;
         stops.before = Some(here.tick);
         let mut later: Vec<Option<(usize, Stopped, String)>> = vec![None; stops.watches.len()];
+        let mut running = VecDeque::new();
+        let mut next = Some(here.window);
         loop {
-            let run =
-                Run { until: self.until(window), goal: Goal::Last(stops.clone()), leave: Vec::new(), record: false };
-            let process = self.engine.run(&self.windows[window].checkpoint, run)?;
+            // A window further back may turn out to be of no interest, but a core that idles is of no use.
+            while let (Some(window), true) = (next, running.len() < self.at_a_time) {
+                let goal = Goal::Last(stops.clone());
+                let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
+                running.push_back((window, self.engine.run(&self.windows[window].checkpoint, run)?));
+                next = window.checked_sub(1);
+                stops.before = None;
+            }
+            let Some((window, process)) = running.pop_front() else { return Ok(false) };
             let Report::Window(found) = self.outcome(&process)? else {
                 return message("the replay does not answer");
             };
+            drop(process);
             if let Some(last) = found
                 .last
                 .clone()
                 .filter(|last| (last.tick, last.raise) != (here.tick, here.raise) || window != here.window)
             {
-                drop(process);
+                running.clear();
                 self.go_to(Position { window, tick: last.tick, raise: last.raise })?;
                 if let Some(present) = &mut self.present {
                     present.at.cause = last.cause;
@@ -450,7 +483,7 @@ impl Timeline {
                 return Ok(true);
             }
             if let Some((in_window, at, cause)) = changed_between(&stops, &later, &found) {
-                drop(process);
+                running.clear();
                 self.go_to(Position { window: in_window, tick: at.tick, raise: 0 })?;
                 if let Some(present) = &mut self.present {
                     present.at.cause = cause;
@@ -462,11 +495,6 @@ impl Timeline {
                     *later = Some((window, at, text));
                 }
             }
-            if window == 0 {
-                return Ok(false);
-            }
-            window -= 1;
-            stops.before = None;
         }
     }
 
@@ -516,17 +544,30 @@ impl Timeline {
 
     /// Asks about the state at the present. `lasting`: in the copy that is changed, which is made if need be.
     pub fn ask(&mut self, question: Value, lasting: bool) -> Result<Value> {
-        if lasting && self.present()?.diverted.is_none() {
-            let request = self.engine.request();
-            self.present()?.process.send(&Command::Divert { request })?;
-            let process = self.engine.take(request)?;
-            if let Some(present) = &mut self.present {
-                present.diverted = Some(process);
-            }
+        let is_reading = !lasting && !self.is_diverted();
+        // Where the code of a value's `__repr__` may run, but nothing of the user's, one copy serves all questions.
+        let shows = READING.contains(&question["ask"].as_str().unwrap_or_default()) && question["expression"].is_null();
+        let here = lasting || is_reading && shows;
+        let answer = self.ask_copy(&question, is_reading, here);
+        if let (Err(Failure::Gone(_)), true) = (&answer, here && is_reading) {
+            // Asked in a copy of its own, it can be said what is wrong with it.
+            return self.ask_copy(&question, is_reading, false);
         }
-        let present = self.present()?;
-        let process = present.diverted.as_ref().unwrap_or(&present.process);
-        process.send(&Command::Inspect { question, here: lasting })?;
+        answer
+    }
+
+    fn ask_copy(&mut self, question: &Value, is_reading: bool, here: bool) -> Result<Value> {
+        let request = self.engine.request();
+        let Some(present) = &mut self.present else { return message("the debugger stands nowhere yet") };
+        let copy = if is_reading { &mut present.reader } else { &mut present.diverted };
+        let process = match copy {
+            Some(process) => process,
+            None => {
+                present.process.send(&Command::Divert { request })?;
+                copy.insert(self.engine.take(request)?)
+            }
+        };
+        process.send(&Command::Inspect { question: question.clone(), here })?;
         match process.receive(&Cancel::default()) {
             Ok(Report::Answer(answer)) => match answer["error"].as_str() {
                 Some(error) => message(error),
@@ -534,8 +575,8 @@ impl Timeline {
             },
             Ok(_) => message("the replay does not answer"),
             Err(error) => {
-                if lasting && let Some(present) = &mut self.present {
-                    present.diverted = None;
+                if here {
+                    *copy = None;
                 }
                 Err(error)
             }

@@ -1,0 +1,69 @@
+/* See activations.h. */
+#include "activations.h"
+#include "line_events.h"
+#include "version.h"
+#include "pycore_code.h"
+#include "pycore_frame.h"
+#include "pycore_interp.h"
+#include "pycore_pystate.h"
+
+/* The mark is the version of the frame's dictionary of locals: no two dictionaries ever have the same one, and a frame
+ * begins without. It is made as locals() would make it, and stays empty until that comes: then the version changes. */
+static uint64_t
+mark_of(struct _PyInterpreterFrame *frame)
+{
+    int is_function = (frame->f_code->co_flags & (CO_OPTIMIZED | CO_NEWLOCALS)) == (CO_OPTIMIZED | CO_NEWLOCALS);
+    /* A generator's frame may have been left and come back. */
+    if (!is_function || frame->owner != FRAME_OWNED_BY_THREAD) {
+        return 0;
+    }
+    if (frame->f_locals == NULL) {
+        int *count = &PyInterpreterState_Main()->gc.generations[0].count, before = *count;
+        frame->f_locals = PyDict_New();
+        *count = before;
+        if (frame->f_locals == NULL) {
+            PyErr_Clear();
+            return 0;
+        }
+    }
+    return ((PyDictObject *)frame->f_locals)->ma_version_tag;
+}
+
+PyCodeObject *
+retrace_frame_above(PyThreadState *tstate, int above, PyObject ***variables)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    for (; frame != NULL; frame = frame->previous) {
+        if (retrace_is_python_frame(frame) && above-- == 0) {
+            *variables = frame->localsplus;
+            return frame->f_code;
+        }
+    }
+    return NULL;
+}
+
+int
+retrace_variable_slot(PyCodeObject *code, const char *name)
+{
+    for (int slot = 0; slot < code->co_nlocalsplus; slot++) {
+        if (_PyLocals_GetKind(code->co_localspluskinds, slot) == CO_FAST_LOCAL
+            && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(code->co_localsplusnames, slot), name) == 0) {
+            return slot;
+        }
+    }
+    return -1;
+}
+
+unsigned long retrace_ident_of(PyThreadState *tstate) { return tstate->thread_id; }
+
+int
+retrace_mark_activations(PyThreadState *tstate, uint64_t *marks, int most)
+{
+    int depth = retrace_depth(tstate), number = depth;
+    for (struct _PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous) {
+        if (retrace_is_python_frame(frame) && --number < most) {
+            marks[number] = mark_of(frame);
+        }
+    }
+    return depth < most ? depth : most;
+}

@@ -1,0 +1,25 @@
+/* Telling whether a frame is still the one that was there before: a later call may lie at the same address.
+ *
+ * Why C: frames are internal to CPython. */
+#ifndef RETRACE_ACTIVATIONS_H
+#define RETRACE_ACTIVATIONS_H
+
+#include <Python.h>
+#include <stdint.h>
+
+/* Marks a thread's frames and gives their marks, the outermost first; 0 for one that cannot be marked. A frame with the
+ * same mark as before has not been left meanwhile. Returns how many there are of the `most` outermost. The GIL is held,
+ * a thread state set. */
+int retrace_mark_activations(PyThreadState *tstate, uint64_t *marks, int most);
+
+/* The code of the frame that lies so many above the thread's innermost one, and where its variables are; borrowed. NULL
+ * where there is none. */
+PyCodeObject *retrace_frame_above(PyThreadState *tstate, int above, PyObject ***variables);
+
+/* The place of a variable that is the function's alone, or -1. */
+int retrace_variable_slot(PyCodeObject *code, const char *name);
+
+/* The thread's ident, as the program knows it. */
+unsigned long retrace_ident_of(PyThreadState *tstate);
+
+#endif
