@@ -284,10 +284,13 @@ unsafe fn lost(met: String) -> ! {
     unsafe { divergence::schedule_lost(met) }
 }
 
+/// The thread whose turn it is has not taken the GIL yet.
+static mut TURN_BEGINS: bool = false;
+
 unsafe fn give_turn_to(next: u64) {
     // SAFETY: as above.
     unsafe {
-        schedule::step();
+        TURN_BEGINS = true;
         ALLOWED = next as usize;
         SCANS = 0;
         AT_PLACE = 0;
@@ -504,6 +507,10 @@ pub unsafe fn taken() {
             return;
         }
         OWNER = RUNNING;
+        if std::mem::take(&mut *(&raw mut TURN_BEGINS)) {
+            // Not before: a lock that it waited for became its own first, and others get that one after this step.
+            schedule::step();
+        }
         let Some(stretch) = me().stretch.take() else { return };
         if !stretch.begun {
             return;
