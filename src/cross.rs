@@ -223,6 +223,7 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
         let thread = thread::current();
         match session::mode() {
             Mode::Off => call.invoke(),
+            Mode::Diverted => diverted(call),
             _ if thread.external.get() => call.invoke(),
             mode if call.hook.entry.treatment == Treatment::Libc => match mode {
                 Mode::Replaying => annotation::replay(call),
@@ -231,8 +232,22 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
             _ if call.hook.entry.treatment == Treatment::Pass && call.hook.entry.keeps => binding::call(call),
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
-            Mode::Diverted if call.hook.entry.address => address::diverted(call),
-            Mode::Diverted => replay::refuse(call),
+        }
+    }
+}
+
+/// A call by code that a debugger evaluates, also where the program stands inside an external call.
+#[cold]
+unsafe fn diverted(call: &Call) -> *mut PyObject {
+    let entry = call.hook.entry;
+    // SAFETY: by the contracts above.
+    unsafe {
+        match entry.treatment {
+            _ if entry.address => address::diverted(call),
+            // What it calls of the C library is refused there.
+            Treatment::Libc => call.invoke(),
+            Treatment::Pass if !entry.terminal => call.invoke(),
+            _ => replay::refuse(call),
         }
     }
 }

@@ -95,8 +95,19 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
         match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => record(place, &args),
             Mode::Replaying => replay(place, &args),
+            Mode::Diverted => refused(FUNCTIONS[place].returns),
             _ => original(place, &args),
         }
+    }
+}
+
+/// The answer to code that a debugger evaluates, for which nothing is recorded: it is not permitted.
+fn refused(returns: Returns) -> usize {
+    crate::platform::set_errno(libc::EPERM);
+    match returns {
+        Returns::Int | Returns::Long => usize::MAX,
+        Returns::Code => libc::EPERM as usize,
+        Returns::Text | Returns::TextAt(_) | Returns::Stream | Returns::Nothing => 0,
     }
 }
 

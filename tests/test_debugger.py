@@ -1,6 +1,8 @@
 """The debugger: what it shows where it stands, in both directions."""
 
+import errno
 import json
+import os
 import random
 
 import pytest
@@ -200,6 +202,22 @@ def test_an_address_in_a_diversion_is_the_recorded_one(trial):
         debugger.go("continue")
         assert debugger.evaluate("registry[id(nodes[3])].name") == "'d'"
         assert debugger.evaluate("id(registry) == id(registry) not in registry") == "True"
+
+
+def test_c_code_reaches_nothing_in_a_diversion(trial):
+    recorded, path = record(trial, "foreign_functions.py")
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "os.pipe()" in text)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        debugger.go("continue")
+        for library in ("libc", "own"):
+            made = trial.folder / f"made by {library}"
+            call = f"{library}.open({os.fsencode(made)!r}, os.O_CREAT | os.O_WRONLY, 0o600)"
+            assert debugger.evaluate(call, context="repl") == "-1"
+            assert debugger.evaluate("ctypes.get_errno()", context="repl") == str(errno.EPERM)
+            assert not made.exists()
+        with pytest.raises(RequestFailed, match="nothing is recorded"):
+            debugger.evaluate("os.mkdir('made')", context="repl")
 
 
 def test_where_a_value_was_last_changed(trial):
