@@ -507,7 +507,8 @@ pub unsafe fn taken() {
             return;
         }
         OWNER = RUNNING;
-        if std::mem::take(&mut *(&raw mut TURN_BEGINS)) {
+        if TURN_BEGINS {
+            TURN_BEGINS = false;
             // Not before: a lock that it waited for became its own first, and others get that one after this step.
             schedule::step();
         }
