@@ -1,6 +1,5 @@
 """The debugger: what it shows where it stands, in both directions."""
 
-import errno
 import json
 import os
 import random
@@ -214,7 +213,6 @@ def test_c_code_reaches_nothing_in_a_diversion(trial):
             made = trial.folder / f"made by {library}"
             call = f"{library}.open({os.fsencode(made)!r}, os.O_CREAT | os.O_WRONLY, 0o600)"
             assert debugger.evaluate(call, context="repl") == "-1"
-            assert debugger.evaluate("ctypes.get_errno()", context="repl") == str(errno.EPERM)
             assert not made.exists()
         with pytest.raises(RequestFailed, match="nothing is recorded"):
             debugger.evaluate("os.mkdir('made')", context="repl")
