@@ -37,6 +37,7 @@ def test_contents(wheel, interpreter):
     assert package == {
         "retrace/__init__.py",
         "retrace/__main__.py",
+        "retrace/_external.py",
         "retrace/_start.py",
         f"retrace/lib/libretrace-{major}.{minor}.so",
         "retrace/lib/libretrace-preload.so",
