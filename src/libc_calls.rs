@@ -103,7 +103,7 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
 
 /// The answer to code that a debugger evaluates, for which nothing is recorded: it is not permitted.
 fn refused(returns: Returns) -> usize {
-    crate::platform::set_errno(libc::EPERM);
+    platform::set_errno(libc::EPERM);
     match returns {
         Returns::Int | Returns::Long => usize::MAX,
         Returns::Code => libc::EPERM as usize,

@@ -207,16 +207,9 @@ pub unsafe extern "C" fn retrace_lock_taken_alone(lock: *const libc::sem_t) {
 pub unsafe fn replay_alone(lock: *const libc::sem_t) {
     // SAFETY: by contract; nothing borrowed is kept across a switch.
     unsafe {
-        let tries = user_threads::count_library_lock();
-        let call = user_threads::next_native_call(alone());
-        if let Some([Value::Int(wanted), Value::Int(taken), Value::Int(passed)]) =
-            call.as_ref().and_then(|call| call.arguments.as_deref())
-            && *wanted == tries as i64
-        {
-            user_threads::pass_native_call();
-            user_threads::library_lock_logged();
-            let from = Some(user_threads::gave_up_at() + *passed as u64);
-            user_threads::wait_for_lock(Due { lock: lock as usize, taken: *taken as u64, from });
+        if let Some([taken, passed]) = replayed(alone()) {
+            let from = Some(user_threads::gave_up_at() + passed as u64);
+            user_threads::wait_for_lock(Due { lock: lock as usize, taken: taken as u64, from });
         }
         count_taken(lock as usize, user_threads::running() as u64);
     }
@@ -260,16 +253,22 @@ unsafe fn record_taken(mutex: NativeMutex) {
 /// What the log says of the running thread's try: how often the mutex was taken before it got it. `None`: nothing.
 unsafe fn replayed_try() -> Option<i64> {
     // SAFETY: replaying, on its one thread.
+    unsafe { replayed(index(&HOOK)) }.map(|[taken]| taken)
+}
+
+/// The running thread tries a lock: what its event says besides the try's number, if the log has one of this very try.
+unsafe fn replayed<const N: usize>(hook: u16) -> Option<[i64; N]> {
+    // SAFETY: replaying, on its one thread.
     unsafe {
         let tries = user_threads::count_library_lock();
-        let call = user_threads::next_native_call(index(&HOOK))?;
-        let [Value::Int(wanted), Value::Int(taken)] = call.arguments.as_deref()? else { return None };
-        if *wanted != tries as i64 {
-            return None;
-        }
+        let call = user_threads::next_native_call(hook)?;
+        let number = |value: &Value| if let Value::Int(number) = value { Some(*number) } else { None };
+        let numbers = call.arguments?.iter().map(number).collect::<Option<Vec<i64>>>()?;
+        let (wanted, rest) = numbers.split_first()?;
+        let rest = rest.try_into().ok().filter(|_| *wanted == tries as i64)?;
         user_threads::pass_native_call();
         user_threads::library_lock_logged();
-        Some(*taken)
+        Some(rest)
     }
 }
 
@@ -453,17 +452,7 @@ unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int 
 /// Whether the log says that the running thread is the one to do it.
 unsafe fn replays_once() -> bool {
     // SAFETY: replaying, on its one thread.
-    unsafe {
-        let tries = user_threads::count_library_lock();
-        let call = user_threads::next_native_call(index(&ONCE_HOOK));
-        let recorded = call.as_ref().and_then(|call| call.arguments.as_deref());
-        if !matches!(recorded, Some([Value::Int(wanted)]) if *wanted == tries as i64) {
-            return false;
-        }
-        user_threads::pass_native_call();
-        user_threads::library_lock_logged();
-        true
-    }
+    unsafe { replayed::<0>(index(&ONCE_HOOK)) }.is_some()
 }
 
 // Another mutex may be where one was, and not in the same place in both directions.
