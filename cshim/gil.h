@@ -55,7 +55,7 @@ void retrace_request_check(void);
  * `retrace_begun_after_check` is called when it has got beyond it. Each version's own. */
 int retrace_check_repeats(PyThreadState *tstate);
 
-/* src/user_threads.rs. */
+/* src/user_threads/turns.rs. */
 void retrace_begun_after_check(void);
 
 /* src/record.rs: makes up for a collection that was put off. The GIL is held, the current thread state set. */

@@ -52,8 +52,8 @@ def builds(tmp_path_factory):
             subprocess.run(
                 ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
                  "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", f"-I{include}", f"-I{include}/internal", f"-I{SHIM}",
-                 "-o", folders[minor] / "fingerprint_probe.so", HERE / "fingerprint_probe.c", SHIM / "fingerprint.c",
-                 SHIM / f"version_{minor.replace('.', '_')}.c"], check=True)
+                 "-o", folders[minor] / "fingerprint_probe.so", HERE / "fingerprint_probe.c",
+                 *sorted(SHIM.glob("fingerprint*.c")), SHIM / f"version_{minor.replace('.', '_')}.c"], check=True)
         return folders[minor]
 
     return build

@@ -1,0 +1,154 @@
+//! CPython's locks on replay: they are semaphores. Whether a try found one taken, and how a wait for one ended, the log
+//! says; the semaphores themselves are real.
+
+use super::bindings::{CLOCK, NEXT, POST, TRYWAIT};
+use super::{LockWait, fail, has_gil, lost, me, serve_waiting, wait_for_turn};
+use crate::imports::replaced;
+use crate::replay::{self, Front};
+use crate::{divergence, library_locks, schedule, session, thread};
+use retrace_replay::event::WaitEnd;
+use std::ffi::c_int;
+use std::ptr;
+
+unsafe fn real_trywait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: a semaphore of CPython's.
+    unsafe { replaced!(NEXT[TRYWAIT], *mut libc::sem_t => c_int)(lock) }
+}
+
+pub(super) unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: called by CPython with a semaphore.
+    unsafe {
+        if !session::is_replaying() || !has_gil() || thread::last().external.get() {
+            return real_trywait(lock);
+        }
+        serve_waiting();
+        me().tries += 1;
+        schedule::step();
+        me().lock_wait.interrupted = false;
+        if let Front::Retry(tries) = replay::front()
+            && tries == me().tries
+        {
+            replay::consume_front();
+        }
+        if let Front::Busy(tries) = replay::front()
+            && tries == me().tries
+        {
+            replay::consume_front();
+            me().found_busy = lock;
+            return fail(libc::EAGAIN);
+        }
+        me().found_busy = ptr::null();
+        let result = real_trywait(lock);
+        if result != 0 {
+            divergence::stop_at("a lock is taken here that was free in the recording");
+        }
+        result
+    }
+}
+
+/// A wait for a lock. Where it was tried with the GIL before, the lock is this thread's when its turn comes; CPython's
+/// few waits without a try (hashlib's) take the lock as they come.
+unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        if !session::is_replaying() || has_gil() {
+            if real_trywait(lock) == 0 {
+                return 0;
+            }
+            if session::is_replaying() {
+                divergence::stop_at("a lock is waited for here with the GIL, and nobody can release it");
+            }
+            return real_wait(lock);
+        }
+        let tried = ptr::eq(std::mem::replace(&mut me().found_busy, ptr::null()), lock);
+        if !tried && !me().was_external {
+            library_locks::replay_alone(lock);
+        }
+        if !tried && real_trywait(lock) == 0 {
+            return 0;
+        }
+        wait_for_turn();
+        if let Front::Wait(end) = replay::front() {
+            if end == WaitEnd::TimedOut && is_endless {
+                lost("the wait for a lock that began here has no time-out".into());
+            }
+            replay::consume_front();
+            if end == WaitEnd::TimedOut {
+                return fail(libc::ETIMEDOUT);
+            }
+            me().lock_wait.interrupted = true;
+            return fail(libc::EINTR);
+        }
+        if real_trywait(lock) == 0 {
+            return 0;
+        }
+        if replay::source().at_end() {
+            divergence::recording_cut("a wait for a lock");
+        }
+        lost("the lock that this thread got in the recording is taken here".into())
+    }
+}
+
+unsafe fn real_wait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: no session any more: nobody else runs, so waiting would be for ever.
+    unsafe {
+        libc::_exit(if real_trywait(lock) == 0 { 0 } else { divergence::EXIT_STATUS });
+    }
+}
+
+pub(super) unsafe extern "C" fn sem_wait(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: as above.
+    unsafe { wait(lock, true) }
+}
+
+pub(super) unsafe extern "C" fn sem_clockwait(
+    lock: *mut libc::sem_t,
+    _clock: c_int,
+    _until: *const libc::timespec,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe { wait(lock, false) }
+}
+
+pub(super) unsafe extern "C" fn sem_timedwait(lock: *mut libc::sem_t, _until: *const libc::timespec) -> c_int {
+    // SAFETY: as above.
+    unsafe { wait(lock, false) }
+}
+
+/// Puts aside the wait that a signal interrupted, or back: a handler may wait for locks of its own. Returns what was.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn swap_lock_wait(other: LockWait) -> LockWait {
+    // SAFETY: one thread.
+    unsafe { std::mem::replace(&mut me().lock_wait, other) }
+}
+
+/// `clock_gettime`, of which CPython's answer to an interrupted wait depends: whether its time is over. It is, unless
+/// the log says that the lock was tried again; how long replay took over what the other threads did meanwhile says nothing.
+pub(super) unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut libc::timespec) -> c_int {
+    // SAFETY: called by CPython.
+    unsafe {
+        let next = replaced!(NEXT[CLOCK], libc::clockid_t, *mut libc::timespec => c_int);
+        if !session::is_replaying() || !has_gil() || thread::last().external.get() {
+            return next(clock, into);
+        }
+        if !me().lock_wait.interrupted {
+            let result = next(clock, into);
+            me().lock_wait.began = *into;
+            return result;
+        }
+        let tried_again = matches!(replay::front(), Front::Retry(tries) if tries == me().tries + 1);
+        *into = me().lock_wait.began;
+        if !tried_again {
+            // A hundred years: no time-out that CPython takes is as long.
+            (*into).tv_sec += 100 * 365 * 86400;
+        }
+        0
+    }
+}
+
+pub(super) unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: as above.
+    unsafe { replaced!(NEXT[POST], *mut libc::sem_t => c_int)(lock) }
+}

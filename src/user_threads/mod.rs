@@ -1,0 +1,357 @@
+//! Replay's threads: every Python thread is a coroutine of one operating-system thread, and the recorded schedule says
+//! which of them goes on. CPython's own GIL and lock code runs unchanged on top of the functions here, which take the
+//! place of what it imports from the C library.
+//!
+//! The thread that started the process is the *root*: it is no coroutine, and where it waits it resumes the one whose
+//! turn it is. A coroutine that waits goes back to the root. Nothing runs in parallel, so nothing races, and a fork of
+//! the process copies every thread.
+//!
+//! Without the GIL a thread runs on until it wants the GIL again, or a lock: what it does there touches no Python state.
+
+mod bindings;
+mod locks;
+mod native_code;
+mod processes;
+mod pthreads;
+mod turns;
+
+use crate::library_locks::Due;
+use crate::{divergence, replay, schedule};
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use native_code::Stretch;
+use retrace_abi::gil;
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+pub use bindings::bindings;
+pub use locks::swap_lock_wait;
+pub use native_code::{
+    count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, native_calls_made, next_native_call,
+    pass_native_call, released_call,
+};
+pub use processes::set_pid;
+pub use pthreads::{add_foreign, set_specific, specific};
+pub use turns::{candidates, dropped, is_at, last_cpu_us, taken, with_thread_state};
+
+/// What pthread_create gives a thread where nobody asks for another size and there is no limit.
+const STACK: usize = 8 << 20;
+
+enum State {
+    /// Made, and not yet run.
+    New {
+        start: schedule::Start,
+        argument: usize,
+        stack: usize,
+    },
+    Running,
+    /// Its function returned, or it left by pthread_exit().
+    Ended,
+}
+
+/// What CPython's clock must tell a thread that waits for a lock.
+#[derive(Clone, Copy)]
+pub struct LockWait {
+    /// The clock that a time-out was last reckoned from.
+    began: libc::timespec,
+    /// A signal interrupted the wait, and no lock has been tried since.
+    interrupted: bool,
+}
+
+impl LockWait {
+    pub const NONE: LockWait = LockWait { began: libc::timespec { tv_sec: 0, tv_nsec: 0 }, interrupted: false };
+}
+
+struct UserThread {
+    ident: u64,
+    state: State,
+    coroutine: Option<Coroutine<(), (), ()>>,
+    yielder: *const Yielder<(), ()>,
+    specific: Vec<(libc::pthread_key_t, usize)>,
+    /// As in `schedule::Actor`.
+    releases: u64,
+    tries: u64,
+    /// As in `schedule::Actor`.
+    found_busy: *const libc::sem_t,
+    /// It dropped the GIL at a check of the eval breaker.
+    at_check: bool,
+    /// It takes the GIL inside a call; at the interpreter's end it is given back, and the thread ends there.
+    returns_to_call: bool,
+    lock_wait: LockWait,
+    /// What its C code calls without the GIL until it takes it again, as far as that was looked for.
+    stretch: Option<Stretch>,
+    /// As in `schedule::Actor`.
+    library_locks: u64,
+    native_calls_made: u64,
+    /// See [`last_cpu_us`].
+    cpu_us: u64,
+    /// As in `schedule::Actor`.
+    gave_up_at: u64,
+    was_external: bool,
+    /// The lock of a library's, or of CPython's without the GIL, that it waits for.
+    waits_for: Option<Due>,
+}
+
+// One operating-system thread runs all of this.
+static mut THREADS: Vec<UserThread> = Vec::new();
+static mut RUNNING: usize = 0;
+/// Whose turn it is.
+static mut ALLOWED: usize = 0;
+/// Who took the GIL last.
+static mut OWNER: usize = 0;
+/// The running thread drops the GIL in place of a call that did.
+static mut IN_CALL: bool = false;
+/// Checks at which a fingerprint was looked for, and how many of them were at its place.
+static mut SCANS: u64 = 0;
+static mut AT_PLACE: u64 = 0;
+static mut SAME_SHALLOW: u64 = 0;
+
+#[expect(static_mut_refs, reason = "one thread; no reference is kept across a switch")]
+unsafe fn threads() -> &'static mut Vec<UserThread> {
+    // SAFETY: by the module's contract.
+    unsafe { &mut THREADS }
+}
+
+unsafe fn me() -> &'static mut UserThread {
+    // SAFETY: RUNNING is always an index.
+    unsafe { &mut threads()[RUNNING] }
+}
+
+fn new_thread(ident: u64, state: State) -> UserThread {
+    UserThread {
+        ident,
+        state,
+        coroutine: None,
+        yielder: ptr::null(),
+        specific: Vec::new(),
+        releases: 0,
+        tries: 0,
+        found_busy: ptr::null(),
+        at_check: false,
+        returns_to_call: false,
+        lock_wait: LockWait::NONE,
+        stretch: None,
+        library_locks: 0,
+        native_calls_made: 0,
+        cpu_us: 0,
+        gave_up_at: 0,
+        was_external: false,
+        waits_for: None,
+    }
+}
+
+/// Makes the calling thread the root, with the recorded ident.
+///
+/// # Safety
+/// The GIL is held; called once, before the functions of [`bindings`] are reachable.
+pub unsafe fn begin(ident: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        threads().push(new_thread(ident, State::Running));
+        gil::retrace_set_main_thread_ident(ident as std::ffi::c_ulong);
+    }
+}
+
+/// Fails as the C library does.
+fn fail(errno: c_int) -> c_int {
+    crate::platform::set_errno(errno);
+    -1
+}
+
+// ---- switching ----
+
+/// Waits until it is the running thread's turn.
+unsafe fn wait_for_turn() {
+    // SAFETY: by the module's contract; nothing borrowed is kept across a switch.
+    unsafe {
+        let running = RUNNING;
+        if ALLOWED == running {
+            return;
+        }
+        while ALLOWED != running {
+            let_others_run();
+        }
+    }
+}
+
+/// On the root: runs a thread that gets the mutex now that it waits for, or the one whose turn it is.
+unsafe fn resume_next() {
+    // SAFETY: as above.
+    unsafe {
+        let gets_it = |thread: &UserThread| thread.waits_for.is_some_and(Due::is_now);
+        let ready = threads().iter().skip(1).position(gets_it).map(|k| k + 1);
+        if ready.is_none() && threads().get(ALLOWED).is_some_and(|thread| thread.waits_for.is_some()) {
+            lost(format!("thread {} waits here for a lock that nobody lets go", { ALLOWED }));
+        }
+        resume(ready.unwrap_or(ALLOWED));
+    }
+}
+
+/// On the root: runs thread `k` until it waits or ends.
+unsafe fn resume(k: usize) {
+    // SAFETY: as above.
+    unsafe {
+        let Some(thread) = threads().get_mut(k) else {
+            lost(format!("the recording switches to thread {k}, which was never made"));
+        };
+        match std::mem::replace(&mut thread.state, State::Running) {
+            State::New { start, argument, stack } => {
+                let Ok(stack) = DefaultStack::new(stack) else {
+                    lost(format!("there is no memory for the stack of thread {k}"));
+                };
+                thread.coroutine = Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                    threads()[k].yielder = yielder;
+                    // CPython's own function for a thread's beginning.
+                    start(argument as *mut c_void);
+                }));
+            }
+            State::Running => {}
+            State::Ended => lost(format!("the recording switches to thread {k}, which has ended here")),
+        }
+        let Some(mut coroutine) = threads()[k].coroutine.take() else {
+            lost(format!("the recording switches to thread {k}, which waits for no turn"));
+        };
+        RUNNING = k;
+        let result = coroutine.resume(());
+        match result {
+            CoroutineResult::Yield(()) if !matches!(threads()[k].state, State::Ended) => {
+                threads()[k].coroutine = Some(coroutine);
+            }
+            // It left by pthread_exit(): what is on its stack is never unwound.
+            CoroutineResult::Yield(()) => std::mem::forget(coroutine),
+            CoroutineResult::Return(()) => threads()[k].state = State::Ended,
+        }
+        if ALLOWED == k && matches!(threads()[k].state, State::Ended) {
+            if replay::source().at_end() {
+                divergence::recording_cut("the end of a thread");
+            }
+            if let Some(status) = replay::recorded_end() {
+                divergence::end_of_process(status);
+            }
+            lost(format!("thread {k} has ended here, and the recording does not say who went on"));
+        }
+    }
+}
+
+/// The schedule can't be followed.
+unsafe fn lost(met: String) -> ! {
+    // SAFETY: replaying.
+    unsafe { divergence::schedule_lost(met) }
+}
+
+/// The thread whose turn it is has not taken the GIL yet.
+static mut TURN_BEGINS: bool = false;
+
+unsafe fn give_turn_to(next: u64) {
+    // SAFETY: as above.
+    unsafe {
+        TURN_BEGINS = true;
+        ALLOWED = next as usize;
+        SCANS = 0;
+        AT_PLACE = 0;
+        SAME_SHALLOW = 0;
+        if let Some(thread) = threads().get_mut(ALLOWED) {
+            thread.releases = 0;
+            thread.tries = 0;
+        }
+    }
+}
+
+/// Lets others go on until it is the running thread that gets a lock.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn wait_for_lock(due: Due) {
+    // SAFETY: by contract; nothing borrowed is kept across a switch.
+    unsafe {
+        while !due.is_now() {
+            me().waits_for = Some(due);
+            let_others_run();
+        }
+        me().waits_for = None;
+    }
+}
+
+/// Has those go on that get a lock now that they wait for without the GIL: what this thread does next comes after them.
+unsafe fn serve_waiting() {
+    // SAFETY: as above.
+    unsafe {
+        while threads().iter().any(|thread| thread.waits_for.is_some_and(Due::is_now)) {
+            let_others_run();
+        }
+    }
+}
+
+/// Leaves the running thread until somebody lets it go on.
+unsafe fn let_others_run() {
+    // SAFETY: as above.
+    unsafe {
+        let running = RUNNING;
+        let errno = crate::platform::errno();
+        if running == 0 {
+            resume_next();
+        } else {
+            (*threads()[running].yielder).suspend(());
+        }
+        RUNNING = running;
+        crate::platform::set_errno(errno);
+    }
+}
+
+/// The recording switched to another thread inside the call that is being replayed: lets that one run until the log
+/// says that this one goes on.
+///
+/// # Safety
+/// Replaying; the GIL is held; the switch has been read from the log.
+pub unsafe fn switch_in_call(next: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        give_turn_to(next);
+        IN_CALL = true;
+        let tstate = pyo3_ffi::PyEval_SaveThread();
+        IN_CALL = false;
+        me().returns_to_call = true;
+        pyo3_ffi::PyEval_RestoreThread(tstate);
+        me().returns_to_call = false;
+    }
+}
+
+// ---- asked from outside ----
+
+/// The threads that have not ended: number and ident.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn idents() -> Vec<(usize, u64)> {
+    // SAFETY: one thread.
+    let threads = unsafe { threads() };
+    let lives = |(_, thread): &(usize, &UserThread)| !matches!(thread.state, State::Ended);
+    threads.iter().enumerate().filter(lives).map(|(number, thread)| (number, thread.ident)).collect()
+}
+
+/// The running thread.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn running() -> usize {
+    // SAFETY: by contract.
+    unsafe { RUNNING }
+}
+
+/// The running thread's recorded ident.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn ident() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().ident }
+}
+
+/// Whether the running thread has the GIL.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn has_gil() -> bool {
+    // SAFETY: one thread. Another one may have the GIL while this one runs: it waits for a library's mutex.
+    unsafe { *gil::retrace_gil.locked != 0 && OWNER == RUNNING }
+}

@@ -1,0 +1,164 @@
+//! C code of extension modules on replay: what it calls of the C library without the GIL, and how its calls and its
+//! tries of mutexes are counted.
+
+use super::{ALLOWED, RUNNING, lost, me, wait_for_turn};
+use crate::divergence;
+use crate::hook::Hook;
+use crate::replay;
+use crate::user_threads::has_gil;
+use retrace_replay::event::Call;
+
+/// Calls of C code without the GIL.
+pub(super) struct Stretch {
+    /// What is left of them, the next one last.
+    left: Vec<Call>,
+    /// Whether one has been made: before, they may be those of a later stretch.
+    begun: bool,
+}
+
+/// What the running thread's C code calls next without the GIL. The calls of such a stretch stand where the thread took
+/// the GIL again; they are looked for there, so that nobody has to wait.
+unsafe fn stretch() -> &'static mut Stretch {
+    // SAFETY: one thread; nothing borrowed is kept across a switch.
+    unsafe {
+        if me().stretch.is_none() {
+            let another = (ALLOWED != RUNNING).then_some(RUNNING as u64);
+            let mut left = replay::native_calls_of(another).unwrap_or_default();
+            left.reverse();
+            me().stretch = Some(Stretch { left, begun: false });
+        }
+        me().stretch.get_or_insert_with(|| Stretch { left: Vec::new(), begun: false })
+    }
+}
+
+/// The call of the C library that the running thread makes without the GIL: it has to be one of `hook`.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn released_call(hook: &Hook) -> Call {
+    // SAFETY: by contract.
+    unsafe {
+        me().native_calls_made += 1;
+        let stretch = stretch();
+        stretch.begun = true;
+        match stretch.left.pop() {
+            Some(call) if replay::is_call_of(&call, hook.index) => call,
+            Some(call) => {
+                let recorded = replay::recorded_name(call.hook);
+                lost_without_gil(format!("{} by C code without the GIL, where the recording has {recorded}", hook.name))
+            }
+            None => {
+                // In the recording its thread may never have come back.
+                if ALLOWED != RUNNING {
+                    wait_for_turn();
+                }
+                if replay::source().at_end() {
+                    divergence::recording_cut(&format!("{} by C code without the GIL", hook.name));
+                }
+                lost_without_gil(format!("{} by C code without the GIL", hook.name))
+            }
+        }
+    }
+}
+
+/// The running thread has taken the GIL again: what its C code called meanwhile is what the recording has.
+///
+/// # Safety
+/// As `running`.
+pub(super) unsafe fn end_stretch() {
+    // SAFETY: by contract.
+    unsafe {
+        let Some(stretch) = me().stretch.take() else { return };
+        if !stretch.begun {
+            return;
+        }
+        let running = RUNNING;
+        if let Some(call) = stretch.left.last() {
+            let next = replay::recorded_name(call.hook);
+            lost(format!("thread {running} takes the GIL here, and its C code has not called {next} before"));
+        }
+        if !replay::native_calls_at_front() {
+            lost(format!("thread {running} takes the GIL here, after calls by its C code"));
+        }
+        replay::consume_front();
+    }
+}
+
+/// What the running thread's C code calls next, if that is a call of `hook`.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn next_native_call(hook: u16) -> Option<Call> {
+    // SAFETY: by contract.
+    unsafe {
+        if has_gil() {
+            return replay::front_call(hook);
+        }
+        stretch().left.last().filter(|call| replay::is_call_of(call, hook)).cloned()
+    }
+}
+
+/// The call that [`next_native_call`] showed has been made.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn pass_native_call() {
+    // SAFETY: by contract.
+    unsafe {
+        me().native_calls_made += 1;
+        if has_gil() {
+            return replay::pass_native_call();
+        }
+        let stretch = stretch();
+        stretch.begun = true;
+        stretch.left.pop();
+    }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn native_calls_made() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().native_calls_made }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn count_library_lock() -> u64 {
+    // SAFETY: by contract.
+    unsafe {
+        me().library_locks += 1;
+        me().library_locks
+    }
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn library_lock_logged() {
+    // SAFETY: by contract.
+    unsafe { me().library_locks = 0 };
+}
+
+/// As in `schedule`.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn gave_up_at() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().gave_up_at }
+}
+
+/// C code does something that the recording does not have.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn lost_without_gil(met: String) -> ! {
+    // SAFETY: by contract.
+    unsafe { lost(met) }
+}

@@ -1,0 +1,74 @@
+//! Processes on replay: a fork answers as it did, or is where the replay becomes the child.
+
+use super::bindings::{FOPEN, NEXT};
+use super::{RUNNING, State, fail, threads};
+use crate::imports::replaced;
+use crate::replay::{self, Front};
+use crate::{divergence, session, thread};
+use std::ffi::c_int;
+use std::ptr;
+
+static mut FORKS: u64 = 0;
+
+/// `fork`: answers as recorded; where the process that is replayed is a child of this very fork, becomes that child.
+pub(super) unsafe extern "C" fn fork() -> libc::pid_t {
+    // SAFETY: called by CPython.
+    unsafe {
+        if !session::is_replaying() || thread::current().external.get() {
+            return fail(libc::EAGAIN);
+        }
+        let serial = FORKS;
+        FORKS += 1;
+        if replay::becomes_child(serial) {
+            FORKS = 0;
+            // Only the thread that forked goes on.
+            for (k, thread) in threads().iter_mut().enumerate() {
+                if k != RUNNING {
+                    thread.state = State::Ended;
+                    std::mem::forget(thread.coroutine.take());
+                }
+            }
+            return 0;
+        }
+        let Front::Fork { pid } = replay::front() else {
+            divergence::stop_at("the process forks here");
+        };
+        replay::consume_front();
+        if pid < 0 { fail(-pid as c_int) } else { pid as libc::pid_t }
+    }
+}
+
+static mut PID: libc::pid_t = 0;
+
+/// The recorded process's number, for what CPython says of itself in C.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn set_pid(pid: i64) {
+    // SAFETY: one thread.
+    unsafe { PID = pid as libc::pid_t };
+}
+
+pub(super) unsafe extern "C" fn own_pid() -> libc::pid_t {
+    // SAFETY: one thread.
+    unsafe { PID }
+}
+
+/// CPython 3.12 counts the process's threads after a fork by `/proc/self/stat`, and without it by what `threading` knows
+/// (Modules/posixmodule.c, warn_about_fork_with_threads): here the latter is right.
+pub(super) unsafe extern "C" fn open_stream(
+    path: *const std::ffi::c_char,
+    mode: *const std::ffi::c_char,
+) -> *mut libc::FILE {
+    // SAFETY: called by CPython with C strings.
+    unsafe {
+        if session::is_replaying() && std::ffi::CStr::from_ptr(path) == c"/proc/self/stat" {
+            crate::platform::set_errno(libc::ENOENT);
+            return ptr::null_mut();
+        }
+        // One of the two is imported, which are the same where files are large.
+        let place = if NEXT[FOPEN].is_null() { FOPEN + 1 } else { FOPEN };
+        let next = replaced!(NEXT[place], *const std::ffi::c_char, *const std::ffi::c_char => *mut libc::FILE);
+        next(path, mode)
+    }
+}
