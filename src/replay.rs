@@ -1,5 +1,9 @@
 //! Replaying: nothing is called; the log says what came of every call, and the hook returns that.
 
+mod expected;
+mod front;
+mod native_calls;
+
 use crate::call::Call;
 use crate::decode::{Context, Decoder, Failure};
 use crate::divergence;
@@ -11,12 +15,18 @@ use crate::{address, buffers, callback, console, external_function, seed, signal
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
-    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, ModuleTreatment, Position, WaitEnd, code, flag, form,
+    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, Position, code, flag, form,
 };
 use retrace_replay::event_stream::EventStream;
 use retrace_replay::value::{Strings, Value};
 use std::collections::HashMap;
 use std::ptr;
+
+pub use expected::{expect_callback_end, extension_missing, extension_module, finalizer_was_open, foreign_callback};
+pub use front::{Front, arm, consume_front, front, read_pending_hooks, recorded_end, settle};
+pub use native_calls::{
+    annotation, front_call, is_call_of, native_call, native_calls_at_front, native_calls_of, pass_native_call,
+};
 
 static SOURCE: GilCell<Option<EventStream>> = GilCell::new(None);
 /// The recording's hook index to ours.
@@ -138,219 +148,10 @@ pub unsafe fn read_hooks() -> Result<(), Failure> {
     }
 }
 
-/// What comes next in the log, as far as it is about the schedule. Known between events only: [`settle`] says when.
-#[derive(Clone, Copy, Debug)]
-pub enum Front {
-    /// A call, or anything else that the running thread comes to by itself.
-    Other,
-    Switch {
-        next: u64,
-        from: Position,
-    },
-    Thread {
-        serial: u64,
-        ident: u64,
-        kind: u8,
-        error: i32,
-    },
-    Busy(u64),
-    Retry(u64),
-    Wait(WaitEnd),
-    /// A collection at a check of the eval breaker.
-    Collect(Fingerprint),
-    Signal {
-        number: u64,
-        at: Position,
-    },
-    Fork {
-        pid: i64,
-    },
-}
-
-impl Front {
-    /// Whether the event is at a check of the eval breaker, which has to be found.
-    pub fn is_at_check(self) -> bool {
-        matches!(
-            self,
-            Front::Switch { from: Position::Check(_), .. }
-                | Front::Signal { at: Position::Check(_), .. }
-                | Front::Collect(_)
-        )
-    }
-}
-
-static FRONT: GilCell<Front> = GilCell::new(Front::Other);
-
-/// What comes next.
-///
-/// # Safety
-/// Replaying, on the only thread.
-#[inline(always)]
-pub unsafe fn front() -> Front {
-    // SAFETY: by contract.
-    unsafe { *FRONT.get() }
-}
-
-/// An event has been read whole: looks at what comes next, so that the hooks of the schedule know without reading.
-///
-/// # Safety
-/// Replaying; the cursor is between events.
-#[inline(always)]
-pub unsafe fn settle() {
-    // SAFETY: by contract.
-    unsafe {
-        let source = source();
-        if !source.at_end()
-            && let Ok(head) = source.peek_u16()
-            && head > code::START
-        {
-            look_ahead();
-        } else {
-            *FRONT.get() = Front::Other;
-        }
-    }
-}
-
-#[cold]
-unsafe fn look_ahead() {
-    // SAFETY: as in `settle`.
-    unsafe {
-        *FRONT.get() = loop {
-            match schedule_event() {
-                // It has just come to Python: who has the GIL makes it known, and switches to it next.
-                Front::Thread { serial, ident, kind: crate::schedule::FOREIGN, .. }
-                    if source().peek_u16() == Ok(code::THREAD) =>
-                {
-                    if !matches!(source().next_event(), Ok(Some(_))) {
-                        break Front::Other;
-                    }
-                    user_threads::add_foreign(serial, ident);
-                }
-                front => break front,
-            }
-        };
-        arm();
-    }
-}
-
-/// Runs the callback that the next event is, on a thread that Python did not make. False where it is another event.
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn foreign_callback() -> Result<bool, Failure> {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        if source().at_end() || source().peek_u16()? != code::CALLBACK {
-            return Ok(false);
-        }
-        source().read_u16()?;
-        source().finish_event();
-        callback::replay(None)?;
-        Ok(true)
-    }
-}
-
-/// The log from the next event on that is not of hooks: those are read by whoever consumes what follows.
-unsafe fn behind_hooks() -> EventStream {
-    // SAFETY: as in `settle`.
-    let mut ahead = unsafe { source() }.clone();
-    while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
-    ahead
-}
-
 /// Our hook that an index of the recording's stands for.
 unsafe fn our_hook(recorded: u16) -> Option<u16> {
     // SAFETY: as in `settle`.
     unsafe { OURS.get().get(usize::from(recorded)).copied().flatten() }
-}
-
-/// The next event, if the schedule's hooks come to it.
-unsafe fn schedule_event() -> Front {
-    // SAFETY: as in `settle`.
-    unsafe {
-        use code::{BUSY, COLLECT, FORK, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
-        let mut ahead = behind_hooks();
-        if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
-            return Front::Other;
-        }
-        match ahead.next_event() {
-            Ok(Some((_, Event::Switch { thread, from }))) => Front::Switch { next: thread, from },
-            Ok(Some((_, Event::Thread { serial, ident, kind, error }))) => Front::Thread { serial, ident, kind, error },
-            Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
-            Ok(Some((_, Event::Retry { tries }))) => Front::Retry(tries),
-            Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
-            Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
-            Ok(Some((_, Event::Signal { number, at }))) => Front::Signal { number, at },
-            Ok(Some((_, Event::Fork { pid, .. }))) => Front::Fork { pid },
-            // An event that is cut off is met as such by whoever comes to it.
-            _ => Front::Other,
-        }
-    }
-}
-
-/// Reads the hooks that stand before the event that [`front`] shows.
-///
-/// # Safety
-/// As [`settle`].
-pub unsafe fn read_pending_hooks() {
-    // SAFETY: by contract.
-    unsafe {
-        while source().peek_u16() == Ok(code::HOOKS) {
-            if let Err(failure) = read_hooks() {
-                divergence::stop(None, &failure);
-            }
-        }
-    }
-}
-
-/// The event that [`front`] shows has happened.
-///
-/// # Safety
-/// As [`settle`].
-pub unsafe fn consume_front() {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        if !matches!(source().next_event(), Ok(Some(_))) {
-            divergence::recording_cut("a switch of threads");
-        }
-        settle();
-    }
-}
-
-/// The process's exit status, if nothing else is left of the recording. Negative where nobody knew it.
-///
-/// # Safety
-/// As [`settle`].
-pub unsafe fn recorded_end() -> Option<i32> {
-    // SAFETY: by contract.
-    let mut ahead = unsafe { source() }.clone();
-    match ahead.next_event() {
-        Ok(Some((_, Event::End { status }))) if ahead.at_end() => Some(status),
-        _ => None,
-    }
-}
-
-/// Has the running thread stop at each check of the eval breaker where the next event is at one.
-///
-/// # Safety
-/// As [`settle`].
-pub unsafe fn arm() {
-    // SAFETY: by contract.
-    unsafe {
-        match front() {
-            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
-                retrace_abi::gil::retrace_request_check();
-            }
-            Front::Signal { number, at: Position::Check(_) | Position::Released(_) } => {
-                PyErr_SetInterruptEx(number as i32);
-                // And again after the next check, if that is not the one.
-                retrace_abi::gil::retrace_request_check();
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Events that stand before a call without being part of it.
@@ -455,93 +256,6 @@ unsafe fn next_is(hook: &Hook) -> bool {
     }
 }
 
-// ---- the C library's functions that extension modules call ----
-
-/// Behind the event that [`native_call`] showed.
-static BEHIND: GilCell<Option<EventStream>> = GilCell::new(None);
-
-/// Whether a recorded call is one of `hook`.
-///
-/// # Safety
-/// Replaying.
-pub unsafe fn is_call_of(call: &retrace_replay::event::Call, hook: u16) -> bool {
-    // SAFETY: by contract.
-    unsafe { our_hook(call.hook) == Some(hook) }
-}
-
-/// The event at the cursor, if it is a call of `hook` by C code. It stays there until [`pass_native_call`].
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn front_call(hook: u16) -> Option<retrace_replay::event::Call> {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        let head = source().peek_u16().ok()?;
-        if our_hook(head & code::MASK) != Some(hook) {
-            return None;
-        }
-        let mut ahead = source().clone();
-        let Ok(Some((_, Event::Call(call)))) = ahead.next_event() else { return None };
-        *BEHIND.get() = Some(ahead);
-        Some(call)
-    }
-}
-
-/// The event at the cursor, which has to be a call of `hook` by C code. It stays there until [`pass_native_call`].
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn native_call(hook: &Hook) -> retrace_replay::event::Call {
-    // SAFETY: by contract.
-    unsafe {
-        if let Some(call) = front_call(hook.index) {
-            return call;
-        }
-        match source().clone().next_event() {
-            Ok(Some((_, Event::Stopped(_)))) => divergence::recording_stopped(),
-            Ok(None) => divergence::recording_cut(&format!("{} by C code", hook.name)),
-            _ => divergence::stop_at(&format!("{} by C code", hook.name)),
-        }
-    }
-}
-
-/// The call that [`native_call`] showed has been made.
-///
-/// # Safety
-/// As [`native_call`].
-pub unsafe fn pass_native_call() {
-    // SAFETY: by contract.
-    unsafe {
-        if let Some(behind) = BEHIND.get().take() {
-            *source() = behind;
-        }
-        settle();
-    }
-}
-
-/// The event at the cursor, which has to be the annotation of this call.
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn annotation(call: &Call) -> retrace_replay::event::Call {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        let mut ahead = source().clone();
-        match ahead.next_event() {
-            Ok(Some((_, Event::Annotation(recorded)))) if is_call_of(&recorded, call.hook.index) => {
-                *source() = ahead;
-                settle();
-                recorded
-            }
-            Ok(Some((_, Event::Stopped(_)))) => divergence::recording_stopped(),
-            Ok(None) => divergence::log_ended(call),
-            _ => divergence::other_call(call),
-        }
-    }
-}
-
 /// Whether an argument that differs stops the replay.
 ///
 /// # Safety
@@ -549,43 +263,6 @@ pub unsafe fn annotation(call: &Call) -> retrace_replay::event::Call {
 pub unsafe fn is_strict() -> bool {
     // SAFETY: by contract.
     unsafe { STRICT }
-}
-
-/// Whether the next event has calls of C code that had no GIL.
-///
-/// # Safety
-/// Replaying.
-pub unsafe fn native_calls_at_front() -> bool {
-    // SAFETY: by contract.
-    unsafe { behind_hooks().peek_u16() == Ok(code::RELEASED) }
-}
-
-/// What C code calls before its thread takes the GIL: the event at the cursor, or, for another thread than the one whose
-/// turn it is, the one behind the switch to it. `None` where the recording has none.
-///
-/// # Safety
-/// Replaying.
-pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<retrace_replay::event::Call>> {
-    // SAFETY: by contract.
-    unsafe {
-        let mut ahead = source().clone();
-        if let Some(wanted) = thread {
-            loop {
-                match ahead.next_event() {
-                    Ok(Some((_, Event::Switch { thread, .. }))) if thread == wanted => break,
-                    Ok(Some(_)) => {}
-                    _ => return None,
-                }
-            }
-        }
-        loop {
-            match ahead.next_event() {
-                Ok(Some((_, Event::Hooks { .. }))) => {}
-                Ok(Some((_, Event::Released(calls)))) => return Some(calls),
-                _ => return None,
-            }
-        }
-    }
 }
 
 /// A call by code that the program never ran: there is nothing recorded for it, and the world is not asked.
@@ -875,109 +552,5 @@ unsafe fn apply_dict(slot: *mut *mut PyObject, changes: *mut PyObject) -> Result
             }
         }
         Ok(())
-    }
-}
-
-/// After a callback ran: the log must say that it ended, and in the same way.
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failure> {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        let source = source();
-        if source.at_end() || source.peek_u16()? != code::CALLBACK_END {
-            return Err(Failure::Missing(format!("callback {serial} ended earlier than in the recording")));
-        }
-        source.read_u16()?;
-        let recorded = (source.read_varint()?, source.read_u8()? != 0);
-        source.finish_event();
-        settle();
-        if recorded != (serial, raised) {
-            let word = |raised| if raised { "raised" } else { "returned" };
-            return Err(Failure::Missing(format!(
-                "callback {serial} {}, it {} in the recording",
-                word(raised),
-                word(recorded.1)
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// Whether the recording says, here, that this finalized object was still open. One that was closed leaves no event, so
-/// the next may be another's.
-///
-/// # Safety
-/// Replaying; the GIL is held; `object` is an external object.
-pub unsafe fn finalizer_was_open(object: *mut PyObject) -> bool {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        if source().at_end() || source().peek_u16().ok() != Some(code::WARNING) {
-            return false;
-        }
-        let number = crate::external::handle_of(object).unwrap_or(0);
-        let event = source().clone().next_event();
-        if !matches!(event, Ok(Some((_, Event::Warning { handle }))) if handle == u64::from(number)) {
-            return false;
-        }
-        let read = source().next_event().is_ok();
-        settle();
-        read
-    }
-}
-
-/// An extension module is about to be loaded: it must be the recorded one. How it was treated, and what it
-/// imported.
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) -> (ModuleTreatment, String) {
-    // SAFETY: by contract.
-    unsafe {
-        read_pending_hooks();
-        if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
-            let why = format!("the extension module {} is loaded here, which the recording did not do", file.name);
-            divergence::stop(None, &Failure::Missing(why));
-        }
-        let module = source().next_event();
-        settle();
-        match module {
-            Ok(Some((_, Event::Module { name, size, hash, treatment, reasons, .. }))) => {
-                if name.to_string_lossy() == file.name && (size, hash) != (file.size, file.hash) {
-                    eprintln!(
-                        "retrace: the extension module {} ({}) is another version than the recorded one: install the \
-                         version that was recorded, or replay with the recorded environment (--python)",
-                        file.name, file.file
-                    );
-                    libc::_exit(2);
-                }
-                (treatment, reasons.to_string_lossy())
-            }
-            _ => divergence::stop(None, &Failure::Missing("an extension module's event is damaged".into())),
-        }
-    }
-}
-
-/// An extension module's file can't be read here.
-///
-/// # Safety
-/// Replaying; the GIL is held.
-pub unsafe fn extension_missing(call: &Call) {
-    // SAFETY: by contract.
-    unsafe {
-        if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
-            return;
-        }
-        let Some(&spec) = call.args.first() else { return };
-        let name = crate::python::text(crate::python::attribute(spec, c"name").0);
-        let file = crate::python::text(crate::python::attribute(spec, c"origin").0);
-        eprintln!(
-            "retrace: the extension module {name} is not here ({file}): install the version that was recorded, or \
-             replay with the recorded environment (--python)"
-        );
-        libc::_exit(2);
     }
 }

@@ -1,0 +1,200 @@
+//! What comes next in the log, as far as it is about the schedule: known at any time between two events, so that the hooks
+//! of the schedule need not read.
+
+use super::{read_hooks, source};
+use crate::gil::GilCell;
+use crate::{divergence, user_threads};
+use pyo3_ffi::*;
+use retrace_replay::event::{Event, Fingerprint, Position, WaitEnd, code};
+use retrace_replay::event_stream::EventStream;
+
+/// What comes next in the log, as far as it is about the schedule. Known between events only: [`settle`] says when.
+#[derive(Clone, Copy, Debug)]
+pub enum Front {
+    /// A call, or anything else that the running thread comes to by itself.
+    Other,
+    Switch {
+        next: u64,
+        from: Position,
+    },
+    Thread {
+        serial: u64,
+        ident: u64,
+        kind: u8,
+        error: i32,
+    },
+    Busy(u64),
+    Retry(u64),
+    Wait(WaitEnd),
+    /// A collection at a check of the eval breaker.
+    Collect(Fingerprint),
+    Signal {
+        number: u64,
+        at: Position,
+    },
+    Fork {
+        pid: i64,
+    },
+}
+
+impl Front {
+    /// Whether the event is at a check of the eval breaker, which has to be found.
+    pub fn is_at_check(self) -> bool {
+        matches!(
+            self,
+            Front::Switch { from: Position::Check(_), .. }
+                | Front::Signal { at: Position::Check(_), .. }
+                | Front::Collect(_)
+        )
+    }
+}
+
+static FRONT: GilCell<Front> = GilCell::new(Front::Other);
+
+/// What comes next.
+///
+/// # Safety
+/// Replaying, on the only thread.
+#[inline(always)]
+pub unsafe fn front() -> Front {
+    // SAFETY: by contract.
+    unsafe { *FRONT.get() }
+}
+
+/// An event has been read whole: looks at what comes next, so that the hooks of the schedule know without reading.
+///
+/// # Safety
+/// Replaying; the cursor is between events.
+#[inline(always)]
+pub unsafe fn settle() {
+    // SAFETY: by contract.
+    unsafe {
+        let source = source();
+        if !source.at_end()
+            && let Ok(head) = source.peek_u16()
+            && head > code::START
+        {
+            look_ahead();
+        } else {
+            *FRONT.get() = Front::Other;
+        }
+    }
+}
+
+#[cold]
+unsafe fn look_ahead() {
+    // SAFETY: as in `settle`.
+    unsafe {
+        *FRONT.get() = loop {
+            match schedule_event() {
+                // It has just come to Python: who has the GIL makes it known, and switches to it next.
+                Front::Thread { serial, ident, kind: crate::schedule::FOREIGN, .. }
+                    if source().peek_u16() == Ok(code::THREAD) =>
+                {
+                    if !matches!(source().next_event(), Ok(Some(_))) {
+                        break Front::Other;
+                    }
+                    user_threads::add_foreign(serial, ident);
+                }
+                front => break front,
+            }
+        };
+        arm();
+    }
+}
+
+/// The log from the next event on that is not of hooks: those are read by whoever consumes what follows.
+pub(super) unsafe fn behind_hooks() -> EventStream {
+    // SAFETY: as in `settle`.
+    let mut ahead = unsafe { source() }.clone();
+    while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
+    ahead
+}
+
+/// The next event, if the schedule's hooks come to it.
+unsafe fn schedule_event() -> Front {
+    // SAFETY: as in `settle`.
+    unsafe {
+        use code::{BUSY, COLLECT, FORK, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
+        let mut ahead = behind_hooks();
+        if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
+            return Front::Other;
+        }
+        match ahead.next_event() {
+            Ok(Some((_, Event::Switch { thread, from }))) => Front::Switch { next: thread, from },
+            Ok(Some((_, Event::Thread { serial, ident, kind, error }))) => Front::Thread { serial, ident, kind, error },
+            Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
+            Ok(Some((_, Event::Retry { tries }))) => Front::Retry(tries),
+            Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
+            Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
+            Ok(Some((_, Event::Signal { number, at }))) => Front::Signal { number, at },
+            Ok(Some((_, Event::Fork { pid, .. }))) => Front::Fork { pid },
+            // An event that is cut off is met as such by whoever comes to it.
+            _ => Front::Other,
+        }
+    }
+}
+
+/// Reads the hooks that stand before the event that [`front`] shows.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn read_pending_hooks() {
+    // SAFETY: by contract.
+    unsafe {
+        while source().peek_u16() == Ok(code::HOOKS) {
+            if let Err(failure) = read_hooks() {
+                divergence::stop(None, &failure);
+            }
+        }
+    }
+}
+
+/// The event that [`front`] shows has happened.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn consume_front() {
+    // SAFETY: by contract.
+    unsafe {
+        read_pending_hooks();
+        if !matches!(source().next_event(), Ok(Some(_))) {
+            divergence::recording_cut("a switch of threads");
+        }
+        settle();
+    }
+}
+
+/// The process's exit status, if nothing else is left of the recording. Negative where nobody knew it.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn recorded_end() -> Option<i32> {
+    // SAFETY: by contract.
+    let mut ahead = unsafe { source() }.clone();
+    match ahead.next_event() {
+        Ok(Some((_, Event::End { status }))) if ahead.at_end() => Some(status),
+        _ => None,
+    }
+}
+
+/// Has the running thread stop at each check of the eval breaker where the next event is at one.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn arm() {
+    // SAFETY: by contract.
+    unsafe {
+        match front() {
+            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
+                retrace_abi::gil::retrace_request_check();
+            }
+            Front::Signal { number, at: Position::Check(_) | Position::Released(_) } => {
+                PyErr_SetInterruptEx(number as i32);
+                // And again after the next check, if that is not the one.
+                retrace_abi::gil::retrace_request_check();
+            }
+            _ => {}
+        }
+    }
+}

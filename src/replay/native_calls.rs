@@ -1,0 +1,132 @@
+//! The C library's functions that extension modules call, and what the log says of those calls.
+
+use super::front::{behind_hooks, read_pending_hooks, settle};
+use super::{our_hook, source};
+use crate::call::Call;
+use crate::divergence;
+use crate::gil::GilCell;
+use crate::hook::Hook;
+use retrace_replay::event::{Event, code};
+use retrace_replay::event_stream::EventStream;
+
+/// Behind the event that [`native_call`] showed.
+static BEHIND: GilCell<Option<EventStream>> = GilCell::new(None);
+
+/// Whether a recorded call is one of `hook`.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn is_call_of(call: &retrace_replay::event::Call, hook: u16) -> bool {
+    // SAFETY: by contract.
+    unsafe { our_hook(call.hook) == Some(hook) }
+}
+
+/// The event at the cursor, if it is a call of `hook` by C code. It stays there until [`pass_native_call`].
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn front_call(hook: u16) -> Option<retrace_replay::event::Call> {
+    // SAFETY: by contract.
+    unsafe {
+        read_pending_hooks();
+        let head = source().peek_u16().ok()?;
+        if our_hook(head & code::MASK) != Some(hook) {
+            return None;
+        }
+        let mut ahead = source().clone();
+        let Ok(Some((_, Event::Call(call)))) = ahead.next_event() else { return None };
+        *BEHIND.get() = Some(ahead);
+        Some(call)
+    }
+}
+
+/// The event at the cursor, which has to be a call of `hook` by C code. It stays there until [`pass_native_call`].
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn native_call(hook: &Hook) -> retrace_replay::event::Call {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(call) = front_call(hook.index) {
+            return call;
+        }
+        match source().clone().next_event() {
+            Ok(Some((_, Event::Stopped(_)))) => divergence::recording_stopped(),
+            Ok(None) => divergence::recording_cut(&format!("{} by C code", hook.name)),
+            _ => divergence::stop_at(&format!("{} by C code", hook.name)),
+        }
+    }
+}
+
+/// The call that [`native_call`] showed has been made.
+///
+/// # Safety
+/// As [`native_call`].
+pub unsafe fn pass_native_call() {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(behind) = BEHIND.get().take() {
+            *source() = behind;
+        }
+        settle();
+    }
+}
+
+/// The event at the cursor, which has to be the annotation of this call.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn annotation(call: &Call) -> retrace_replay::event::Call {
+    // SAFETY: by contract.
+    unsafe {
+        read_pending_hooks();
+        let mut ahead = source().clone();
+        match ahead.next_event() {
+            Ok(Some((_, Event::Annotation(recorded)))) if is_call_of(&recorded, call.hook.index) => {
+                *source() = ahead;
+                settle();
+                recorded
+            }
+            Ok(Some((_, Event::Stopped(_)))) => divergence::recording_stopped(),
+            Ok(None) => divergence::log_ended(call),
+            _ => divergence::other_call(call),
+        }
+    }
+}
+
+/// Whether the next event has calls of C code that had no GIL.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn native_calls_at_front() -> bool {
+    // SAFETY: by contract.
+    unsafe { behind_hooks().peek_u16() == Ok(code::RELEASED) }
+}
+
+/// What C code calls before its thread takes the GIL: the event at the cursor, or, for another thread than the one whose
+/// turn it is, the one behind the switch to it. `None` where the recording has none.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<retrace_replay::event::Call>> {
+    // SAFETY: by contract.
+    unsafe {
+        let mut ahead = source().clone();
+        if let Some(wanted) = thread {
+            loop {
+                match ahead.next_event() {
+                    Ok(Some((_, Event::Switch { thread, .. }))) if thread == wanted => break,
+                    Ok(Some(_)) => {}
+                    _ => return None,
+                }
+            }
+        }
+        loop {
+            match ahead.next_event() {
+                Ok(Some((_, Event::Hooks { .. }))) => {}
+                Ok(Some((_, Event::Released(calls)))) => return Some(calls),
+                _ => return None,
+            }
+        }
+    }
+}
