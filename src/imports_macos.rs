@@ -229,28 +229,33 @@ unsafe fn slots(image: *const c_void, each: &mut dyn FnMut(&[u8], *mut *mut c_vo
 /// # Safety
 /// As there.
 pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), ImportError> {
-    let mut seen = vec![false; bindings.len()];
-    let mut protected = None;
+    let mut found = vec![Vec::new(); bindings.len()];
     // SAFETY: by contract.
     unsafe {
         slots(image, &mut |name, slot| {
-            let Some(at) = bindings.iter().position(|binding| binding.name.to_bytes() == name) else { return };
-            if vm_protect(mach_task_self_, slot as usize, 8, 0, WRITABLE_COPY) != 0 {
-                protected = Some(String::from_utf8_lossy(name).into_owned());
-                return;
+            if let Some(at) = bindings.iter().position(|binding| binding.name.to_bytes() == name) {
+                found[at].push(slot);
             }
-            *bindings[at].next = libc::dlsym(libc::RTLD_DEFAULT, bindings[at].name.as_ptr());
-            *slot = bindings[at].with;
-            seen[at] = true;
         })?;
     }
-    if let Some(name) = protected {
-        return Err(ImportError::Protected(name));
+    let named = |binding: &Binding| binding.name.to_string_lossy().into_owned();
+    if let Some((binding, _)) = bindings.iter().zip(&found).find(|(binding, slots)| binding.needed && slots.is_empty())
+    {
+        return Err(ImportError::Missing(named(binding)));
     }
-    match bindings.iter().zip(seen).find(|(binding, seen)| binding.needed && !seen) {
-        Some((binding, _)) => Err(ImportError::Missing(binding.name.to_string_lossy().into_owned())),
-        None => Ok(()),
+    for (binding, slots) in bindings.iter().zip(found) {
+        for slot in slots {
+            // SAFETY: `next` is where our caller keeps the replaced function; slots are pointer-sized and live.
+            unsafe {
+                if vm_protect(mach_task_self_, slot as usize, 8, 0, WRITABLE_COPY) != 0 {
+                    return Err(ImportError::Protected(named(binding)));
+                }
+                *binding.next = libc::dlsym(libc::RTLD_DEFAULT, binding.name.as_ptr());
+                *slot = binding.with;
+            }
+        }
     }
+    Ok(())
 }
 
 /// See [`super::own_function`]. Of those that others can't see nothing is known here.

@@ -7,7 +7,7 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
 use crate::imports::{Binding, replaced};
 use crate::session::{self, Mode};
-use crate::{native_handlers, schedule, user_threads};
+use crate::{native_handlers, platform, schedule, user_threads};
 use retrace_abi::boundary::{Entry, Treatment};
 use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
@@ -289,16 +289,13 @@ impl Due {
             Some(known) => known.taken == self.taken && known.held == 0,
             None => self.taken == 0,
         };
-        is_its_turn && self.from.is_none_or(|from| from <= schedule::steps() && is_free(self.lock))
+        is_its_turn && self.from.is_none_or(|from| from <= schedule::steps() && self.is_free())
     }
-}
 
-/// Whether a semaphore can be taken.
-fn is_free(lock: usize) -> bool {
-    let mut value = 0;
-    // SAFETY: a thread waits for the semaphore.
-    unsafe { libc::sem_getvalue(lock as *mut libc::sem_t, &mut value) };
-    value > 0
+    fn is_free(self) -> bool {
+        // SAFETY: a thread waits for this lock of CPython's, which it keeps.
+        unsafe { platform::is_free(self.lock as *mut c_void) }
+    }
 }
 
 /// Takes the mutex when the log says.

@@ -7,7 +7,9 @@ mod imp;
 #[path = "platform_macos.rs"]
 mod imp;
 
-pub use imp::{anonymous_file, at_exit, errno, read_memory, set_errno, start_timer, wait_for_change, wake_all};
+pub use imp::{
+    anonymous_file, at_exit, errno, is_free, read_memory, set_errno, start_timer, wait_for_change, wake_all,
+};
 
 /// How [`wait_for_change`] ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! Linux.
 
 use super::Waited;
+use std::ffi::c_void;
 use std::sync::atomic::AtomicU32;
 
 /// A descriptor of a new file without a name, or -1 with `errno`.
@@ -36,6 +37,17 @@ pub fn at_exit(function: extern "C" fn(i32)) {
     }
     // SAFETY: a function of this library's, which is never unloaded.
     unsafe { on_exit(call, function as *mut libc::c_void) };
+}
+
+/// Whether one of CPython's locks, a semaphore here, can be taken.
+///
+/// # Safety
+/// `lock` is one that `PyThread_allocate_lock` made.
+pub unsafe fn is_free(lock: *mut c_void) -> bool {
+    let mut value = 0;
+    // SAFETY: by contract.
+    unsafe { libc::sem_getvalue(lock.cast(), &mut value) };
+    value > 0
 }
 
 /// Copies from an address of this process that may not be readable. Returns how many bytes were, from its beginning.

@@ -1,7 +1,9 @@
 //! macOS. Compiled in CI's cross check only: nobody ran it.
 
 use super::Waited;
-use std::sync::atomic::AtomicU32;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// A descriptor of a new file without a name, or -1 with `errno`.
 ///
@@ -45,6 +47,16 @@ pub fn at_exit(function: extern "C" fn(i32)) {
     }
 }
 
+/// Whether one of CPython's locks can be taken. macOS has no unnamed semaphores, so that a lock is CPython's struct of a
+/// byte that says it is held, a condition and a mutex (`Python/thread_pthread.h`).
+///
+/// # Safety
+/// `lock` is one that `PyThread_allocate_lock` made.
+pub unsafe fn is_free(lock: *mut c_void) -> bool {
+    // SAFETY: by contract.
+    unsafe { lock.cast::<u8>().read_volatile() == 0 }
+}
+
 unsafe extern "C" {
     static mach_task_self_: u32;
     fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;
@@ -60,10 +72,19 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     if status == 0 { size as usize } else { 0 }
 }
 
-/// Waits until `word` may have changed: there is no documented way to be woken.
-pub fn wait_for_change(_word: &AtomicU32, _value: u32, _milliseconds: i64) -> Waited {
-    // SAFETY: a system call.
-    if unsafe { libc::usleep(200) } != 0 { Waited::Interrupted } else { Waited::TimedOut }
+/// Waits until `word` is no longer `value`. Looks again and again: what would wake one is documented from macOS 14.4 only.
+pub fn wait_for_change(word: &AtomicU32, value: u32, milliseconds: i64) -> Waited {
+    let until = Instant::now() + Duration::from_millis(milliseconds.max(0) as u64);
+    while word.load(Ordering::Acquire) == value {
+        if Instant::now() >= until {
+            return Waited::TimedOut;
+        }
+        // SAFETY: a system call.
+        if unsafe { libc::usleep(200) } != 0 {
+            return Waited::Interrupted;
+        }
+    }
+    Waited::Changed
 }
 
 /// Nobody waits to be woken.

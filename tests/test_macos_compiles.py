@@ -1,6 +1,8 @@
-"""The C compiles for macOS, where nobody here could run it: with zig's cc, which carries the platform's headers."""
+"""Everything compiles for macOS, where nobody here could run it: with zig's cc, which carries the platform's headers."""
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,9 +19,29 @@ def zig():
     return [python, "-m", "ziglang", "cc", "-target", "aarch64-macos", "-std=gnu11"]
 
 
-def compiles(command):
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def compiles(command, **where):
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **where)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_rust():
+    """The library and the command line, with all warnings an error. The target's standard library comes by rustup."""
+    venv = Path(shared_venv(interpreters()[0], ("ziglang", "cargo-zigbuild"))).parent
+    environment = os.environ | {
+        "PATH": os.pathsep.join([str(venv), str(Path.home() / ".cargo/bin"), os.environ["PATH"]]),
+        "RUSTFLAGS": "-D warnings -C link-arg=-undefined -C link-arg=dynamic_lookup",
+        "CARGO_TARGET_DIR": str(ROOT / "target/macos"),
+        "PYO3_CROSS": "1",
+    }
+    if shutil.which("rustup", path=environment["PATH"]):
+        command = ["rustup", "target", "add", "aarch64-apple-darwin"]
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    by_minor = {i.minor: i for i in reversed(interpreters())}
+    for (major, minor), interpreter in by_minor.items():
+        environment |= {"PYO3_CROSS_PYTHON_VERSION": f"{major}.{minor}", "PYO3_PYTHON": str(interpreter.path)}
+        command = ["cargo-zigbuild", "check", "--quiet", "--target", "aarch64-apple-darwin", "-p", "retrace"]
+        command += ["-p", "retrace-adapter"]
+        compiles(command, cwd=ROOT, env=environment)
 
 
 def test_preload(zig, tmp_path):
