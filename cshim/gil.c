@@ -27,6 +27,8 @@ void retrace_gil_dropped(int at_check);
 void retrace_gil_taken(void);
 void retrace_lock_busy(struct retrace_actor *its);
 void retrace_lock_retried(struct retrace_actor *its);
+/* src/turns.rs. */
+void retrace_turn_given_up(struct retrace_actor *its);
 /* src/library_locks.rs. */
 void retrace_lock_taken_alone(const sem_t *lock);
 
@@ -101,6 +103,15 @@ static inline int is_check(const void *inner, const char *frame)
     return 0;
 }
 
+/* Set by a thread that has no GIL; whoever drops the GIL takes it back. */
+static volatile int turn_asked;
+
+void retrace_ask_for_turn(void)
+{
+    turn_asked = 1;
+    retrace_request_check();
+}
+
 __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
 {
     if (cond == retrace_gil.switch_cond)
@@ -116,8 +127,9 @@ __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
         else {
             retrace_gil_dropped(is_check(inner, frame));
             /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
-            if (retrace_collection_asked)
+            if (retrace_collection_asked || turn_asked)
                 *retrace_gil.drop_request = 0;
+            turn_asked = 0;
         }
     }
     return retrace_next_cond_signal(cond);
@@ -209,6 +221,14 @@ int retrace_hook_sem_trywait(sem_t *lock)
     return result;
 }
 
+/* Who waits for a lock lets others go on. */
+static inline void before_wait(void)
+{
+    struct retrace_actor *its = actor;
+    if (its != NULL && its->has_turn && !its->holds_gil)
+        retrace_turn_given_up(its);
+}
+
 static inline int waited(const sem_t *lock, int result)
 {
     struct retrace_actor *its = actor;
@@ -222,15 +242,21 @@ static inline int waited(const sem_t *lock, int result)
     return result;
 }
 
-int retrace_hook_sem_wait(sem_t *lock) { return waited(lock, retrace_next_sem_wait(lock)); }
+int retrace_hook_sem_wait(sem_t *lock)
+{
+    before_wait();
+    return waited(lock, retrace_next_sem_wait(lock));
+}
 
 int retrace_hook_sem_clockwait(sem_t *lock, clockid_t clock, const struct timespec *until)
 {
+    before_wait();
     return waited(lock, retrace_next_sem_clockwait(lock, clock, until));
 }
 
 int retrace_hook_sem_timedwait(sem_t *lock, const struct timespec *until)
 {
+    before_wait();
     return waited(lock, retrace_next_sem_timedwait(lock, until));
 }
 

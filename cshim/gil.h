@@ -19,6 +19,7 @@ struct retrace_actor {
     uint8_t holds_gil;
     uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
     uint8_t at_check;         /* it dropped the GIL at a check of the eval breaker */
+    uint8_t has_turn;         /* it has the turn: src/turns.rs */
     const sem_t *found_busy;  /* the lock that it tried last, with the GIL and in vain: it may wait for it; else NULL */
     const sem_t *waited_for;  /* the lock whose wait a signal interrupted, until a lock is tried again; else NULL */
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
@@ -54,6 +55,9 @@ void retrace_request_check(void);
 /* Whether a thread that has just passed a check comes to that very check next, if another one is asked for. Then
  * `retrace_begun_after_check` is called when it has got beyond it. Each version's own. */
 int retrace_check_repeats(PyThreadState *tstate);
+
+/* A thread that waits for the turn wants whoever has the GIL to give it up at its next check. */
+void retrace_ask_for_turn(void);
 
 /* src/user_threads/turns.rs. */
 void retrace_begun_after_check(void);

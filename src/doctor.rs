@@ -155,7 +155,9 @@ unsafe fn classified(name: String, path: String) -> Line {
             "" => "it imports nothing that reaches the outside".to_owned(),
             imports => format!("it or its libraries import {imports}"),
         };
-        if imports.split(' ').any(|import| import == libraries::MAKES_THREADS) {
+        if libraries::threads_take_turns(imports.split(' ')) {
+            why.push_str("; threads of its own take turns with Python's");
+        } else if imports.split(' ').any(|import| import == libraries::MAKES_THREADS) {
             why.push_str("; what threads of its own do is not recorded");
         }
         let class = match treatment {

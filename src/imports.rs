@@ -101,6 +101,16 @@ pub unsafe fn own_function(image: &Image, name: &CStr) -> Option<*mut c_void> {
     unsafe { imp::own_function(image, name) }
 }
 
+/// The variables of an image's of which each thread has its own: where the calling thread's are, and what they are in a
+/// new thread.
+///
+/// # Safety
+/// The image is loaded.
+pub unsafe fn thread_variables(image: &Image) -> Option<(*mut u8, Vec<u8>)> {
+    // SAFETY: by contract.
+    unsafe { imp::thread_variables(image.address as *const c_void) }
+}
+
 /// The names of the functions and variables that an image imports.
 ///
 /// # Safety

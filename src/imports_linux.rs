@@ -45,6 +45,8 @@ struct Object {
     dynamic: *const Dynamic,
     /// Its segments in memory: from, to.
     segments: Vec<(usize, usize)>,
+    /// Its variables that each thread has its own of: the loader's number for them, what they are at first, and their size.
+    threads_own: Option<(usize, &'static [u8], usize)>,
 }
 
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
@@ -54,11 +56,16 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *m
         let headers = std::slice::from_raw_parts((*info).dlpi_phdr, usize::from((*info).dlpi_phnum));
         let at = |header: &libc::Elf64_Phdr| base.wrapping_add(header.p_vaddr as usize);
         let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let threads_own = headers.iter().find(|header| header.p_type == libc::PT_TLS);
         let dynamic = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
         (*data.cast::<Vec<Object>>()).push(Object {
             path: CStr::from_ptr((*info).dlpi_name).to_string_lossy().into_owned(),
             base,
             dynamic: dynamic.map_or(std::ptr::null(), |header| at(header) as *const Dynamic),
+            threads_own: threads_own.map(|header| {
+                let initial = std::slice::from_raw_parts(at(header) as *const u8, header.p_filesz as usize);
+                ((*info).dlpi_tls_modid, initial, header.p_memsz as usize)
+            }),
             segments: loaded.map(|header| (at(header), at(header) + header.p_memsz as usize)).collect(),
         });
         0
@@ -70,6 +77,12 @@ fn objects() -> Vec<Object> {
     // SAFETY: `visit` gets the vector back.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut objects).cast()) };
     objects
+}
+
+impl Object {
+    fn holds(&self, address: *const c_void) -> bool {
+        self.segments.iter().any(|&(from, to)| (from..to).contains(&(address as usize)))
+    }
 }
 
 /// The tables that an object's dynamic section names.
@@ -89,9 +102,7 @@ impl Tables {
     /// # Safety
     /// `address` is code or data of a loaded object.
     unsafe fn of(address: *const c_void) -> Result<Tables, ImportError> {
-        let holds =
-            |object: &Object| object.segments.iter().any(|&(from, to)| (from..to).contains(&(address as usize)));
-        let object = objects().into_iter().find(holds).ok_or(ImportError::NoTable)?;
+        let object = objects().into_iter().find(|object| object.holds(address)).ok_or(ImportError::NoTable)?;
         if object.dynamic.is_null() {
             return Err(ImportError::NoTable);
         }
@@ -155,6 +166,34 @@ impl Tables {
 pub fn images() -> Vec<Image> {
     let first = |object: &Object| object.segments.first().map_or(object.base, |segment| segment.0);
     objects().into_iter().map(|object| Image { address: first(&object), path: object.path }).collect()
+}
+
+/// What the loader has a variable of a thread's looked up by.
+#[repr(C)]
+struct Index {
+    image: usize,
+    offset: usize,
+}
+
+/// See [`super::thread_variables`].
+///
+/// # Safety
+/// As there.
+pub unsafe fn thread_variables(image: *const c_void) -> Option<(*mut u8, Vec<u8>)> {
+    let object = objects().into_iter().find(|object| object.holds(image))?;
+    let (image, initial, size) = object.threads_own?;
+    // SAFETY: the loader's own function, and its number of a loaded image.
+    let address = unsafe {
+        let find = libc::dlsym(libc::RTLD_DEFAULT, c"__tls_get_addr".as_ptr());
+        if find.is_null() {
+            return None;
+        }
+        let find = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const Index) -> *mut u8>(find);
+        find(&Index { image, offset: 0 })
+    };
+    let mut initial = initial.to_vec();
+    initial.resize(size, 0);
+    Some((address, initial))
 }
 
 /// See [`super::needs`].

@@ -144,6 +144,14 @@ unsafe fn commands(image: *const c_void) -> Option<(*const Header, Vec<*const Co
     }
 }
 
+/// See [`super::thread_variables`]. Nobody asks (`crate::libraries`).
+///
+/// # Safety
+/// As there.
+pub unsafe fn thread_variables(_image: *const c_void) -> Option<(*mut u8, Vec<u8>)> {
+    None
+}
+
 /// See [`super::needs`].
 ///
 /// # Safety

@@ -10,7 +10,7 @@ use crate::libc_memory as memory;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape};
 use crate::session::Mode;
 use crate::trampoline::LIBC_CALLS;
-use crate::{console, divergence, native_handlers, platform, replay, schedule, user_threads};
+use crate::{console, divergence, native_handlers, platform, replay, schedule, time_stamps, turns, user_threads};
 use retrace_abi::boundary::{Entry, Fds, Treatment};
 use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
@@ -94,6 +94,8 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
     unsafe {
         match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => record(place, &args),
+            // A part of an external call, during which others go on.
+            Mode::Recording if FUNCTIONS[place].waits && turns::has() => turns::without(|| original(place, &args)),
             Mode::Replaying => replay(place, &args),
             Mode::Diverted => refused(FUNCTIONS[place].returns),
             _ => original(place, &args),
@@ -141,7 +143,11 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
         // Before the call: what it writes may lie where it reads.
         let arguments = memory::inputs(function, args);
         let rooms = memory::rooms(function, args);
-        let result = original(place, args);
+        let result = if function.waits && turns::has() {
+            turns::without(|| original(place, args))
+        } else {
+            original(place, args)
+        };
         let errno = platform::errno();
         let failed = failed(function.returns, result);
         if !failed {
@@ -191,7 +197,11 @@ unsafe fn replay(place: usize, args: &Arguments) -> usize {
         }
         let hook = HOOKS.get()[place];
         let arguments = memory::inputs(function, args);
-        let call = if with_gil { replay::native_call(hook) } else { user_threads::released_call(hook) };
+        let in_turn = with_gil || turns::has();
+        if function.waits && turns::has() {
+            user_threads::pause();
+        }
+        let call = if in_turn { replay::native_call(hook) } else { user_threads::released_call(hook) };
         if !memory::same(call.arguments.as_deref().unwrap_or_default(), &arguments) || call.at != caller() {
             let shown: Vec<String> = arguments.iter().map(Value::to_string).collect();
             let met = format!("{}({}) by C code", hook.name, shown.join(", "));
@@ -200,7 +210,7 @@ unsafe fn replay(place: usize, args: &Arguments) -> usize {
             }
             user_threads::lost_without_gil(met);
         }
-        if with_gil {
+        if in_turn {
             user_threads::pass_native_call();
         }
         answer(function, args, call.outcome)
@@ -220,6 +230,9 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
             memory::note_watch(function, args);
             descriptors(function, args, result as c_int);
             echo(function, args, result);
+            if function.name == c"clock_gettime" {
+                time_stamps::clock_read(args[0] as c_int, &*(args[1] as *const libc::timespec));
+            }
         }
         if let Some(errno) = general.extra.as_ref().and_then(Value::as_int) {
             platform::set_errno(errno as c_int);

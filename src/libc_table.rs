@@ -95,10 +95,20 @@ pub struct Function {
     pub fds: Fds,
     /// It only asks: a thread that the replay has no say over may call it for real.
     pub asks: bool,
+    /// It may wait, and others go on meanwhile.
+    pub waits: bool,
 }
 
 const fn function(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
-    Function { name, returns, arguments, fds: Fds::None, asks: false }
+    Function { name, returns, arguments, fds: Fds::None, asks: false, waits: false }
+}
+
+const fn waiting(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { waits: true, ..function(name, returns, arguments) }
+}
+
+const fn opening(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { waits: true, ..with(Fds::Open, name, returns, arguments) }
 }
 
 const fn with(fds: Fds, name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
@@ -118,48 +128,48 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// Also the number of trampolines, which `build.rs` makes.
-pub const COUNT: usize = 164;
+pub const COUNT: usize = 166;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
     with(Fds::Open, c"socket", Int, &[Number, Number, Number]),
     with(Fds::OpenBoth, c"socketpair", Int, &[Number, Number, Number, Out(Fixed(8))]),
-    function(c"connect", Int, &[Number, In(Argument(2)), Number]),
+    waiting(c"connect", Int, &[Number, In(Argument(2)), Number]),
     function(c"bind", Int, &[Number, In(Argument(2)), Number]),
     function(c"listen", Int, &[Number, Number]),
-    with(Fds::Open, c"accept", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
-    with(Fds::Open, c"accept4", Int, &[Number, Out(At(2)), InOut(SOCKLEN), Number]),
+    opening(c"accept", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
+    opening(c"accept4", Int, &[Number, Out(At(2)), InOut(SOCKLEN), Number]),
     function(c"shutdown", Int, &[Number, Number]),
     function(c"getsockopt", Int, &[Number, Number, Number, Out(At(4)), InOut(SOCKLEN)]),
     function(c"setsockopt", Int, &[Number, Number, Number, In(Argument(4)), Number]),
     function(c"getsockname", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
     function(c"getpeername", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
-    function(c"send", Long, &[Number, In(Argument(2)), Wide, Number]),
-    function(c"sendto", Long, &[Number, In(Argument(2)), Wide, Number, In(Argument(5)), Number]),
-    function(c"sendmsg", Long, &[Number, Message, Number]),
-    function(c"recv", Long, &[Number, Out(Result(2)), Wide, Number]),
-    function(c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
-    function(c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
-    function(c"recvmsg", Long, &[Number, MessageOut, Number]),
+    waiting(c"send", Long, &[Number, In(Argument(2)), Wide, Number]),
+    waiting(c"sendto", Long, &[Number, In(Argument(2)), Wide, Number, In(Argument(5)), Number]),
+    waiting(c"sendmsg", Long, &[Number, Message, Number]),
+    waiting(c"recv", Long, &[Number, Out(Result(2)), Wide, Number]),
+    waiting(c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
+    waiting(c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
+    waiting(c"recvmsg", Long, &[Number, MessageOut, Number]),
     // Waiting.
-    function(c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
-    function(c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
-    function(c"ppoll", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored]),
-    function(c"select", Int, &[Number, FD_SET, FD_SET, FD_SET, InOut(TIMEVAL)]),
-    function(c"pselect", Int, &[Number, FD_SET, FD_SET, FD_SET, In(TIMESPEC), Ignored]),
+    waiting(c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
+    waiting(c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
+    waiting(c"ppoll", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored]),
+    waiting(c"select", Int, &[Number, FD_SET, FD_SET, FD_SET, InOut(TIMEVAL)]),
+    waiting(c"pselect", Int, &[Number, FD_SET, FD_SET, FD_SET, In(TIMESPEC), Ignored]),
     with(Fds::Open, c"epoll_create", Int, &[Number]),
     with(Fds::Open, c"epoll_create1", Int, &[Number]),
     function(c"epoll_ctl", Int, &[Number, Number, Number, Watch]),
-    function(c"epoll_wait", Int, &[Number, Events, Number, Number]),
-    function(c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
-    function(c"nanosleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
-    function(c"clock_nanosleep", Code, &[Number, Number, In(TIMESPEC), InOut(TIMESPEC)]),
-    function(c"usleep", Int, &[Number]),
-    function(c"sleep", Int, &[Number]),
+    waiting(c"epoll_wait", Int, &[Number, Events, Number, Number]),
+    waiting(c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
+    waiting(c"nanosleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
+    waiting(c"clock_nanosleep", Code, &[Number, Number, In(TIMESPEC), InOut(TIMESPEC)]),
+    waiting(c"usleep", Int, &[Number]),
+    waiting(c"sleep", Int, &[Number]),
     // Names.
-    function(c"getaddrinfo", Code, &[String, String, In(Fixed(16)), Addresses]),
+    waiting(c"getaddrinfo", Code, &[String, String, In(Fixed(16)), Addresses]),
     function(c"freeaddrinfo", Nothing, &[Ignored]),
-    function(
+    waiting(
         c"getnameinfo",
         Code,
         &[In(Argument(1)), Number, Out(Terminated(3)), Number, Out(Terminated(5)), Number, Number],
@@ -167,18 +177,18 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"gethostname", Int, &[Out(Terminated(1)), Wide]),
     asking(c"__gethostname_chk", Int, &[Out(Terminated(1)), Wide, Ignored]),
     asking(c"uname", Int, &[Out(Fixed(390))]),
-    function(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
-    function(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
+    waiting(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
+    waiting(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
     // Descriptors.
-    function(c"read", Long, &[Number, Out(Result(2)), Wide]),
-    function(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
-    function(c"pread", Long, &[Number, Out(Result(2)), Wide, Wide]),
-    function(c"pread64", Long, &[Number, Out(Result(2)), Wide, Wide]),
-    function(c"readv", Long, &[Number, Scatter(2), Number]),
-    function(c"write", Long, &[Number, In(Argument(2)), Wide]),
-    function(c"pwrite", Long, &[Number, In(Argument(2)), Wide, Wide]),
-    function(c"pwrite64", Long, &[Number, In(Argument(2)), Wide, Wide]),
-    function(c"writev", Long, &[Number, Gather(2), Number]),
+    waiting(c"read", Long, &[Number, Out(Result(2)), Wide]),
+    waiting(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
+    waiting(c"pread", Long, &[Number, Out(Result(2)), Wide, Wide]),
+    waiting(c"pread64", Long, &[Number, Out(Result(2)), Wide, Wide]),
+    waiting(c"readv", Long, &[Number, Scatter(2), Number]),
+    waiting(c"write", Long, &[Number, In(Argument(2)), Wide]),
+    waiting(c"pwrite", Long, &[Number, In(Argument(2)), Wide, Wide]),
+    waiting(c"pwrite64", Long, &[Number, In(Argument(2)), Wide, Wide]),
+    waiting(c"writev", Long, &[Number, Gather(2), Number]),
     function(c"lseek", Long, &[Number, Wide, Number]),
     function(c"lseek64", Long, &[Number, Wide, Number]),
     with(Fds::Close, c"close", Int, &[Number]),
@@ -188,25 +198,27 @@ pub static FUNCTIONS: [Function; COUNT] = [
     with(Fds::OpenBoth, c"pipe", Int, &[Out(Fixed(8))]),
     with(Fds::OpenBoth, c"pipe2", Int, &[Out(Fixed(8)), Number]),
     with(Fds::Open, c"eventfd", Int, &[Number, Number]),
+    waiting(c"eventfd_read", Int, &[Number, Out(Fixed(8))]),
+    waiting(c"eventfd_write", Int, &[Number, Wide]),
     with(Fds::Fcntl, c"fcntl", Int, &[Number, Number, Request]),
     with(Fds::Fcntl, c"fcntl64", Int, &[Number, Number, Request]),
     function(c"ioctl", Int, &[Number, Wide, Request]),
-    function(c"flock", Int, &[Number, Number]),
-    function(c"fsync", Int, &[Number]),
-    function(c"fdatasync", Int, &[Number]),
+    waiting(c"flock", Int, &[Number, Number]),
+    waiting(c"fsync", Int, &[Number]),
+    waiting(c"fdatasync", Int, &[Number]),
     function(c"ftruncate", Int, &[Number, Wide]),
     function(c"ftruncate64", Int, &[Number, Wide]),
     function(c"isatty", Int, &[Number]),
     // Files by name.
-    with(Fds::Open, c"open", Int, &[String, Number, Ignored]),
-    with(Fds::Open, c"open64", Int, &[String, Number, Ignored]),
-    with(Fds::Open, c"__open_2", Int, &[String, Number]),
-    with(Fds::Open, c"__open64_2", Int, &[String, Number]),
-    with(Fds::Open, c"openat", Int, &[Number, String, Number, Ignored]),
-    with(Fds::Open, c"openat64", Int, &[Number, String, Number, Ignored]),
-    with(Fds::Open, c"creat", Int, &[String, Number]),
-    function(c"fopen", Stream, &[String, String]),
-    function(c"fopen64", Stream, &[String, String]),
+    opening(c"open", Int, &[String, Number, Ignored]),
+    opening(c"open64", Int, &[String, Number, Ignored]),
+    opening(c"__open_2", Int, &[String, Number]),
+    opening(c"__open64_2", Int, &[String, Number]),
+    opening(c"openat", Int, &[Number, String, Number, Ignored]),
+    opening(c"openat64", Int, &[Number, String, Number, Ignored]),
+    opening(c"creat", Int, &[String, Number]),
+    waiting(c"fopen", Stream, &[String, String]),
+    waiting(c"fopen64", Stream, &[String, String]),
     function(c"fdopen", Stream, &[Number, String]),
     function(c"access", Int, &[String, Number]),
     function(c"faccessat", Int, &[Number, String, Number, Number]),
@@ -294,7 +306,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"pthread_kill", Code, &[Ignored, Number]),
     // What it tells others.
     function(c"kill", Int, &[Number, Number]),
-    function(c"system", Int, &[String]),
+    waiting(c"system", Int, &[String]),
     function(c"openlog", Nothing, &[Ignored, Number, Number]),
     function(c"syslog", Nothing, &[Number, Ignored]),
     function(c"__syslog_chk", Nothing, &[Number, Number, Ignored]),

@@ -4,7 +4,9 @@
 use crate::imports::{self, Binding, Image};
 use crate::libc_table::FUNCTIONS;
 use crate::modules::boundary;
-use crate::{libc_calls, library_locks, lookups, native_handlers};
+use crate::session::{self, Mode};
+use crate::thread_storage;
+use crate::{libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers};
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use std::collections::BTreeSet;
@@ -83,10 +85,32 @@ impl Extension {
     /// # Safety
     /// In a session; the GIL is held.
     pub unsafe fn redirect(&self) {
-        for image in &self.images {
-            // SAFETY: by contract.
-            unsafe { redirect(image) };
-        }
+        redirect_all(&self.images);
+    }
+}
+
+/// By which a library's threads do I/O: they have to be followed then. One that only computes goes its own way.
+const REACHES_OUT: [&str; 6] = ["socket", "accept4", "epoll_create", "epoll_create1", "eventfd", "timerfd_create"];
+
+/// Whether the threads that an image makes take turns with Python's (`crate::turns`).
+fn takes_turns(image: &Image) -> bool {
+    // SAFETY: a loaded image.
+    let imports = unsafe { imports::imported(image) }.unwrap_or_default();
+    threads_take_turns(imports.iter().map(String::as_str))
+}
+
+/// Whether threads are made, and take turns, by who imports these.
+pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) -> bool {
+    let has = |names: &[&str]| imports.clone().any(|import| names.contains(&import));
+    cfg!(target_os = "linux") && has(&[MAKES_THREADS]) && has(&REACHES_OUT)
+}
+
+/// Redirects what belongs together.
+fn redirect_all(images: &[Image]) {
+    let turns = images.iter().any(takes_turns);
+    for image in images {
+        // SAFETY: by the callers' contract.
+        unsafe { redirect(image, turns) };
     }
 }
 
@@ -164,9 +188,7 @@ pub unsafe fn redirect_holder(address: *const c_void) {
     let holder = imports::image_at(address, &images).cloned();
     // SAFETY: by contract.
     unsafe {
-        for image in with_needed(holder.into_iter().collect(), &images) {
-            redirect(&image);
-        }
+        redirect_all(&with_needed(holder.into_iter().collect(), &images));
     }
 }
 
@@ -200,6 +222,8 @@ unsafe fn bindings() -> Vec<Binding> {
         bindings.extend(library_locks::bindings());
         bindings.extend(lookups::bindings());
         bindings.extend(native_handlers::bindings());
+        bindings.extend(library_waits::bindings());
+        bindings.extend(library_threads::bindings());
         bindings
     }
 }
@@ -213,14 +237,23 @@ pub unsafe fn binding(name: &CStr) -> Option<Binding> {
     unsafe { bindings() }.into_iter().find(|binding| binding.name == name)
 }
 
-/// Redirects an image's imports, once.
-unsafe fn redirect(image: &Image) {
+/// Redirects an image's imports, once. `turns`: its threads, or those of another part of its module, take turns.
+unsafe fn redirect(image: &Image, turns: bool) {
     // SAFETY: by the callers' contract.
     unsafe {
         if !REDIRECTED.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
             return;
         }
-        let bindings = bindings();
+        let mut bindings = bindings();
+        if turns {
+            bindings.extend(library_threads::with_turns());
+            if takes_turns(image) {
+                bindings.push(library_threads::making());
+            }
+            if session::mode() == Mode::Replaying {
+                thread_storage::watch(image);
+            }
+        }
         // What the library does to take another generator is not the program's doing, and none of the recording.
         feed_generator(image);
         // An image without an import table imports nothing.

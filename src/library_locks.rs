@@ -7,7 +7,8 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
 use crate::imports::{Binding, replaced};
 use crate::session::{self, Mode};
-use crate::{native_handlers, platform, schedule, user_threads};
+use crate::turns::{self, Deadline};
+use crate::{library_waits, native_handlers, platform, schedule, user_threads};
 use retrace_abi::boundary::{Entry, Treatment};
 use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
@@ -318,9 +319,114 @@ unsafe fn replay_taken(mutex: NativeMutex, taken: Option<u64>) {
     }
 }
 
+// ---- mutexes, where threads take turns (`crate::turns`): they are taken and let go by who has the turn ----
+
+/// Tries to take a mutex.
+unsafe fn try_in_turn(mutex: NativeMutex) -> c_int {
+    // SAFETY: by the contract of `lock_in_turn`.
+    unsafe {
+        let thread = turns::own_number();
+        let mut mutexes = mutexes();
+        let known = mutexes.entry(mutex as usize).or_default();
+        if known.held > 0 && known.last != thread {
+            return libc::EBUSY;
+        }
+        let error = libc::pthread_mutex_trylock(mutex);
+        if error == 0 {
+            known.taken += 1;
+            known.last = thread;
+            known.held += 1;
+        }
+        error
+    }
+}
+
+/// How long to wait for a mutex that somebody has who takes no turns, before it is tried again.
+const TRY_AGAIN: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+
+/// Takes a mutex, and waits for it.
+///
+/// # Safety
+/// In a session; the calling thread has the turn.
+pub unsafe fn lock_in_turn(mutex: NativeMutex, until: Option<Deadline>) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        loop {
+            let error = try_in_turn(mutex);
+            if error != libc::EBUSY {
+                return error;
+            }
+            let in_turn = mutexes().get(&(mutex as usize)).is_some_and(|known| known.held > 0);
+            let next_try = until.or((!in_turn).then(|| Deadline::after(TRY_AGAIN)));
+            if !turns::wait_at(mutex as usize, next_try, || {}) && until.is_some() {
+                return libc::ETIMEDOUT;
+            }
+            if !turns::has() {
+                return libc::pthread_mutex_lock(mutex);
+            }
+        }
+    }
+}
+
+/// Lets a mutex go.
+///
+/// # Safety
+/// As [`lock_in_turn`].
+pub unsafe fn unlock_in_turn(mutex: NativeMutex) {
+    // SAFETY: by contract.
+    unsafe {
+        let_go(mutex);
+        libc::pthread_mutex_unlock(mutex);
+        turns::wake(mutex as usize, 1);
+    }
+}
+
+/// Its holder lets it go.
+fn let_go(mutex: NativeMutex) {
+    if let Some(known) = mutexes().get_mut(&(mutex as usize)) {
+        known.held = known.held.saturating_sub(1);
+    }
+}
+
+/// `pthread_once`, where threads take turns.
+unsafe fn once_in_turn(control: *mut libc::c_int, routine: Routine) -> c_int {
+    // SAFETY: the calling thread has the turn.
+    unsafe {
+        let next = replaced!(NEXT[ONCE], *mut libc::c_int, Routine => c_int);
+        let thread = turns::own_number();
+        loop {
+            let mut mutexes = mutexes();
+            let known = mutexes.entry(control as usize).or_default();
+            if known.held > 0 && known.last != thread {
+                drop(mutexes);
+                turns::wait_at(control as usize, None, || {});
+                if turns::has() {
+                    continue;
+                }
+                return next(control, routine);
+            }
+            let is_done = std::mem::replace(&mut known.taken, 1) > 0;
+            if !is_done {
+                known.held = 1;
+                known.last = thread;
+            }
+            drop(mutexes);
+            let error = next(control, routine);
+            if !is_done {
+                let_go(control.cast());
+                turns::wake(control as usize, usize::MAX);
+            }
+            return error;
+        }
+    }
+}
+
 unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
     // SAFETY: called by an extension module with a mutex of its own.
     unsafe {
+        if library_waits::in_turn() {
+            return lock_in_turn(mutex, None);
+        }
         let next = replaced!(NEXT[LOCK], NativeMutex => c_int);
         match native_handlers::mode() {
             Mode::Recording if is_ordered(mutex) && schedule::logs_native_calls() => {
@@ -343,6 +449,9 @@ unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
 unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
     // SAFETY: as above.
     unsafe {
+        if library_waits::in_turn() {
+            return try_in_turn(mutex);
+        }
         let next = replaced!(NEXT[TRYLOCK], NativeMutex => c_int);
         match native_handlers::mode() {
             Mode::Recording if is_ordered(mutex) && schedule::logs_native_calls() => {
@@ -372,13 +481,16 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
 unsafe extern "C" fn unlock(mutex: NativeMutex) -> c_int {
     // SAFETY: as above.
     unsafe {
-        if native_handlers::mode() == Mode::Replaying
-            && schedule::is_ours()
-            && let Some(known) = mutexes().get_mut(&(mutex as usize))
-        {
-            known.held = known.held.saturating_sub(1);
+        let is_counted = match native_handlers::mode() {
+            Mode::Replaying => schedule::is_ours(),
+            _ => turns::are_on(),
+        };
+        if is_counted {
+            let_go(mutex);
         }
-        replaced!(NEXT[UNLOCK], NativeMutex => c_int)(mutex)
+        let error = replaced!(NEXT[UNLOCK], NativeMutex => c_int)(mutex);
+        turns::wake(mutex as usize, 1);
+        error
     }
 }
 
@@ -418,6 +530,9 @@ unsafe extern "C" fn run_once() {
 unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int {
     // SAFETY: called with pthread_once's arguments.
     unsafe {
+        if library_waits::in_turn() {
+            return once_in_turn(control, routine);
+        }
         let next = replaced!(NEXT[ONCE], *mut libc::c_int, Routine => c_int);
         match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => {

@@ -8,8 +8,9 @@ mod imp;
 mod imp;
 
 pub use imp::{
-    anonymous_file, at_exit, errno, is_free, read_memory, set_errno, start_timer, wait_for_change, wake_all,
+    anonymous_file, answer_time_stamps, at_exit, errno, is_free, is_thread_asleep, read_memory, set_errno, start_timer,
 };
+pub use imp::{thread_cpu_us, thread_id, wait_for_change, wake_all};
 
 /// How [`wait_for_change`] ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -61,8 +61,8 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
 
 /// Waits until somebody calls [`wake_all`] for `word`, which is `value`. A handler that was installed without SA_RESTART
 /// ends the wait, as it ends a write.
-pub fn wait_for_change(word: &AtomicU32, value: u32, milliseconds: i64) -> Waited {
-    let time = libc::timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
+pub fn wait_for_change(word: &AtomicU32, value: u32, microseconds: i64) -> Waited {
+    let time = libc::timespec { tv_sec: microseconds / 1_000_000, tv_nsec: microseconds % 1_000_000 * 1000 };
     // SAFETY: the word and the time are live; nobody else is woken.
     let result = unsafe {
         libc::syscall(
@@ -84,6 +84,110 @@ pub fn wait_for_change(word: &AtomicU32, value: u32, milliseconds: i64) -> Waite
 pub fn wake_all(word: &AtomicU32) {
     // SAFETY: the word is live.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod time_stamps {
+    use std::ffi::{c_int, c_void};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static READ: AtomicUsize = AtomicUsize::new(0);
+    /// The kernel's own code in this process, which reads the clock for it.
+    static KERNELS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    /// No more than it has.
+    const KERNELS_SIZE: usize = 2 << 12;
+
+    const PR_SET_TSC: c_int = 26;
+    const ENABLE: c_int = 1;
+    const SIGSEGV: c_int = 2;
+    /// `si_code` of a signal that an instruction which is not permitted raises.
+    const SI_KERNEL: c_int = 0x80;
+
+    /// # Safety
+    /// As `answer_time_stamps`.
+    pub unsafe fn answer(read: extern "C" fn() -> u64) {
+        READ.store(read as usize, Ordering::Relaxed);
+        // SAFETY: plain data for which zeros are valid; the handler passes on what is not for it.
+        unsafe {
+            let start = libc::getauxval(libc::AT_SYSINFO_EHDR) as usize;
+            KERNELS[0].store(start, Ordering::Relaxed);
+            KERNELS[1].store(start + KERNELS_SIZE, Ordering::Relaxed);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = trapped as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+            libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
+            libc::prctl(PR_SET_TSC, SIGSEGV);
+        }
+    }
+
+    unsafe extern "C" fn trapped(number: c_int, about: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: called by the kernel for an instruction of the calling thread's.
+        unsafe {
+            let registers = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
+            let at = registers[libc::REG_RIP as usize] as usize;
+            let is_kind = (*about).si_code == SI_KERNEL && at != 0;
+            let size = match is_kind.then(|| (at as *const [u8; 3]).read_unaligned()) {
+                Some([0x0f, 0x31, _]) => 2,
+                Some([0x0f, 0x01, 0xf9]) => 3,
+                _ => {
+                    // It comes again, to whom it is for.
+                    libc::signal(number, libc::SIG_DFL);
+                    return;
+                }
+            };
+            let kernels = KERNELS[0].load(Ordering::Relaxed)..KERNELS[1].load(Ordering::Relaxed);
+            let value = if kernels.contains(&at) {
+                libc::prctl(PR_SET_TSC, ENABLE);
+                let value = std::arch::x86_64::_rdtsc();
+                libc::prctl(PR_SET_TSC, SIGSEGV);
+                value
+            } else {
+                std::mem::transmute::<usize, extern "C" fn() -> u64>(READ.load(Ordering::Relaxed))()
+            };
+            registers[libc::REG_RAX as usize] = (value & 0xffff_ffff) as i64;
+            registers[libc::REG_RDX as usize] = (value >> 32) as i64;
+            if size == 3 {
+                registers[libc::REG_RCX as usize] = 0;
+            }
+            registers[libc::REG_RIP as usize] = (at + size) as i64;
+        }
+    }
+}
+
+/// Has `read` called where code of this thread, but the kernel's own, reads the processor's time stamp counter.
+///
+/// # Safety
+/// The process has no other use for SIGSEGV.
+pub unsafe fn answer_time_stamps(read: extern "C" fn() -> u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: by contract.
+    unsafe {
+        time_stamps::answer(read);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = read;
+}
+
+/// The system's number of the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: a system call.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// The CPU time of a thread of this process, in microseconds.
+pub fn thread_cpu_us(tid: i32) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable; the clock is that of the thread (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED in Linux).
+    unsafe { libc::clock_gettime((!tid << 3) | 6, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// Whether a thread of this process waits for something.
+pub fn is_thread_asleep(tid: i32) -> bool {
+    let state = std::fs::read(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
+    // Behind the name, which is in parentheses and may have any character.
+    let end = state.iter().rposition(|&byte| byte == b')').unwrap_or(0);
+    state.get(end + 2) == Some(&b'S')
 }
 
 /// Calls `handler` on this thread every so many microseconds, by a signal that no program has. A forked copy has no timer.

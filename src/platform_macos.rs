@@ -73,8 +73,8 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
 }
 
 /// Waits until `word` is no longer `value`. Looks again and again: what would wake one is documented from macOS 14.4 only.
-pub fn wait_for_change(word: &AtomicU32, value: u32, milliseconds: i64) -> Waited {
-    let until = Instant::now() + Duration::from_millis(milliseconds.max(0) as u64);
+pub fn wait_for_change(word: &AtomicU32, value: u32, microseconds: i64) -> Waited {
+    let until = Instant::now() + Duration::from_micros(microseconds.max(0) as u64);
     while word.load(Ordering::Acquire) == value {
         if Instant::now() >= until {
             return Waited::TimedOut;
@@ -89,6 +89,27 @@ pub fn wait_for_change(word: &AtomicU32, value: u32, milliseconds: i64) -> Waite
 
 /// Nobody waits to be woken.
 pub fn wake_all(_word: &AtomicU32) {}
+
+/// The counter can't be watched here.
+///
+/// # Safety
+/// None.
+pub unsafe fn answer_time_stamps(_read: extern "C" fn() -> u64) {}
+
+/// The system's number of the calling thread: nobody asks (`crate::libraries::takes_turns`).
+pub fn thread_id() -> i32 {
+    0
+}
+
+/// As above.
+pub fn thread_cpu_us(_tid: i32) -> u64 {
+    0
+}
+
+/// As above.
+pub fn is_thread_asleep(_tid: i32) -> bool {
+    false
+}
 
 /// Calls `handler` on this thread every so many microseconds. A forked copy has no timer.
 ///

@@ -9,6 +9,7 @@
 use crate::imports::{self, Binding};
 use crate::python::Owned;
 use crate::session::{self, Mode};
+use crate::turns::{self, Sleeper};
 use crate::write_order::{self, Writer};
 use crate::{library_locks, record, thread, user_threads};
 use pyo3_ffi::*;
@@ -25,6 +26,8 @@ pub struct Actor {
     wait_end: u8,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// It has the turn (`crate::turns`).
+    pub has_turn: bool,
     /// The lock that it tried last, in vain; else null.
     found_busy: *const libc::sem_t,
     /// The lock whose wait a signal interrupted, until a lock is tried again; else null.
@@ -39,10 +42,10 @@ pub struct Actor {
     /// Frames that it entered when it gave the GIL up were seen as callbacks. Not the same as `external`: while a value is
     /// encoded the thread is external, and what that runs is part of the call.
     armed: bool,
-    /// How often it gave the GIL up itself since it got it from another thread.
-    releases: u64,
-    /// Where it last gave the GIL up.
-    last: Position,
+    /// How often it gave the GIL, or the turn, up itself since it got it from another thread.
+    pub releases: u64,
+    /// Where it last gave the GIL, or the turn, up.
+    pub last: Position,
     /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
     interrupted: Option<u64>,
     /// What it called of the C library since it gave the GIL up. Only the thread itself touches it.
@@ -56,6 +59,12 @@ pub struct Actor {
     writer: Writer,
     /// What `external` pointed at when it gave the GIL up: its C code may go on when its thread state is gone.
     was_external: bool,
+    /// It gives the GIL up in a library's code, and keeps the turn.
+    pub keeps_turn: bool,
+    /// What it waits for the turn with; made when it first does.
+    sleeper: Option<&'static Sleeper>,
+    /// The system's number of the thread; 0 until it is asked for.
+    tid: c_int,
 }
 
 static NOT_EXTERNAL: bool = false;
@@ -67,6 +76,7 @@ impl Actor {
             wait_end: 0,
             found_busy: ptr::null(),
             at_check: false,
+            has_turn: false,
             waited_for: ptr::null(),
             external: &raw const NOT_EXTERNAL,
             tries: 0,
@@ -83,7 +93,39 @@ impl Actor {
             native_calls_made: 0,
             writer: Writer::new(serial),
             was_external: false,
+            keeps_turn: false,
+            sleeper: None,
+            tid: 0,
         }))
+    }
+
+    /// Made by the thread itself.
+    pub fn sleeper(&mut self) -> &'static Sleeper {
+        self.sleeper.get_or_insert_with(Sleeper::new)
+    }
+
+    /// Notes which thread it is, on that thread.
+    pub fn learn_tid(&mut self) {
+        if self.tid == 0 {
+            self.tid = crate::platform::thread_id();
+        }
+    }
+
+    pub fn tid(&self) -> c_int {
+        self.tid
+    }
+
+    pub fn holds_gil(&self) -> bool {
+        self.holds_gil
+    }
+
+    /// Whether what it does is a part of an external call.
+    ///
+    /// # Safety
+    /// On its own thread.
+    pub unsafe fn is_external(&self) -> bool {
+        // SAFETY: what `external` points at lives while the thread has the GIL.
+        unsafe { if self.holds_gil { *self.external } else { self.was_external } }
     }
 }
 
@@ -134,6 +176,8 @@ const OUTSIDE: u64 = u64::MAX;
 /// Kinds of a `thread` event.
 pub const MADE: u8 = 0;
 pub const FOREIGN: u8 = 1;
+/// A library made it, and it takes turns.
+pub const LIBRARY: u8 = 2;
 
 static mut NEXT_CREATE: *mut c_void = ptr::null_mut();
 static mut NEXT_FORK: *mut c_void = ptr::null_mut();
@@ -146,10 +190,10 @@ type Create =
 
 /// `struct retrace_beginning` of cshim/gil.c.
 #[repr(C)]
-struct Beginning {
-    actor: *mut Actor,
-    start: *mut c_void,
-    argument: *mut c_void,
+pub struct Beginning {
+    pub actor: *mut Actor,
+    pub start: *mut c_void,
+    pub argument: *mut c_void,
 }
 
 /// Whether Python did not make the calling thread.
@@ -346,6 +390,11 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
         (*actor).holds_gil = false;
         (*actor).was_external = *(*actor).external;
         (*actor).at_check = at_check != 0;
+        let keeps_turn = std::mem::take(&mut (*actor).keeps_turn);
+        if keeps_turn && (*actor).has_turn && at_check == 0 && !(*actor).was_external {
+            (*actor).gave_up_at = steps();
+            return;
+        }
         (*actor).armed = record::is_armed();
         if (*actor).armed {
             // Others run at full speed meanwhile.
@@ -363,6 +412,9 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
             Position::Released((*actor).releases)
         };
         (*actor).gave_up_at = steps();
+        if (*actor).has_turn {
+            turns::hand_over(actor);
+        }
     }
 }
 
@@ -394,16 +446,12 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             // Its turns are part of the call that started it, and of whatever comes after.
             return;
         }
-        if HOLDER != actor {
-            if !HOLDER.is_null() {
-                session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
-            }
-            HOLDER = actor;
-            step();
-            (*actor).tries = 0;
-            (*actor).releases = 0;
-            // Its tries count anew: those of an earlier wait would be taken for this turn's.
-            (*actor).interrupted = None;
+        if turns::are_on() && !(*actor).has_turn {
+            turns::take(actor);
+        }
+        went_on(actor);
+        if turns::was_kept() {
+            return session::stop("a thread of a library's went on without letting others go on");
         }
         if !(*actor).native_calls.is_empty() {
             session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
@@ -419,6 +467,27 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         } else if let Ok(end) = WaitEnd::try_from(std::mem::take(&mut (*actor).wait_end)) {
             session::append_event(&Event::Wait(end));
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
+        }
+    }
+}
+
+/// The thread goes on with the GIL, or the turn: logs it if it was another one that had it last.
+///
+/// # Safety
+/// Recording; the calling thread, whose actor it is, has the GIL or the turn.
+pub unsafe fn went_on(actor: *mut Actor) {
+    // SAFETY: by contract.
+    unsafe {
+        if HOLDER != actor {
+            if !HOLDER.is_null() {
+                session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
+            }
+            HOLDER = actor;
+            step();
+            (*actor).tries = 0;
+            (*actor).releases = 0;
+            // Its tries count anew: those of an earlier wait would be taken for this turn's.
+            (*actor).interrupted = None;
         }
     }
 }
@@ -457,7 +526,7 @@ pub fn logs_native_calls() -> bool {
     // SAFETY: an actor is its thread's own; what `external` points at lives while the thread has the GIL.
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
-        !actor.is_null() && !if (*actor).holds_gil { *(*actor).external } else { (*actor).was_external }
+        !actor.is_null() && !(*actor).is_external()
     }
 }
 
@@ -491,7 +560,7 @@ pub unsafe fn append_native_call(call: NativeCall) {
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
         (*actor).native_calls_made += 1;
-        if (*actor).holds_gil {
+        if (*actor).holds_gil || (*actor).has_turn {
             session::append_event(&Event::Call(call));
         } else {
             (*actor).native_calls.push(call);
@@ -569,8 +638,12 @@ pub unsafe fn steps_passed() -> u64 {
     unsafe { steps() - (*gil::retrace_actor().cast::<Actor>()).gave_up_at }
 }
 
-unsafe fn new_actor(is_foreign: bool) -> *mut Actor {
-    // SAFETY: the GIL is held.
+/// A new thread's.
+///
+/// # Safety
+/// Recording; the calling thread has the GIL or the turn.
+pub unsafe fn new_actor(is_foreign: bool) -> *mut Actor {
+    // SAFETY: by contract.
     unsafe {
         let serial = NEXT_SERIAL;
         NEXT_SERIAL += 1;
@@ -595,7 +668,7 @@ pub unsafe extern "C" fn retrace_lock_busy(actor: *mut Actor) {
 
 /// A thread's ident as `threading.get_ident()` shows it: a number on Linux, a pointer on macOS.
 #[allow(clippy::unnecessary_cast, reason = "not the same type on every platform")]
-fn ident_number(ident: libc::pthread_t) -> u64 {
+pub fn ident_number(ident: libc::pthread_t) -> u64 {
     ident as u64
 }
 
@@ -710,6 +783,7 @@ unsafe extern "C" fn fork() -> libc::pid_t {
         let errno = crate::platform::errno();
         if pid == 0 {
             FORKS = 0;
+            turns::forked();
             write_order::forget_others();
             // A process that a thread forked lives until its last thread has ended: no thread of ours may be in it, and
             // nothing of CPython's says when that is.

@@ -259,6 +259,7 @@ unsafe fn leave() {
     // SAFETY: by the callers' contract.
     unsafe {
         MODE = Mode::Off;
+        crate::turns::end();
         retrace_abi::collector::retrace_collector_uninstall();
     }
 }
@@ -281,7 +282,9 @@ pub unsafe fn end_recording(status: i32) {
         if MODE != Mode::Recording {
             return;
         }
+        crate::turns::take_last();
         MODE = Mode::Off;
+        crate::turns::end();
         if let Some(mut writer) = WRITER.get().take() {
             let mut event = code::END.to_le_bytes().to_vec();
             event.extend_from_slice(&status.to_le_bytes());

@@ -351,7 +351,13 @@ extern "C" fn at_exit() {
     // SAFETY: the interpreter's last act (Py_FinalizeEx): nothing runs Python any more.
     unsafe {
         if session::is_replaying() {
+            crate::turns::take_last();
             let diverged = replay_ended();
+            if crate::turns::are_on() {
+                // A library's threads go on no more, and what it does at the end may wait for them.
+                crate::turns::end();
+                crate::platform::at_exit(leave);
+            }
             crate::timeline::ended(if diverged { crate::divergence::EXIT_STATUS } else { 0 });
             if diverged {
                 libc::_exit(crate::divergence::EXIT_STATUS);
@@ -359,6 +365,14 @@ extern "C" fn at_exit() {
         } else {
             session::end_recording(-1);
         }
+    }
+}
+
+extern "C" fn leave(status: c_int) {
+    // SAFETY: ends the process, as `exit()` is doing.
+    unsafe {
+        libc::fflush(ptr::null_mut());
+        libc::_exit(status);
     }
 }
 

@@ -17,7 +17,7 @@ const DESCRIPTORS: usize = 256;
 /// How many threads may be between a write and its event at once; the writes of more are logged as they come.
 const WRITERS: usize = 64;
 /// How long to wait before asking whether the kernel would let this writer write.
-const PATIENCE_MS: i64 = 50;
+const PATIENCE_US: i64 = 50_000;
 
 // ---- one writer at a time ----
 
@@ -44,7 +44,7 @@ impl Lock {
             {
                 continue;
             }
-            match platform::wait_for_change(&self.0, awaited, PATIENCE_MS) {
+            match platform::wait_for_change(&self.0, awaited, PATIENCE_US) {
                 platform::Waited::Interrupted => return false,
                 platform::Waited::Changed => {}
                 // The number may belong to another file by now than the one that the holder is blocked in, or the holder

@@ -14,6 +14,7 @@ TRIO = ("trio", "anyio")
         ("anyio_parts.py asyncio", PACKAGES),
         ("anyio_parts.py trio", TRIO),
         ("trio_parts.py", TRIO),
+        ("uvloop_parts.py", ("uvloop",)),
     ],
 )
 def test_http_clients(trial, venv, command, packages):

@@ -31,9 +31,12 @@ def test_flask_under_gunicorn(trial, venv, workers):
     assert [process["start"]["parent"] for process in processes] == [None, 0, 0], processes
 
 
-def test_fastapi_under_uvicorn(trial, venv):
-    trial.use(venv("fastapi", "uvicorn")).prepare("fastapi_app.py")
-    options = "--loop asyncio --http h11 --port 0 fastapi_app:app"
+@pytest.mark.parametrize(
+    ("package", "how"), [("uvicorn", "--loop asyncio --http h11"), ("uvicorn[standard]", "--loop uvloop --http httptools")]
+)
+def test_fastapi_under_uvicorn(trial, venv, package, how):
+    trial.use(venv("fastapi", package)).prepare("fastapi_app.py")
+    options = f"{how} --port 0 fastapi_app:app"
     server = Server(trial, ["-m", "uvicorn", *options.split()])
     server.load(200, 8, "/json", "/work")
     recorded = server.stop()

@@ -225,6 +225,8 @@ pub mod gil {
         pub static mut retrace_next_mutex_unlock: *mut c_void;
 
         pub fn retrace_gil_find();
+        /// Has whoever has the GIL give it up at its next check, for a thread that waits for the turn.
+        pub fn retrace_ask_for_turn();
         /// Has `retrace_collection_due` called at the next check of the eval breaker, whichever thread comes to one.
         pub fn retrace_ask_collection();
         pub fn retrace_hook_mutex_unlock(mutex: *mut libc::pthread_mutex_t) -> c_int;

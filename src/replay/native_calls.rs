@@ -6,6 +6,7 @@ use crate::call::Call;
 use crate::divergence;
 use crate::gil::GilCell;
 use crate::hook::Hook;
+use crate::user_threads;
 use retrace_replay::event::{Event, code};
 use retrace_replay::event_stream::EventStream;
 
@@ -53,6 +54,7 @@ pub unsafe fn native_call(hook: &Hook) -> retrace_replay::event::Call {
         match source().clone().next_event() {
             Ok(Some((_, Event::Stopped(_)))) => divergence::recording_stopped(),
             Ok(None) => divergence::recording_cut(&format!("{} by C code", hook.name)),
+            _ if !user_threads::has_gil() => user_threads::lost_without_gil(format!("{} by C code", hook.name)),
             _ => divergence::stop_at(&format!("{} by C code", hook.name)),
         }
     }

@@ -2,10 +2,10 @@
 //! says; the semaphores themselves are real.
 
 use super::bindings::{CLOCK, NEXT, POST, TRYWAIT};
-use super::{LockWait, fail, has_gil, lost, me, serve_waiting, wait_for_turn};
+use super::{LockWait, fail, has_gil, leave_turn, lost, me, serve_waiting, wait_for_turn};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
-use crate::{divergence, library_locks, schedule, session, thread};
+use crate::{divergence, library_locks, schedule, session, thread, turns};
 use retrace_replay::event::WaitEnd;
 use std::ffi::c_int;
 use std::ptr;
@@ -59,6 +59,9 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
                 divergence::stop_at("a lock is waited for here with the GIL, and nobody can release it");
             }
             return real_wait(lock);
+        }
+        if turns::has() {
+            leave_turn();
         }
         let tried = ptr::eq(std::mem::replace(&mut me().found_busy, ptr::null()), lock);
         if !tried && !me().was_external {

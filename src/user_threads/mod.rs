@@ -9,6 +9,7 @@
 //! Without the GIL a thread runs on until it wants the GIL again, or a lock: what it does there touches no Python state.
 
 mod bindings;
+mod library_threads;
 mod locks;
 mod native_code;
 mod processes;
@@ -16,7 +17,8 @@ mod pthreads;
 mod turns;
 
 use crate::library_locks::Due;
-use crate::{divergence, replay, schedule};
+use crate::turns::Sleeper;
+use crate::{divergence, replay, schedule, thread_storage};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use native_code::Stretch;
@@ -25,6 +27,10 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 pub use bindings::bindings;
+pub use library_threads::{
+    end_library_thread, has_turn, is_in_call, keep_turn, leave_turn, library_thread_begins, make_library_thread, pause,
+    sleeper, take_last_turn, take_specific,
+};
 pub use locks::swap_lock_wait;
 pub use native_code::{
     count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, native_calls_made, next_native_call,
@@ -90,6 +96,11 @@ struct UserThread {
     was_external: bool,
     /// The lock of a library's, or of CPython's without the GIL, that it waits for.
     waits_for: Option<Due>,
+    /// As in `schedule::Actor`.
+    keeps_turn: bool,
+    /// It runs a library's code without the GIL, and has the turn where it is the one that goes on.
+    in_library: bool,
+    sleeper: &'static Sleeper,
 }
 
 // One operating-system thread runs all of this.
@@ -137,6 +148,9 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         gave_up_at: 0,
         was_external: false,
         waits_for: None,
+        keeps_turn: false,
+        in_library: false,
+        sleeper: Sleeper::new(),
     }
 }
 
@@ -147,6 +161,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
 pub unsafe fn begin(ident: u64) {
     // SAFETY: by contract.
     unsafe {
+        IS_REPLAY = true;
         threads().push(new_thread(ident, State::Running));
         gil::retrace_set_main_thread_ident(ident as std::ffi::c_ulong);
     }
@@ -212,6 +227,7 @@ unsafe fn resume(k: usize) {
             lost(format!("the recording switches to thread {k}, which waits for no turn"));
         };
         RUNNING = k;
+        thread_storage::switch_to(k);
         let result = coroutine.resume(());
         match result {
             CoroutineResult::Yield(()) if !matches!(threads()[k].state, State::Ended) => {
@@ -290,6 +306,7 @@ unsafe fn let_others_run() {
         let errno = crate::platform::errno();
         if running == 0 {
             resume_next();
+            thread_storage::switch_to(0);
         } else {
             (*threads()[running].yielder).suspend(());
         }
@@ -328,6 +345,14 @@ pub unsafe fn idents() -> Vec<(usize, u64)> {
     let lives = |(_, thread): &(usize, &UserThread)| !matches!(thread.state, State::Ended);
     threads.iter().enumerate().filter(lives).map(|(number, thread)| (number, thread.ident)).collect()
 }
+
+/// Whether this process is a replay.
+pub fn are_used() -> bool {
+    // SAFETY: written before anybody could ask on another thread.
+    unsafe { IS_REPLAY }
+}
+
+static mut IS_REPLAY: bool = false;
 
 /// The running thread.
 ///

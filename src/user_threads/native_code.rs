@@ -5,6 +5,7 @@ use super::{ALLOWED, RUNNING, lost, me, wait_for_turn};
 use crate::divergence;
 use crate::hook::Hook;
 use crate::replay;
+use crate::turns;
 use crate::user_threads::has_gil;
 use retrace_replay::event::Call;
 
@@ -91,7 +92,7 @@ pub(super) unsafe fn end_stretch() {
 pub unsafe fn next_native_call(hook: u16) -> Option<Call> {
     // SAFETY: by contract.
     unsafe {
-        if has_gil() {
+        if has_gil() || turns::has() {
             return replay::front_call(hook);
         }
         stretch().left.last().filter(|call| replay::is_call_of(call, hook)).cloned()
@@ -106,7 +107,7 @@ pub unsafe fn pass_native_call() {
     // SAFETY: by contract.
     unsafe {
         me().native_calls_made += 1;
-        if has_gil() {
+        if has_gil() || turns::has() {
             return replay::pass_native_call();
         }
         let stretch = stretch();

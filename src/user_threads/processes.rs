@@ -4,7 +4,7 @@ use super::bindings::{FOPEN, NEXT};
 use super::{RUNNING, State, fail, threads};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
-use crate::{divergence, session, thread};
+use crate::{divergence, session, thread, turns};
 use std::ffi::c_int;
 use std::ptr;
 
@@ -28,6 +28,7 @@ pub(super) unsafe extern "C" fn fork() -> libc::pid_t {
                     std::mem::forget(thread.coroutine.take());
                 }
             }
+            turns::forked();
             return 0;
         }
         let Front::Fork { pid } = replay::front() else {

@@ -3,11 +3,11 @@
 
 use super::bindings::{COND_TIMEDWAIT, COND_WAIT, LOCK, NEXT, UNLOCK};
 use super::{
-    AT_PLACE, IN_CALL, OWNER, RUNNING, SAME_SHALLOW, SCANS, TURN_BEGINS, give_turn_to, me, native_code, wait_for_turn,
+    AT_PLACE, IN_CALL, RUNNING, SAME_SHALLOW, SCANS, give_turn_to, library_threads, me, native_code, wait_for_turn,
 };
 use crate::imports::replaced;
 use crate::replay::{self, Front};
-use crate::{divergence, schedule, session, thread};
+use crate::{divergence, schedule, session, thread, turns};
 use retrace_abi::gil;
 use retrace_replay::event::{Fingerprint, Position};
 use std::ffi::c_int;
@@ -20,7 +20,13 @@ pub unsafe fn dropped(at_check: bool) {
     // SAFETY: by contract.
     unsafe {
         me().was_external = thread::last().external.get();
+        let keeps_turn = std::mem::take(&mut me().keeps_turn);
         if IN_CALL || !session::is_replaying() || me().was_external {
+            return;
+        }
+        if keeps_turn && !at_check && turns::are_on() {
+            me().gave_up_at = schedule::steps();
+            me().in_library = true;
             return;
         }
         me().gave_up_at = schedule::steps();
@@ -185,12 +191,7 @@ pub unsafe fn taken() {
         if !session::is_replaying() {
             return;
         }
-        OWNER = RUNNING;
-        if TURN_BEGINS {
-            TURN_BEGINS = false;
-            // Not before: a lock that it waited for became its own first, and others get that one after this step.
-            schedule::step();
-        }
+        library_threads::taken_with_gil();
         native_code::end_stretch();
     }
 }

@@ -1,0 +1,386 @@
+//! Threads that a library makes for itself and that do I/O: they take turns with Python's (`crate::turns`), in both
+//! directions. Recording notes that one was made, and replay has a coroutine for it, which runs the library's code.
+
+use crate::imports::{Binding, replaced};
+use crate::schedule::{self, Actor, Start};
+use crate::session::{self, Mode};
+use crate::{library_waits, native_handlers, turns, user_threads};
+use pyo3_ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE, PyThreadState};
+use retrace_abi::gil;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+
+type Destructor = unsafe extern "C" fn(*mut c_void);
+type Ident = libc::pthread_t;
+
+const FUNCTIONS: usize = 11;
+static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
+
+const CREATE: usize = 0;
+const SAVE: usize = 1;
+const RESTORE: usize = 2;
+const ENSURE: usize = 3;
+const RELEASE: usize = 4;
+
+fn binding((place, (name, with)): (usize, (&'static CStr, *mut c_void))) -> Binding {
+    // SAFETY: within the array.
+    let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
+    Binding { name, with, next, needed: false }
+}
+
+/// What is put into the import table of an image whose threads take turns.
+pub fn making() -> Binding {
+    binding((CREATE, (c"pthread_create", create as *mut c_void)))
+}
+
+/// What is put into the import tables of a module that has such an image.
+pub fn with_turns() -> Vec<Binding> {
+    let functions: [(&CStr, *mut c_void); 4] = [
+        (c"PyEval_SaveThread", save_thread as *mut c_void),
+        (c"PyEval_RestoreThread", restore_thread as *mut c_void),
+        (c"PyGILState_Ensure", ensure as *mut c_void),
+        (c"PyGILState_Release", release as *mut c_void),
+    ];
+    functions.into_iter().enumerate().map(|(i, function)| binding((SAVE + i, function))).collect()
+}
+
+/// What is put into every extension module's import table.
+pub fn bindings() -> Vec<Binding> {
+    let functions: [(&CStr, *mut c_void); 6] = [
+        (c"pthread_join", join as *mut c_void),
+        (c"pthread_detach", detach as *mut c_void),
+        (c"pthread_exit", exit as *mut c_void),
+        (c"pthread_key_create", key_create as *mut c_void),
+        (c"__pthread_key_create", key_create as *mut c_void),
+        (c"__cxa_thread_atexit_impl", at_thread_exit as *mut c_void),
+    ];
+    functions.into_iter().enumerate().map(|(i, function)| binding((5 + i, function))).collect()
+}
+
+/// Threads that were made and not yet joined: whether each has ended, and, replaying, with what.
+static ENDS: LazyLock<Mutex<HashMap<usize, Option<usize>>>> = LazyLock::new(Mutex::default);
+/// What becomes of thread-specific values when a thread ends.
+static DESTRUCTORS: LazyLock<Mutex<HashMap<libc::pthread_key_t, Destructor>>> = LazyLock::new(Mutex::default);
+/// Replaying: what becomes of the variables of each thread.
+static AT_EXIT: LazyLock<Mutex<HashMap<usize, Vec<AtExit>>>> = LazyLock::new(Mutex::default);
+
+/// A destructor and what it is given.
+type AtExit = (usize, usize);
+
+fn locked<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// ---- the GIL, in a library's code ----
+
+/// The calling thread, which has the turn, keeps it when it gives the GIL up; or not.
+unsafe fn keep_turn(keeps: bool) {
+    // SAFETY: the calling thread's own.
+    unsafe {
+        match native_handlers::mode() {
+            Mode::Recording => {
+                let actor = gil::retrace_actor().cast::<Actor>();
+                if !actor.is_null() {
+                    (*actor).keeps_turn = keeps;
+                }
+            }
+            Mode::Replaying if schedule::is_ours() => user_threads::keep_turn(keeps),
+            _ => {}
+        }
+    }
+}
+
+/// The calling thread is about to want the GIL.
+unsafe fn before_gil() {
+    // SAFETY: called by an extension module's code.
+    unsafe {
+        if library_waits::in_turn() && !schedule::holds_gil() {
+            turns::leave();
+        }
+    }
+}
+
+unsafe extern "C" fn save_thread() -> *mut PyThreadState {
+    // SAFETY: called by an extension module with the GIL.
+    unsafe {
+        let next = replaced!(NEXT[SAVE], => *mut PyThreadState);
+        if !library_waits::in_turn() {
+            return next();
+        }
+        keep_turn(true);
+        let state = next();
+        keep_turn(false);
+        state
+    }
+}
+
+unsafe extern "C" fn restore_thread(state: *mut PyThreadState) {
+    // SAFETY: called by an extension module.
+    unsafe {
+        before_gil();
+        replaced!(NEXT[RESTORE], *mut PyThreadState => ())(state);
+    }
+}
+
+unsafe extern "C" fn ensure() -> PyGILState_STATE {
+    // SAFETY: called by an extension module.
+    unsafe {
+        before_gil();
+        replaced!(NEXT[ENSURE], => PyGILState_STATE)()
+    }
+}
+
+unsafe extern "C" fn release(state: PyGILState_STATE) {
+    // SAFETY: called by an extension module with the GIL.
+    unsafe {
+        let next = replaced!(NEXT[RELEASE], PyGILState_STATE => ());
+        if !library_waits::in_turn() {
+            return next(state);
+        }
+        keep_turn(true);
+        next(state);
+        keep_turn(false);
+    }
+}
+
+// ---- making a thread ----
+
+/// There are turns from now on. Returns whether the calling thread has it.
+unsafe fn have_turn() -> bool {
+    if turns::has() {
+        return true;
+    }
+    // SAFETY: a thread of the program's, outside of external calls. What has no GIL gets the turn with it, and keeps it.
+    unsafe {
+        if schedule::holds_gil() {
+            turns::begin();
+        } else {
+            let state = PyGILState_Ensure();
+            turns::begin();
+            keep_turn(true);
+            PyGILState_Release(state);
+            keep_turn(false);
+        }
+    }
+    turns::has()
+}
+
+/// What a thread is given to begin with.
+struct Luggage {
+    actor: *mut Actor,
+    start: Start,
+    argument: *mut c_void,
+}
+
+type Create = unsafe extern "C" fn(*mut Ident, *const libc::pthread_attr_t, Start, *mut c_void) -> c_int;
+
+unsafe extern "C" fn create(
+    ident: *mut Ident,
+    attributes: *const libc::pthread_attr_t,
+    start: Start,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: called by a library with pthread_create's arguments.
+    unsafe {
+        let next = std::mem::transmute::<*mut c_void, Create>(NEXT[CREATE]);
+        match native_handlers::mode() {
+            Mode::Recording if schedule::is_ours() && schedule::logs_native_calls() && have_turn() => {
+                let actor = schedule::new_actor(false);
+                let luggage = Box::into_raw(Box::new(Luggage { actor, start, argument }));
+                let error = next(ident, attributes, begins, luggage.cast());
+                if error != 0 {
+                    drop(Box::from_raw(luggage));
+                } else {
+                    locked(&ENDS).insert(*ident as usize, None);
+                }
+                let made = if error == 0 { schedule::ident_number(*ident) } else { 0 };
+                turns::append_thread((*actor).serial, made, error);
+                error
+            }
+            Mode::Replaying if schedule::is_ours() && have_turn() => {
+                let mut stack = 0;
+                if attributes.is_null() || libc::pthread_attr_getstacksize(attributes, &mut stack) != 0 {
+                    stack = 0;
+                }
+                let luggage = Box::into_raw(Box::new(Luggage { actor: ptr::null_mut(), start, argument }));
+                match user_threads::make_library_thread(replay_begins, luggage as usize, stack) {
+                    Ok(made) => {
+                        *ident = made as Ident;
+                        locked(&ENDS).insert(made as usize, None);
+                        0
+                    }
+                    Err(error) => error,
+                }
+            }
+            Mode::Diverted => libc::EAGAIN,
+            _ => next(ident, attributes, start, argument),
+        }
+    }
+}
+
+/// How often the system runs the destructors of a thread's values, as long as there are any.
+const ROUNDS: usize = 4;
+
+/// A recorded thread's value that is destroyed last of all.
+fn last_key() -> libc::pthread_key_t {
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+    *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: `key` is writable.
+        unsafe { libc::pthread_key_create(&mut key, Some(ends)) };
+        key
+    })
+}
+
+unsafe extern "C" fn begins(luggage: *mut c_void) -> *mut c_void {
+    // SAFETY: called by the system with what `create` gave it.
+    unsafe {
+        let Luggage { actor, start, argument } = *Box::from_raw(luggage.cast::<Luggage>());
+        gil::retrace_set_actor(actor.cast());
+        if turns::are_on() {
+            turns::take(actor);
+        }
+        libc::pthread_setspecific(last_key(), ptr::without_provenance(1));
+        start(argument)
+    }
+}
+
+/// The thread's own code has run, and in the last round what becomes of its values, too.
+unsafe extern "C" fn ends(round: *mut c_void) {
+    // SAFETY: called by the system on a thread that ends.
+    unsafe {
+        if (round as usize) < ROUNDS {
+            libc::pthread_setspecific(last_key(), ptr::without_provenance(round as usize + 1));
+            return;
+        }
+        let ident = libc::pthread_self() as usize;
+        if let Some(end) = locked(&ENDS).get_mut(&ident) {
+            *end = Some(0);
+        }
+        turns::wake(ident, usize::MAX);
+        if turns::has() && session::mode() == Mode::Recording {
+            turns::leave();
+        }
+    }
+}
+
+unsafe extern "C" fn replay_begins(luggage: *mut c_void) -> *mut c_void {
+    // SAFETY: called on the thread's coroutine with what `create` gave it.
+    unsafe {
+        let Luggage { start, argument, .. } = *Box::from_raw(luggage.cast::<Luggage>());
+        user_threads::library_thread_begins();
+        let value = start(argument);
+        end_replayed(value)
+    }
+}
+
+/// As the system ends a thread.
+unsafe fn end_replayed(value: *mut c_void) -> ! {
+    // SAFETY: on the coroutine of a library's thread.
+    unsafe {
+        let running = user_threads::running();
+        loop {
+            let last = locked(&AT_EXIT).get_mut(&running).and_then(Vec::pop);
+            let Some((destructor, object)) = last else { break };
+            std::mem::transmute::<usize, Destructor>(destructor)(object as *mut c_void);
+        }
+        for _ in 0..ROUNDS {
+            let mut values = user_threads::take_specific();
+            values.sort_unstable();
+            for (key, value) in values.into_iter().filter(|(_, value)| *value != 0) {
+                let destructor = locked(&DESTRUCTORS).get(&key).copied();
+                if let Some(destructor) = destructor {
+                    destructor(value as *mut c_void);
+                }
+            }
+        }
+        let ident = user_threads::ident() as usize;
+        locked(&ENDS).insert(ident, Some(value as usize));
+        turns::wake(ident, usize::MAX);
+        user_threads::end_library_thread()
+    }
+}
+
+// ---- the end of a thread ----
+
+/// What the log knows of a thread that was made here: whether it has ended.
+fn end_of(ident: Ident) -> Option<Option<usize>> {
+    locked(&ENDS).get(&(ident as usize)).copied()
+}
+
+unsafe extern "C" fn join(ident: Ident, value: *mut *mut c_void) -> c_int {
+    // SAFETY: called by an extension module with pthread_join's arguments.
+    unsafe {
+        let next = replaced!(NEXT[5], Ident, *mut *mut c_void => c_int);
+        let Some(mut end) = end_of(ident) else {
+            return if library_waits::in_turn() && session::mode() == Mode::Recording {
+                turns::without(|| next(ident, value))
+            } else {
+                next(ident, value)
+            };
+        };
+        while end.is_none() && library_waits::in_turn() {
+            turns::wait_at(ident as usize, None, || {});
+            end = end_of(ident).flatten();
+        }
+        locked(&ENDS).remove(&(ident as usize));
+        if !user_threads::are_used() {
+            return next(ident, value);
+        }
+        if !value.is_null() {
+            *value = end.unwrap_or(0) as *mut c_void;
+        }
+        0
+    }
+}
+
+unsafe extern "C" fn detach(ident: Ident) -> c_int {
+    if user_threads::are_used() && end_of(ident).is_some() {
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe { replaced!(NEXT[6], Ident => c_int)(ident) }
+}
+
+unsafe extern "C" fn exit(value: *mut c_void) -> ! {
+    // SAFETY: called by an extension module's code; what is on the coroutine's stack is never unwound.
+    unsafe {
+        if native_handlers::mode() == Mode::Replaying
+            && schedule::is_ours()
+            && end_of(user_threads::ident() as Ident).is_some()
+        {
+            end_replayed(value);
+        }
+        std::mem::transmute::<*mut c_void, unsafe extern "C-unwind" fn(*mut c_void) -> !>(NEXT[7])(value)
+    }
+}
+
+// ---- a thread's own values ----
+
+unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, destructor: Option<Destructor>) -> c_int {
+    // SAFETY: called by an extension module with pthread_key_create's arguments.
+    unsafe {
+        let error = libc::pthread_key_create(key, destructor);
+        if error == 0 {
+            match destructor {
+                Some(destructor) => locked(&DESTRUCTORS).insert(*key, destructor),
+                None => locked(&DESTRUCTORS).remove(&*key),
+            };
+        }
+        error
+    }
+}
+
+/// What becomes of a variable of the calling thread's when that ends.
+unsafe extern "C" fn at_thread_exit(destructor: usize, object: usize, image: usize) -> c_int {
+    // SAFETY: called with the C library's function's arguments.
+    unsafe {
+        if user_threads::are_used() && turns::are_on() && schedule::is_ours() && user_threads::running() != 0 {
+            locked(&AT_EXIT).entry(user_threads::running()).or_default().push((destructor, object));
+            return 0;
+        }
+        replaced!(NEXT[10], usize, usize, usize => c_int)(destructor, object, image)
+    }
+}

@@ -1,0 +1,450 @@
+//! The turn: where a library makes threads of its own that do I/O, these and Python's threads run one at a time, and the
+//! turn goes from one to another only where a thread calls something of the C library that may wait. So what they do to
+//! the memory that they share is done in one order, atomics included, and a switch of the turn is an event like a switch
+//! of the GIL. Replay has the library's threads as coroutines, and gives them the turn as recorded.
+//!
+//! Who has the GIL has the turn. A thread of the library's keeps it between its calls of the C library, and so does one of
+//! Python's that gave the GIL up in the library's code (`PyEval_SaveThread` there). All others give it up with the GIL. The
+//! log is written by who has the turn.
+//!
+//! A thread that has the turn and neither goes on nor lets it go (it waits for something that we do not know, or it only
+//! computes) ends the recording, and everybody goes on without turns.
+
+use crate::schedule::{self, Actor};
+use crate::session::{self, Mode};
+use crate::{platform, thread_storage, time_stamps, user_threads};
+use retrace_abi::gil;
+use retrace_replay::event::{Event, Position};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A thread that waits: for the turn, or for another thread to do something. Never freed.
+#[derive(Default)]
+pub struct Sleeper {
+    /// 1 when it has got the turn.
+    granted: AtomicU32,
+    /// 1 when another thread has done what it waits for.
+    woken: AtomicU32,
+}
+
+impl Sleeper {
+    pub fn new() -> &'static Sleeper {
+        Box::leak(Box::default())
+    }
+}
+
+/// A time that a wait is over.
+#[derive(Clone, Copy)]
+pub struct Deadline {
+    pub clock: libc::clockid_t,
+    pub at: libc::timespec,
+}
+
+impl Deadline {
+    /// In so much time from now.
+    pub fn after(time: libc::timespec) -> Deadline {
+        let clock = libc::CLOCK_MONOTONIC;
+        let now = now(clock);
+        let (mut tv_sec, mut tv_nsec) = (now.tv_sec.saturating_add(time.tv_sec), now.tv_nsec + time.tv_nsec);
+        if tv_nsec >= 1_000_000_000 {
+            (tv_sec, tv_nsec) = (tv_sec.saturating_add(1), tv_nsec - 1_000_000_000);
+        }
+        Deadline { clock, at: libc::timespec { tv_sec, tv_nsec } }
+    }
+
+    /// How many microseconds are left.
+    fn left(self) -> i64 {
+        let now = now(self.clock);
+        let seconds = self.at.tv_sec.saturating_sub(now.tv_sec).clamp(-1, 3600);
+        seconds * 1_000_000 + (self.at.tv_nsec - now.tv_nsec + 999) / 1000
+    }
+}
+
+fn now(clock: libc::clockid_t) -> libc::timespec {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time
+}
+
+/// Whether there are turns, in this session.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+/// The recording is to end: somebody kept the turn.
+static KEPT: AtomicBool = AtomicBool::new(false);
+
+struct Turn {
+    holder: *mut Actor,
+    waiting: VecDeque<(&'static Sleeper, *mut Actor)>,
+    /// Counts the times that it was given.
+    given: u64,
+}
+
+// SAFETY: actors are never freed while they have the turn or wait for it.
+unsafe impl Send for Turn {}
+
+/// What is shared while there are turns. A child of a fork begins with another one: a thread that is not in it may have
+/// been at this one.
+struct Shared {
+    turn: Mutex<Turn>,
+    /// Who waits at which address.
+    waits: Mutex<HashMap<usize, VecDeque<&'static Sleeper>>>,
+}
+
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shared() -> Option<&'static Shared> {
+    // SAFETY: never freed. Acquire pairs with the release in `begin`.
+    unsafe { SHARED.load(Ordering::Acquire).as_ref() }
+}
+
+/// Whether there are turns.
+#[inline(always)]
+pub fn are_on() -> bool {
+    ACTIVE.load(Ordering::Relaxed)
+}
+
+unsafe fn own_actor() -> *mut Actor {
+    // SAFETY: the thread's own value.
+    unsafe { gil::retrace_actor().cast() }
+}
+
+/// Whether the calling thread has the turn.
+pub fn has() -> bool {
+    // SAFETY: an actor is its thread's own, or null; replay's threads are asked on its one thread only.
+    unsafe {
+        let actor = own_actor();
+        if !are_on() || actor.is_null() {
+            return false;
+        }
+        if session::mode() == Mode::Replaying { user_threads::has_turn() } else { (*actor).has_turn }
+    }
+}
+
+/// From now on there are turns, and the calling thread has it.
+///
+/// # Safety
+/// In a session; the GIL is held by the calling thread, which is one of the program's.
+pub unsafe fn begin() {
+    if are_on() || KEPT.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: by contract.
+    unsafe {
+        start_with(own_actor());
+        if session::mode() == Mode::Replaying {
+            thread_storage::begin(user_threads::running());
+            time_stamps::answer();
+        }
+        ACTIVE.store(true, Ordering::Release);
+    }
+}
+
+unsafe fn start_with(holder: *mut Actor) {
+    let turn = Mutex::new(Turn { holder, waiting: VecDeque::new(), given: 0 });
+    SHARED.store(Box::into_raw(Box::new(Shared { turn, waits: Mutex::default() })), Ordering::Release);
+    // SAFETY: the caller's own actor.
+    unsafe { (*holder).has_turn = true };
+}
+
+/// In the child of a fork: nobody else is there.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn forked() {
+    if are_on() {
+        // SAFETY: by contract.
+        unsafe { start_with(own_actor()) };
+    }
+}
+
+/// The process ends, and the calling thread has no GIL any more: it waits for its turn once more, so that nobody else is
+/// writing to the log.
+///
+/// # Safety
+/// In a session.
+pub unsafe fn take_last() {
+    // SAFETY: by contract; the thread's own actor.
+    unsafe {
+        if !are_on() {
+            return;
+        }
+        let actor = own_actor();
+        if session::mode() == Mode::Replaying {
+            user_threads::take_last_turn();
+        } else if !actor.is_null() && !(*actor).has_turn {
+            take(actor);
+        }
+    }
+}
+
+/// The session ends: everybody goes on as they like.
+pub fn end() {
+    ACTIVE.store(false, Ordering::Release);
+    let Some(shared) = shared() else { return };
+    for (sleeper, _) in locked(&shared.turn).waiting.drain(..) {
+        sleeper.granted.store(1, Ordering::Release);
+        platform::wake_all(&sleeper.granted);
+    }
+}
+
+/// Whether the recording is to end for a thread that kept the turn; said once.
+pub fn was_kept() -> bool {
+    KEPT.load(Ordering::Relaxed) && KEPT.swap(false, Ordering::Relaxed)
+}
+
+// ---- recording ----
+
+/// The calling thread gives the turn to the next one. `actor.last` says where it is.
+///
+/// # Safety
+/// Recording; the calling thread, whose actor it is, has the turn.
+pub unsafe fn hand_over(actor: *mut Actor) {
+    let Some(shared) = shared() else { return };
+    let mut turn = locked(&shared.turn);
+    // SAFETY: by contract.
+    unsafe { (*actor).has_turn = false };
+    turn.given += 1;
+    turn.holder = ptr::null_mut();
+    if let Some((sleeper, next)) = turn.waiting.pop_front() {
+        turn.holder = next;
+        drop(turn);
+        sleeper.granted.store(1, Ordering::Release);
+        platform::wake_all(&sleeper.granted);
+    }
+}
+
+/// The calling thread waits for the turn, and logs that it has got it.
+///
+/// # Safety
+/// Recording; `actor` is the calling thread's, which has not the turn.
+pub unsafe fn take(actor: *mut Actor) {
+    let Some(shared) = shared() else { return };
+    // SAFETY: by contract.
+    unsafe {
+        let sleeper = (*actor).sleeper();
+        (*actor).learn_tid();
+        let mut turn = locked(&shared.turn);
+        if turn.holder.is_null() {
+            turn.holder = actor;
+        } else {
+            sleeper.granted.store(0, Ordering::Relaxed);
+            turn.waiting.push_back((sleeper, actor));
+            drop(turn);
+            wait_for_grant(shared, sleeper);
+        }
+        if are_on() && session::mode() == Mode::Recording {
+            (*actor).has_turn = true;
+            schedule::went_on(actor);
+        }
+    }
+}
+
+/// How long to wait before looking what the holder does, in microseconds.
+const LOOK_US: i64 = 5_000;
+/// How long a holder may wait for something unknown, in looks.
+const LOOKS_ASLEEP: u32 = 40;
+/// How long a thread without the GIL may compute, and one with it, in microseconds of its own time.
+const COMPUTES_US: u64 = 300_000;
+const COMPUTES_WITH_GIL_US: u64 = 3_000_000;
+
+/// Waits for the turn. Whoever keeps it with the GIL is asked to give that up; whoever keeps it for nothing that is known
+/// ends the recording.
+unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
+    let (mut given, mut asleep, mut began) = (u64::MAX, 0, 0);
+    while sleeper.granted.load(Ordering::Acquire) == 0 {
+        platform::wait_for_change(&sleeper.granted, 0, LOOK_US);
+        if sleeper.granted.load(Ordering::Acquire) != 0 {
+            return;
+        }
+        let turn = locked(&shared.turn);
+        if turn.holder.is_null() {
+            continue;
+        }
+        // SAFETY: an actor that has the turn is not freed before it has given it up, which takes the lock that is held.
+        let (tid, with_gil) = unsafe { ((*turn.holder).tid(), (*turn.holder).holds_gil()) };
+        let at = turn.given;
+        drop(turn);
+        if with_gil {
+            // SAFETY: flags of CPython's, which any thread may set.
+            unsafe { gil::retrace_ask_for_turn() };
+        }
+        let cpu = platform::thread_cpu_us(tid);
+        if at != given {
+            (given, asleep, began) = (at, 0, cpu);
+            continue;
+        }
+        let computed = cpu.saturating_sub(began);
+        asleep = if computed == 0 && platform::is_thread_asleep(tid) { asleep + 1 } else { 0 };
+        let limit = if with_gil { COMPUTES_WITH_GIL_US } else { COMPUTES_US };
+        if asleep > LOOKS_ASLEEP || computed > limit {
+            KEPT.store(true, Ordering::Relaxed);
+            end();
+        }
+    }
+}
+
+/// The calling thread gives the turn up, outside of any external call.
+unsafe fn give_up(actor: *mut Actor) {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        if (*actor).is_external() {
+            (*actor).last = Position::InCall;
+        } else {
+            (*actor).releases += 1;
+            schedule::step();
+            (*actor).last = Position::Released((*actor).releases);
+        }
+        hand_over(actor);
+    }
+}
+
+/// # Safety
+/// Called by cshim/gil.c: the calling thread, without the GIL, is about to wait for a lock of CPython's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_turn_given_up(actor: *mut Actor) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Recording && are_on() {
+            give_up(actor);
+        }
+    }
+}
+
+// ---- in both directions ----
+
+/// Calls what may wait: others may have the turn meanwhile. Replaying, the call is not made, and `work` only says what came
+/// of it.
+///
+/// # Safety
+/// In a session; the calling thread has the turn.
+pub unsafe fn without<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying {
+            user_threads::pause();
+            return work();
+        }
+        let actor = own_actor();
+        give_up(actor);
+        let result = work();
+        let errno = platform::errno();
+        if are_on() {
+            take(actor);
+        }
+        platform::set_errno(errno);
+        result
+    }
+}
+
+/// Gives the turn up for good, until the GIL is taken or the thread ends.
+///
+/// # Safety
+/// As [`without`].
+pub unsafe fn leave() {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying {
+            user_threads::leave_turn();
+        } else {
+            give_up(own_actor());
+        }
+    }
+}
+
+unsafe fn own_sleeper() -> &'static Sleeper {
+    // SAFETY: by the callers' contract.
+    unsafe { if session::mode() == Mode::Replaying { user_threads::sleeper() } else { (*own_actor()).sleeper() } }
+}
+
+/// Waits at an address until somebody wakes who waits there, or it is too late. Returns whether it was woken.
+/// `once_waiting` is what others may see as soon as it can be woken.
+///
+/// # Safety
+/// As [`without`].
+pub unsafe fn wait_at(address: usize, until: Option<Deadline>, once_waiting: impl FnOnce()) -> bool {
+    let Some(shared) = shared() else { return true };
+    // SAFETY: by contract.
+    unsafe {
+        let sleeper = own_sleeper();
+        sleeper.woken.store(0, Ordering::Relaxed);
+        locked(&shared.waits).entry(address).or_default().push_back(sleeper);
+        once_waiting();
+        without(|| {
+            if session::mode() == Mode::Recording {
+                sleep(sleeper, until);
+            }
+        });
+        if sleeper.woken.load(Ordering::Acquire) != 0 {
+            return true;
+        }
+        if let Some(waiting) = locked(&shared.waits).get_mut(&address) {
+            waiting.retain(|other| !ptr::eq(*other, sleeper));
+        }
+        crate::library_waits::timed_out(until.is_some());
+        false
+    }
+}
+
+fn sleep(sleeper: &Sleeper, until: Option<Deadline>) {
+    while sleeper.woken.load(Ordering::Acquire) == 0 {
+        let left = until.map_or(1_000_000, Deadline::left);
+        if left <= 0 {
+            return;
+        }
+        platform::wait_for_change(&sleeper.woken, 0, left);
+    }
+}
+
+/// Wakes no more than `most` of those that wait at an address. Returns how many there were.
+pub fn wake(address: usize, most: usize) -> usize {
+    let Some(shared) = shared() else { return 0 };
+    let mut waits = locked(&shared.waits);
+    let Some(waiting) = waits.get_mut(&address) else { return 0 };
+    let mut count = 0;
+    while count < most {
+        let Some(sleeper) = waiting.pop_front() else { break };
+        sleeper.woken.store(1, Ordering::Release);
+        platform::wake_all(&sleeper.woken);
+        count += 1;
+    }
+    if waiting.is_empty() {
+        waits.remove(&address);
+    }
+    count
+}
+
+/// The calling thread's number.
+///
+/// # Safety
+/// As [`without`].
+pub unsafe fn own_number() -> u64 {
+    // SAFETY: by contract.
+    unsafe { if session::mode() == Mode::Replaying { user_threads::running() as u64 } else { (*own_actor()).serial } }
+}
+
+/// Whether what happens on the calling thread is a part of an external call.
+///
+/// # Safety
+/// As [`without`].
+pub unsafe fn is_in_call() -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying { user_threads::is_in_call() } else { (*own_actor()).is_external() }
+    }
+}
+
+/// The calling thread makes a thread: logged by the recording, met by the replay.
+///
+/// # Safety
+/// Recording; the calling thread has the turn.
+pub unsafe fn append_thread(serial: u64, ident: u64, error: c_int) {
+    // SAFETY: by contract.
+    unsafe { session::append_event(&Event::Thread { serial, ident, kind: schedule::LIBRARY, error }) };
+}
