@@ -6,7 +6,7 @@ use crate::libc_table::FUNCTIONS;
 use crate::modules::boundary;
 use crate::session::{self, Mode};
 use crate::thread_storage;
-use crate::{libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers};
+use crate::{libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, user_threads};
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use std::collections::BTreeSet;
@@ -78,6 +78,17 @@ impl Extension {
             }
         }
         found
+    }
+
+    /// Has its C code told the number of the recorded process.
+    ///
+    /// # Safety
+    /// Replaying; the GIL is held.
+    pub unsafe fn answer_pid(&self) {
+        if let Some(image) = self.images.first() {
+            // SAFETY: by contract; the function works as the C library's does. An image need not import it.
+            let _ = unsafe { imports::rebind(image.address as *const c_void, &[user_threads::pid_binding()]) };
+        }
     }
 
     /// Has what it and its libraries import of the C library come to us.

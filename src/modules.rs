@@ -164,10 +164,11 @@ unsafe fn replayed_extension(file: &ExtensionFile) -> Option<Extension> {
     // SAFETY: by the contract of `created`.
     unsafe {
         let (treatment, imports) = crate::replay::extension_module(file);
-        if treatment != ModuleTreatment::Libc {
-            return None;
-        }
         let extension = Extension::open(&file.path)?;
+        if treatment != ModuleTreatment::Libc {
+            extension.answer_pid();
+            return Some(extension);
+        }
         extension.redirect();
         annotate(file, &imports);
         Some(extension)

@@ -36,7 +36,7 @@ pub use native_code::{
     count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, native_calls_made, next_native_call,
     pass_native_call, released_call,
 };
-pub use processes::set_pid;
+pub use processes::{pid_binding, set_pid};
 pub use pthreads::{add_foreign, set_specific, specific};
 pub use turns::{candidates, dropped, is_at, last_cpu_us, taken, with_thread_state};
 

@@ -2,10 +2,10 @@
 
 use super::bindings::{FOPEN, NEXT};
 use super::{RUNNING, State, fail, threads};
-use crate::imports::replaced;
+use crate::imports::{Binding, replaced};
 use crate::replay::{self, Front};
 use crate::{divergence, session, thread, turns};
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 static mut FORKS: u64 = 0;
@@ -54,6 +54,13 @@ pub(super) unsafe extern "C" fn own_pid() -> libc::pid_t {
     // SAFETY: one thread.
     unsafe { PID }
 }
+/// `getpid`, which also extension modules call that have nothing else recorded: `_asyncio` of 3.11 compares it with what
+/// it was when a loop began.
+pub fn pid_binding() -> Binding {
+    static mut NEXT: *mut c_void = ptr::null_mut();
+    Binding { name: c"getpid", with: own_pid as *mut c_void, next: &raw mut NEXT, needed: false }
+}
+
 
 /// CPython 3.12 counts the process's threads after a fork by `/proc/self/stat`, and without it by what `threading` knows
 /// (Modules/posixmodule.c, warn_about_fork_with_threads): here the latter is right.
