@@ -14,8 +14,9 @@ use crate::{console, divergence, native_handlers, platform, replay, schedule, ti
 use retrace_abi::boundary::{Entry, Fds, Treatment};
 use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What a function of the table is called with: as many as it has, and then whatever stood there.
 pub type Arguments = [usize; 7];
@@ -97,16 +98,33 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
             // A part of an external call, during which others go on.
             Mode::Recording if FUNCTIONS[place].waits && turns::has() => turns::without(|| original(place, &args)),
             Mode::Replaying => replay(place, &args),
-            Mode::Diverted => refused(FUNCTIONS[place].returns),
+            Mode::Diverted => refused(place),
             _ => original(place, &args),
         }
     }
 }
 
+/// The name of the function that was refused last; null for none.
+static REFUSED: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// Remembers that a function was refused to code that a debugger evaluates.
+pub fn remember_refused(name: &'static CStr) {
+    // Relaxed: for a message.
+    REFUSED.store(name.as_ptr().cast_mut(), Ordering::Relaxed);
+}
+
+/// The function that was refused since this was last asked.
+pub fn refused_call() -> Option<&'static str> {
+    let name = REFUSED.swap(ptr::null_mut(), Ordering::Relaxed);
+    // SAFETY: null, or from a C string that lives for ever.
+    if name.is_null() { None } else { unsafe { CStr::from_ptr(name) }.to_str().ok() }
+}
+
 /// The answer to code that a debugger evaluates, for which nothing is recorded: it is not permitted.
-fn refused(returns: Returns) -> usize {
+fn refused(place: usize) -> usize {
     platform::set_errno(libc::EPERM);
-    match returns {
+    remember_refused(FUNCTIONS[place].name);
+    match FUNCTIONS[place].returns {
         Returns::Int | Returns::Long => usize::MAX,
         Returns::Code => libc::EPERM as usize,
         Returns::Text | Returns::TextAt(_) | Returns::Stream | Returns::Nothing => 0,

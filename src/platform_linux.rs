@@ -1,6 +1,10 @@
 //! Linux.
 
+#[path = "confine_linux.rs"]
+mod confine;
+
 use super::Waited;
+pub use confine::{confine, refused_call};
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU32;
 

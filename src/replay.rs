@@ -271,7 +271,10 @@ pub unsafe fn is_strict() -> bool {
 /// The GIL is held.
 #[cold]
 pub unsafe fn refuse(call: &Call) -> *mut PyObject {
-    let what = format!("{} would leave the replay, and nothing is recorded for it here", call.hook.name);
+    let what = format!(
+        "{} would leave the replay, which is not possible in a diversion: nothing is recorded for it here",
+        call.hook.name
+    );
     // SAFETY: by contract.
     unsafe {
         let message = crate::python::string(&what);

@@ -172,6 +172,15 @@ pub struct Stops {
     pub any: bool,
 }
 
+impl Stops {
+    /// Whether looking for them runs code that the program never ran: then the run may not be gone on with.
+    pub fn evaluates(&self) -> bool {
+        !self.watches.is_empty()
+            || self.breakpoints.iter().any(|b| b.condition.is_some() || b.log.is_some())
+            || self.functions.iter().any(|f| f.condition.is_some())
+    }
+}
+
 /// The end of a step: the first line of a thread that is not deeper than allowed.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Step {

@@ -67,7 +67,34 @@ pub unsafe fn set_exception(exception: *mut PyObject) {
 /// In a copy that will never be part of the timeline; the GIL is held.
 pub unsafe fn divert() {
     // SAFETY: by contract.
-    unsafe { session::set_mode(Mode::Diverted) };
+    unsafe {
+        session::set_mode(Mode::Diverted);
+        confine();
+    }
+}
+
+/// Whether this process can't reach outside any more.
+static mut CONFINED: bool = false;
+
+/// Keeps code that the program never ran, and what it calls, from reaching outside. Where the system can't, hooks still
+/// refuse.
+///
+/// # Safety
+/// In a copy that is thrown away; the GIL is held.
+pub unsafe fn confine() {
+    // SAFETY: by contract.
+    unsafe {
+        if !CONFINED {
+            CONFINED = true;
+            crate::platform::confine();
+        }
+    }
+}
+
+/// What C code wanted to do outside since this was last asked, in words for the user.
+fn refused() -> Option<String> {
+    let name = crate::libc_calls::refused_call().map(str::to_owned).or_else(crate::platform::refused_call)?;
+    Some(format!("{name} was refused: it would leave the replay, which is not possible in a diversion"))
 }
 
 /// Answers a question, in a copy or here.
@@ -128,6 +155,7 @@ unsafe fn ask(question: &Value) -> Value {
     unsafe {
         let saved = SavedError::take();
         let answer = function(c"answer");
+        refused();
         let threads: Vec<Value> =
             user_threads::idents().into_iter().map(|(number, ident)| json!([number, ident])).collect();
         let state = to_python(&json!({ "current": user_threads::running(), "threads": threads }), 0);
@@ -139,7 +167,14 @@ unsafe fn ask(question: &Value) -> Value {
         } else {
             Owned(PyObject_CallFunctionObjArgs(answer.0, question.0, state.0, exception, ptr::null_mut::<PyObject>()))
         };
-        let answer = if result.is_null() { json!({ "error": error_text() }) } else { from_python(result.0, 0) };
+        let mut answer = if result.is_null() { json!({ "error": error_text() }) } else { from_python(result.0, 0) };
+        if let Some(refused) = refused() {
+            if let Some(error) = answer["error"].as_str() {
+                answer["error"] = format!("{error} ({refused})").into();
+            } else if let Some(output) = answer["output"].as_str() {
+                answer["output"] = format!("{output}{refused}\n").into();
+            }
+        }
         drop(saved);
         answer
     }

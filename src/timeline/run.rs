@@ -196,6 +196,11 @@ impl Runner {
     }
 
     unsafe fn set(&mut self, run: Run) {
+        if stops_of(&run).is_some_and(Stops::evaluates) {
+            // Nobody goes on with this run where it stops.
+            // SAFETY: the GIL is held.
+            unsafe { inspect::confine() };
+        }
         self.codes.set_stops(stops_of(&run));
         self.hits = vec![0; stops_of(&run).map_or(0, |stops| stops.breakpoints.len())];
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);

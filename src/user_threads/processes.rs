@@ -14,6 +14,10 @@ static mut FORKS: u64 = 0;
 pub(super) unsafe extern "C" fn fork() -> libc::pid_t {
     // SAFETY: called by CPython.
     unsafe {
+        if session::mode() == session::Mode::Diverted {
+            crate::libc_calls::remember_refused(c"fork");
+            return fail(libc::EPERM);
+        }
         if !session::is_replaying() || thread::current().external.get() {
             return fail(libc::EAGAIN);
         }
@@ -50,10 +54,6 @@ pub unsafe fn set_pid(pid: i64) {
     unsafe { PID = pid as libc::pid_t };
 }
 
-pub(super) unsafe extern "C" fn own_pid() -> libc::pid_t {
-    // SAFETY: one thread.
-    unsafe { PID }
-}
 /// `getpid`, which also extension modules call that have nothing else recorded: `_asyncio` of 3.11 compares it with what
 /// it was when a loop began.
 pub fn pid_binding() -> Binding {
@@ -61,6 +61,10 @@ pub fn pid_binding() -> Binding {
     Binding { name: c"getpid", with: own_pid as *mut c_void, next: &raw mut NEXT, needed: false }
 }
 
+pub(super) unsafe extern "C" fn own_pid() -> libc::pid_t {
+    // SAFETY: one thread.
+    unsafe { PID }
+}
 
 /// CPython 3.12 counts the process's threads after a fork by `/proc/self/stat`, and without it by what `threading` knows
 /// (Modules/posixmodule.c, warn_about_fork_with_threads): here the latter is right.

@@ -404,7 +404,7 @@ impl Timeline {
             (window, from_present) = (present.window, true);
             stops.after = present.at.tick;
         }
-        let evaluates = evaluates(&stops);
+        let evaluates = stops.evaluates();
         loop {
             let run =
                 Run { until: self.until(window), goal: Goal::First(stops.clone()), leave: Vec::new(), record: false };
@@ -602,11 +602,22 @@ fn changed_between(
     })
 }
 
-/// Whether looking for the stops runs code that the program never ran: then the run may not be gone on with.
-fn evaluates(stops: &Stops) -> bool {
-    !stops.watches.is_empty()
-        || stops.breakpoints.iter().any(|b| b.condition.is_some() || b.log.is_some())
-        || stops.functions.iter().any(|f| f.condition.is_some())
+/// Where the frames of all generators lie where a process stands.
+fn all_generators(process: &Process) -> Result<Vec<u64>> {
+    process.send(&Command::Find(Find::Generators))?;
+    match process.receive(&Cancel::default())? {
+        Report::Found(found) => Ok(found.generators),
+        _ => message("the replay does not answer"),
+    }
+}
+
+/// Where generators lie in another process that stands at the same place; `from` and `to` are all there are, in one order.
+fn translated(generators: &[u64], from: &[u64], to: &[u64]) -> Vec<u64> {
+    if from.len() != to.len() {
+        return Vec::new();
+    }
+    let place = |frame: &u64| from.iter().position(|other| other == frame);
+    generators.iter().filter_map(|frame| Some(to[place(frame)?])).collect()
 }
 
 /// The end of a step forwards.
