@@ -54,6 +54,47 @@ retrace_variable_slot(PyCodeObject *code, const char *name)
     return -1;
 }
 
+int retrace_is_generator_frame(void *frame)
+{
+    return frame != NULL && ((struct _PyInterpreterFrame *)frame)->owner == FRAME_OWNED_BY_GENERATOR;
+}
+
+void retrace_generator_frames(PyThreadState *tstate, uint64_t *frames, int depth)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    for (; frame != NULL && depth > 0; frame = frame->previous) {
+        if (retrace_is_python_frame(frame)) {
+            frames[--depth] = retrace_is_generator_frame(frame) ? (uintptr_t)frame : 0;
+        }
+    }
+}
+
+static int
+add_generators(PyGC_Head *list, uint64_t *frames, int most, int count)
+{
+    for (PyGC_Head *head = _PyGCHead_NEXT(list); head != list; head = _PyGCHead_NEXT(head)) {
+        PyObject *object = (PyObject *)(head + 1);
+        if (PyGen_CheckExact(object) || PyCoro_CheckExact(object) || PyAsyncGen_CheckExact(object)) {
+            if (count < most) {
+                frames[count] = (uintptr_t)((PyGenObject *)object)->gi_iframe;
+            }
+            count++;
+        }
+    }
+    return count;
+}
+
+int
+retrace_generators(uint64_t *frames, int most)
+{
+    struct _gc_runtime_state *gc = &PyInterpreterState_Main()->gc;
+    int count = 0;
+    for (int i = NUM_GENERATIONS - 1; i >= 0; i--) {
+        count = add_generators(&gc->generations[i].head, frames, most, count);
+    }
+    return add_generators(&gc->permanent_generation.head, frames, most, count);
+}
+
 unsigned long retrace_ident_of(PyThreadState *tstate) { return tstate->thread_id; }
 
 int

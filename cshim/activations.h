@@ -19,6 +19,15 @@ PyCodeObject *retrace_frame_above(PyThreadState *tstate, int above, PyObject ***
 /* The place of a variable that is the function's alone, or -1. */
 int retrace_variable_slot(PyCodeObject *code, const char *name);
 
+/* Whether a frame is a generator's or a coroutine's. */
+int retrace_is_generator_frame(void *frame);
+
+/* Of a thread's frames, the outermost first, the address of each that is a generator's, and 0 of others. */
+void retrace_generator_frames(PyThreadState *tstate, uint64_t *frames, int depth);
+
+/* The frames of all generators, in the order of the collector's lists; at most so many. Returns how many there are. */
+int retrace_generators(uint64_t *frames, int most);
+
 /* The thread's ident, as the program knows it. */
 unsigned long retrace_ident_of(PyThreadState *tstate);
 

@@ -278,6 +278,12 @@ pub mod line_events {
         ) -> *mut PyObject;
         /// The place of a function's own variable, or -1.
         pub fn retrace_variable_slot(code: *mut PyObject, name: *const std::ffi::c_char) -> c_int;
+        /// Whether a frame is a generator's: see cshim/activations.h.
+        pub fn retrace_is_generator_frame(frame: *mut Frame) -> c_int;
+        /// Of a thread's frames, the outermost first, the address of each that is a generator's.
+        pub fn retrace_generator_frames(tstate: *mut ThreadState, frames: *mut u64, depth: c_int);
+        /// The frames of all generators.
+        pub fn retrace_generators(frames: *mut u64, most: c_int) -> c_int;
         /// A thread's ident, as the program knows it.
         pub fn retrace_ident_of(tstate: *mut ThreadState) -> std::ffi::c_ulong;
         /// How many frames of Python code a thread has.

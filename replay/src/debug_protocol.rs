@@ -182,7 +182,7 @@ impl Stops {
 }
 
 /// The end of a step: the first line of a thread that is not deeper than allowed.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Step {
     /// The thread's number in the trace.
     pub thread: u32,
@@ -190,6 +190,8 @@ pub struct Step {
     pub depth: u16,
     /// With that many frames, no line before this one.
     pub line: u32,
+    /// Where the frames of generators lie that it may end in too, where the run begins at a checkpoint.
+    pub generators: Vec<u64>,
 }
 
 impl Step {
@@ -290,7 +292,11 @@ pub enum Find {
         change: i32,
         /// Library code is passed over.
         mine_only: bool,
+        /// Where, at the window's end, the frames of generators lie that may be gone back to.
+        generators: Vec<u64>,
     },
+    /// Where the frames of all generators lie.
+    Generators,
     /// How many lines have run since the last event at a tick.
     Since {
         /// The tick.
@@ -433,6 +439,8 @@ pub struct Window {
     pub last_watched: Vec<Option<String>>,
     /// What is left of the depth that a step may end at.
     pub step_depth: Option<u16>,
+    /// Where the frames of generators lie now that the step may end in.
+    pub step_generators: Vec<u64>,
     /// The exception that ended the program, which may have been raised in a window before.
     pub crash: Option<Raise>,
     /// Where exceptions were raised.
@@ -446,6 +454,8 @@ pub struct Found {
     pub tick: Option<u64>,
     /// What is allowed in the window before.
     pub depth: Option<u16>,
+    /// Where the frames of generators lay at the window's beginning that may be gone back to; or of all.
+    pub generators: Vec<u64>,
     /// The raise that was asked for.
     pub raise: Option<Box<Stopped>>,
 }

@@ -7,6 +7,7 @@
 //! `retrace_replay::debug_protocol`.
 
 mod clock;
+mod generators;
 mod inspect;
 mod process;
 mod run;

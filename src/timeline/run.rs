@@ -1,5 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
+use super::generators::{self, Generators};
 use super::process::{self, Channel, fork};
 use super::ticks::{Codes, Tick, find_back};
 use super::watches::Watched;
@@ -12,7 +13,7 @@ use pyo3_ffi::*;
 use retrace_abi::line_events::{retrace_depth, retrace_line_events_check_again, retrace_line_events_slack};
 use retrace_abi::{ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
-    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Window,
+    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Step, Stopped, Stops, Window,
 };
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -32,9 +33,11 @@ struct Actor {
     depth: u16,
     /// A frame has begun, or gone on, since its last tick.
     begun: bool,
+    /// The generators that it is in; None until it has done anything here.
+    stack: Option<u32>,
 }
 
-const NEW: Actor = Actor { low: u16::MAX, frame: 0, depth: 0, begun: false };
+const NEW: Actor = Actor { low: u16::MAX, frame: 0, depth: 0, begun: false, stack: None };
 
 pub struct Runner {
     run: Run,
@@ -43,6 +46,9 @@ pub struct Runner {
     codes: Codes,
     actors: Vec<Actor>,
     ticks: Vec<Tick>,
+    generators: Generators,
+    /// Those that a step may end in.
+    followed: Vec<u32>,
     last: Option<Stopped>,
     /// The last raise at each address, code and instruction.
     origins: HashMap<(usize, usize, c_int), Stopped>,
@@ -118,6 +124,10 @@ pub unsafe fn wait(tick: u64, runner: Option<&Runner>) -> Run {
                     }
                 }
                 Command::Inspect { question, here } => inspect::answer(&timeline().channel, &question, here),
+                Command::Find(Find::Generators) => {
+                    let found = Found { generators: generators::all(), ..Found::default() };
+                    timeline().channel.send(&Report::Found(found));
+                }
                 Command::Find(find) => {
                     let found = runner.map_or_else(Default::default, |runner| runner.find(&find));
                     timeline().channel.send(&Report::Found(found));
@@ -150,6 +160,8 @@ impl Runner {
             codes: Codes::default(),
             actors: Vec::new(),
             ticks: Vec::new(),
+            generators: Generators::default(),
+            followed: Vec::new(),
             last: None,
             origins: HashMap::new(),
             raised: Vec::new(),
@@ -174,11 +186,15 @@ impl Runner {
     }
 
     fn find(&self, find: &Find) -> Found {
+        if let Find::Generators = find {
+            // SAFETY: the GIL was never given back.
+            return Found { generators: unsafe { generators::all() }, ..Found::default() };
+        }
         if let Find::Raise(raise) = find {
             return Found { raise: self.origin(raise).cloned().map(Box::new), ..Found::default() };
         }
         let ends: Vec<u16> = self.actors.iter().map(|actor| actor.low).collect();
-        find_back(&self.ticks, &ends, find)
+        find_back(&self.ticks, &ends, &self.generators, find)
     }
 
     /// The raise of an exception: that at its address, or the last at its place where it was not raised in the run that
@@ -208,9 +224,24 @@ impl Runner {
         self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
         self.left = 0;
         self.last = None;
+        self.followed = self.followed(stops_of(&run).and_then(|stops| stops.step.as_ref()));
         self.run = run;
         // SAFETY: the GIL is held.
         unsafe { self.set_alarm() };
+    }
+
+    /// The generators whose frames a step may end in, besides those that its depth says.
+    fn followed(&mut self, step: Option<&Step>) -> Vec<u32> {
+        match step {
+            Some(step) if self.position.tick == 0 => {
+                step.generators.iter().map(|frame| self.generators.number(*frame as usize, false)).collect()
+            }
+            Some(step) if step.depth != u16::MAX => {
+                let stack = self.actors.get(step.thread as usize).and_then(|actor| actor.stack);
+                self.generators.up_to(stack.unwrap_or(generators::NONE), step.depth)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Looks for the window's end from when it may be near.
@@ -278,6 +309,7 @@ impl Runner {
                 matched,
                 last: self.last.take(),
                 step_depth: self.step_depth(),
+                step_generators: self.generators.addresses(&self.followed),
                 first_watched,
                 last_watched,
                 crash: self.crash.take(),
@@ -294,7 +326,7 @@ impl Runner {
     }
 
     fn step_depth(&self) -> Option<u16> {
-        let step = stops_of(&self.run)?.step?;
+        let step = stops_of(&self.run)?.step.as_ref()?;
         if step.depth == u16::MAX {
             return Some(step.depth);
         }
@@ -308,6 +340,35 @@ impl Runner {
         &mut self.actors[thread]
     }
 
+    /// A frame begins, or goes on.
+    unsafe fn start(&mut self, tstate: *mut ThreadState, resumed: bool) {
+        // SAFETY: the GIL is held; a start event's values.
+        unsafe {
+            let depth = retrace_depth(tstate) as u16;
+            let thread = user_threads::running();
+            let frame = generators::generator_frame(innermost_frame(tstate));
+            let generator = if frame == 0 { generators::NONE } else { self.generators.number(frame, !resumed) };
+            let stack = self.stack(tstate, thread, depth);
+            let stack = self.generators.enter(stack, depth, generator);
+            let actor = self.actor(thread);
+            actor.low = actor.low.min(depth.saturating_sub(1));
+            actor.frame = 0;
+            actor.begun = !resumed;
+            actor.stack = Some(stack);
+        }
+    }
+
+    /// The generators that a thread is in.
+    unsafe fn stack(&mut self, tstate: *mut ThreadState, thread: usize, depth: u16) -> u32 {
+        // SAFETY: the GIL is held.
+        unsafe {
+            match self.actor(thread).stack {
+                Some(stack) => self.generators.leave(stack, depth),
+                None => self.generators.stack_of(tstate, depth),
+            }
+        }
+    }
+
     unsafe fn line(&mut self, tstate: *mut ThreadState, code: *mut PyObject, line: c_int) {
         // SAFETY: the GIL is held; a line event's values.
         unsafe {
@@ -317,7 +378,8 @@ impl Runner {
             let actor = *self.actor(thread);
             let depth = if actor.frame == frame && !actor.begun { actor.depth } else { retrace_depth(tstate) as u16 };
             let low = actor.low.min(depth);
-            *self.actor(thread) = Actor { low: u16::MAX, frame, depth, begun: false };
+            let stack = self.stack(tstate, thread, depth);
+            *self.actor(thread) = Actor { low: u16::MAX, frame, depth, begun: false, stack: Some(stack) };
             let index = self.codes.index(code, stops_of(&self.run));
             let event = replay::source().index().0;
             let position = &mut self.position;
@@ -329,7 +391,7 @@ impl Runner {
             position.line = line as u32;
             let is_mine = self.codes.get(index).is_mine;
             if self.run.record {
-                self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine });
+                self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine, stack });
             }
             self.leave_copies();
             self.look(index, low, actor.begun, is_mine);
@@ -421,7 +483,12 @@ impl Runner {
                     step.lower(low.max(1));
                 }
                 let is_before = position.depth == step.depth && position.line < step.line;
-                if position.depth <= step.depth && !is_before && shown {
+                let is_followed = || {
+                    let stack = self.actors[position.thread as usize].stack.unwrap_or(generators::NONE);
+                    self.followed.contains(&self.generators.at(stack, position.depth))
+                };
+                let ends = position.depth <= step.depth && !is_before;
+                if shown && (ends || !self.followed.is_empty() && is_followed()) {
                     return Some(Cause::Step);
                 }
             }
@@ -654,11 +721,7 @@ pub unsafe extern "C" fn retrace_on_start(tstate: *mut ThreadState, _code: *mut 
         if session::mode() == Mode::Replaying
             && let Some(runner) = runner()
         {
-            let depth = retrace_depth(tstate) as u16;
-            let actor = runner.actor(user_threads::running());
-            actor.low = actor.low.min(depth.saturating_sub(1));
-            actor.frame = 0;
-            actor.begun = resumed == 0;
+            runner.start(tstate, resumed != 0);
         }
     }
 }

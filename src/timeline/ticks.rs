@@ -1,5 +1,6 @@
 //! What is known of the code that lines belong to, and of each tick of a window.
 
+use super::generators::Generators;
 use crate::gil::GilCell;
 use crate::python::{Owned, text};
 use pyo3_ffi::*;
@@ -169,11 +170,15 @@ pub struct Tick {
     /// The fewest frames its thread has had since its tick before.
     pub low: u16,
     pub is_mine: bool,
+    /// The generators that it is in: see [`Generators`].
+    pub stack: u32,
 }
 
 /// The answer to `Find::Back`; `ends`: the fewest frames each thread has had since its last tick.
-pub fn find_back(ticks: &[Tick], ends: &[u16], find: &Find) -> Found {
-    let Find::Back { thread, before, depth, change, mine_only } = *find else { return Found::default() };
+pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &Find) -> Found {
+    let Find::Back { thread, before, depth, change, mine_only, generators: ref later } = *find else {
+        return Found::default();
+    };
     let any_depth = change > 0;
     let mut allowed = match (depth, before) {
         _ if any_depth => u16::MAX,
@@ -194,16 +199,35 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], find: &Find) -> Found {
             ticks.len()
         }
     };
+    // Frames that may have been left and gone back to.
+    let (mut followed, mut unmet) = (Vec::new(), Vec::new());
+    match before.and_then(|tick| ticks.get((tick as usize).wrapping_sub(1))) {
+        _ if any_depth => {}
+        Some(here) if u32::from(here.thread) == thread => {
+            let deepest = depth.unwrap_or((i32::from(here.depth) + change).max(0) as u16);
+            followed = generators.up_to(here.stack, deepest);
+        }
+        _ => {
+            for frame in later {
+                match generators.by_address(*frame) {
+                    Ok(number) => followed.push(number),
+                    Err(frame) => unmet.push(frame),
+                }
+            }
+        }
+    }
     for (place, tick) in ticks[..last].iter().enumerate().rev() {
         if u32::from(tick.thread) != thread {
             continue;
         }
-        if tick.depth <= allowed && (tick.is_mine || !mine_only) {
+        let is_followed = !followed.is_empty() && followed.contains(&generators.at(tick.stack, tick.depth));
+        if (tick.depth <= allowed || is_followed) && (tick.is_mine || !mine_only) {
             return Found { tick: Some(place as u64 + 1), ..Found::default() };
         }
         if !any_depth {
             allowed = allowed.min(tick.low);
         }
     }
-    Found { depth: Some(allowed), ..Found::default() }
+    unmet.extend(generators.first_addresses(&followed));
+    Found { depth: Some(allowed), generators: unmet, ..Found::default() }
 }

@@ -298,7 +298,7 @@ impl Timeline {
         let mut before = Some(from.tick);
         let mut window = from.window;
         loop {
-            let found = self.find(window, Find::Back { thread, before, depth, change, mine_only })?;
+            let found = self.find(window, Find::Back { thread, before, depth, change, mine_only, generators })?;
             if let Some(tick) = found.tick {
                 return Ok(Some(Position { window, tick, raise: 0 }));
             }
@@ -308,7 +308,7 @@ impl Timeline {
             (before, depth) = (None, found.depth);
             window -= 1;
             let allowed = depth.unwrap_or(u16::MAX);
-            while window > 0 && self.kept_frames(window, thread) > allowed {
+            while generators.is_empty() && window > 0 && self.kept_frames(window, thread) > allowed {
                 window -= 1;
             }
         }
@@ -326,6 +326,7 @@ impl Timeline {
         let window = self.windows.len() - 1;
         self.index(window)?;
         let after = self.windows[window].ticks.unwrap_or(0) + 1;
+        let mut generators = Vec::new();
         self.find_back(Position { window, tick: after, raise: 0 }, thread, None, 1, mine_only)
     }
 
@@ -336,6 +337,13 @@ impl Timeline {
         }
         let crash = self.crash.iter().flatten().next();
         Ok(crash.map(|(window, at)| Position { window: *window, tick: at.tick, raise: at.raise }))
+            generators = if found.generators.is_empty() {
+                Vec::new()
+            } else {
+                let earlier = self.find(window, Find::Generators)?.generators;
+                let later = all_generators(&self.windows[window + 1].checkpoint)?;
+                translated(&found.generators, &later, &earlier)
+            };
     }
 
     /// Goes back to the crash where a movement has passed it. `came`: it has led to a stop, not to the recording's end.
@@ -458,6 +466,11 @@ impl Timeline {
         let mut next = Some(here.window);
         loop {
             // A window further back may turn out to be of no interest, but a core that idles is of no use.
+                        step.generators = Vec::new();
+                        if let (Some(next), false) = (self.windows.get(window + 1), found.step_generators.is_empty()) {
+                            let (earlier, later) = (all_generators(&process)?, all_generators(&next.checkpoint)?);
+                            step.generators = translated(&found.step_generators, &earlier, &later);
+                        }
             while let (Some(window), true) = (next, running.len() < self.at_a_time) {
                 let goal = Goal::Last(stops.clone());
                 let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
@@ -628,7 +641,7 @@ pub fn step_of(kind: StepKind, at: &Stopped, thread: u32) -> Step {
         StepKind::Over => at.depth,
         StepKind::Out(frames) => at.depth.saturating_sub(frames).max(1),
     };
-    Step { thread, depth, line: 0 }
+    Step { thread, depth, line: 0, generators: Vec::new() }
 }
 
 /// What DAP calls the reason of a stop.
