@@ -187,6 +187,17 @@ impl Timeline {
 
     /// Goes to a position.
     pub fn go_to(&mut self, to: Position) -> Result<()> {
+        match self.go_by_copies(to) {
+            Err(Failure::Gone(_)) => {
+                self.forget_copies(to.window);
+                self.present = None;
+                self.go_by_copies(to)
+            }
+            went => went,
+        }
+    }
+
+    fn go_by_copies(&mut self, to: Position) -> Result<()> {
         self.collect(to.window);
         let window = &self.windows[to.window];
         let near = window.copies.iter().filter(|copy| copy.tick <= to.tick).max_by_key(|copy| copy.tick);
@@ -277,6 +288,16 @@ impl Timeline {
     }
 
     fn find(&mut self, window: usize, find: Find) -> Result<Found> {
+        match self.find_in_index(window, find.clone()) {
+            Err(Failure::Gone(_)) => {
+                self.forget_copies(window);
+                self.find_in_index(window, find)
+            }
+            found => found,
+        }
+    }
+
+    fn find_in_index(&mut self, window: usize, find: Find) -> Result<Found> {
         self.index(window)?;
         let Some(index) = &self.windows[window].index else { return message("the window is not known") };
         index.send(&Command::Find(find))?;
@@ -284,6 +305,14 @@ impl Timeline {
             Report::Found(found) => Ok(found),
             _ => message("the window does not answer"),
         }
+    }
+
+    /// One of them has gone.
+    fn forget_copies(&mut self, window: usize) {
+        let window = &mut self.windows[window];
+        window.index = None;
+        window.copies.clear();
+        window.coming.clear();
     }
 
     /// The last tick of a thread before a position that is in reach.
@@ -297,6 +326,7 @@ impl Timeline {
     ) -> Result<Option<Position>> {
         let mut before = Some(from.tick);
         let mut window = from.window;
+        let mut generators = Vec::new();
         loop {
             let found = self.find(window, Find::Back { thread, before, depth, change, mine_only, generators })?;
             if let Some(tick) = found.tick {
@@ -307,6 +337,13 @@ impl Timeline {
             }
             (before, depth) = (None, found.depth);
             window -= 1;
+            generators = if found.generators.is_empty() {
+                Vec::new()
+            } else {
+                let earlier = self.find(window, Find::Generators)?.generators;
+                let later = all_generators(&self.windows[window + 1].checkpoint)?;
+                translated(&found.generators, &later, &earlier)
+            };
             let allowed = depth.unwrap_or(u16::MAX);
             while generators.is_empty() && window > 0 && self.kept_frames(window, thread) > allowed {
                 window -= 1;
@@ -326,7 +363,6 @@ impl Timeline {
         let window = self.windows.len() - 1;
         self.index(window)?;
         let after = self.windows[window].ticks.unwrap_or(0) + 1;
-        let mut generators = Vec::new();
         self.find_back(Position { window, tick: after, raise: 0 }, thread, None, 1, mine_only)
     }
 
@@ -337,13 +373,6 @@ impl Timeline {
         }
         let crash = self.crash.iter().flatten().next();
         Ok(crash.map(|(window, at)| Position { window: *window, tick: at.tick, raise: at.raise }))
-            generators = if found.generators.is_empty() {
-                Vec::new()
-            } else {
-                let earlier = self.find(window, Find::Generators)?.generators;
-                let later = all_generators(&self.windows[window + 1].checkpoint)?;
-                translated(&found.generators, &later, &earlier)
-            };
     }
 
     /// Goes back to the crash where a movement has passed it. `came`: it has led to a stop, not to the recording's end.
@@ -437,6 +466,11 @@ impl Timeline {
                 Report::Window(found) => {
                     if let (Some(step), Some(depth)) = (&mut stops.step, found.step_depth) {
                         step.lower(depth);
+                        step.generators = Vec::new();
+                        if let (Some(next), false) = (self.windows.get(window + 1), found.step_generators.is_empty()) {
+                            let (earlier, later) = (all_generators(&process)?, all_generators(&next.checkpoint)?);
+                            step.generators = translated(&found.step_generators, &earlier, &later);
+                        }
                     }
                     if !from_present {
                         self.windows[window].ticks.get_or_insert(found.ticks);
@@ -466,11 +500,6 @@ impl Timeline {
         let mut next = Some(here.window);
         loop {
             // A window further back may turn out to be of no interest, but a core that idles is of no use.
-                        step.generators = Vec::new();
-                        if let (Some(next), false) = (self.windows.get(window + 1), found.step_generators.is_empty()) {
-                            let (earlier, later) = (all_generators(&process)?, all_generators(&next.checkpoint)?);
-                            step.generators = translated(&found.step_generators, &earlier, &later);
-                        }
             while let (Some(window), true) = (next, running.len() < self.at_a_time) {
                 let goal = Goal::Last(stops.clone());
                 let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };

@@ -1,0 +1,168 @@
+"""However a session ends, no process of it is left."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from debugger import Debugger, RequestFailed, assert_gone, descendants
+from harness import HANG, RETRACE
+from test_debugger import WALK, record
+
+LONG = "def work(rounds):\n    total = 0\n    for i in range(rounds):\n        total += i\n    return total\n\n\nwork({})\n"
+
+
+def long_recording(trial, rounds=2_000_000):
+    trial.prepare(inputs=False)
+    path = trial.work / "long.py"
+    path.write_text(LONG.format(rounds))
+    return trial.record([path]), path
+
+
+def begun(debugger, rest=lambda _: True):
+    """The processes of a session, once there are some that are as wanted."""
+    deadline = time.monotonic() + HANG
+    while not ((found := descendants(debugger.server.pid)) and rest(found)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
+
+
+def finish(debugger):
+    debugger.server.stdin.close()
+    debugger.server.wait(HANG)
+    debugger.server.stdout.close()
+    debugger.server.stderr.close()
+
+
+@pytest.mark.parametrize("end", ["the client closes", "the server is killed", "the server is terminated"])
+@pytest.mark.parametrize("moment", ["launch", "movement", "standing"])
+def test_nothing_is_left(trial, moment, end):
+    recorded, path = long_recording(trial)
+    debugger = Debugger(recorded.trace)
+    debugger.flush()
+    debugger.wait(lambda: debugger.take("initialized"))
+    if moment == "launch":
+        debugger.send("launch", recording=str(recorded.trace), stopOn="end")
+        debugger.send("configurationDone")
+        left = begun(debugger, lambda found: len(found) > 1)
+    else:
+        debugger.launch("end")
+        if moment == "movement":
+            debugger.set_breakpoints(path, [{"line": 4, "condition": "i < 0"}])
+            before = begun(debugger)
+            debugger.send("reverseContinue", threadId=1)
+            left = before | begun(debugger, lambda found: set(found) - set(before))
+        left = left | begun(debugger) if moment == "movement" else begun(debugger)
+    assert left
+    if end == "the client closes":
+        debugger.server.stdin.close()
+    else:
+        debugger.server.send_signal(signal.SIGKILL if end == "the server is killed" else signal.SIGTERM)
+    debugger.server.wait(HANG)
+    debugger.server.stdout.close()
+    debugger.server.stderr.close()
+    assert_gone(left)
+
+
+def test_the_replay_is_killed_while_it_runs(trial):
+    recorded, _ = long_recording(trial)
+    debugger = Debugger(recorded.trace)
+    debugger.flush()
+    debugger.wait(lambda: debugger.take("initialized"))
+    sent = debugger.send("launch", recording=str(recorded.trace), stopOn="end")
+    debugger.send("configurationDone")
+    left = begun(debugger, lambda found: len(found) > 1)
+    # The replay itself is the server's only child that was there first.
+    os.kill(min(left, key=lambda pid: int(left[pid])), signal.SIGKILL)
+    debugger.wait(lambda: debugger.answers.get(sent))
+    debugger.wait(lambda: next((e for e in debugger.events if e["event"] in ("stopped", "terminated", "output")), None))
+    left |= descendants(debugger.server.pid)
+    debugger.request("disconnect")
+    finish(debugger)
+    assert_gone(left)
+
+
+def kill(processes):
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    assert_gone(processes)
+
+
+def test_where_all_processes_are_killed_the_session_says_so(trial):
+    recorded, _ = record(trial, WALK)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        debugger.locals()
+        kill(begun(debugger))
+        with pytest.raises(RequestFailed, match="gone"):
+            debugger.stack()
+        debugger.request("stepBack", threadId=1)
+        debugger.stopped()
+        assert "gone" in debugger.output("important")
+
+
+def test_where_copies_are_killed_the_session_goes_on(trial):
+    recorded, _ = record(trial, WALK)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        checkpoints = begun(debugger)
+        debugger.go("gotoPosition", position="end")
+        states = []
+        for _ in range(3):
+            states.append((debugger.where(), debugger.stop["position"]))
+            debugger.go("stepBack")
+        for _ in range(2):
+            debugger.go("gotoPosition", position="end")
+            assert (debugger.where(), debugger.stop["position"]) == states[0]
+            kill({pid: born for pid, born in begun(debugger).items() if pid not in checkpoints})
+            for state in states[1:]:
+                debugger.go("stepBack")
+                assert (debugger.where(), debugger.stop["position"]) == state
+
+
+def test_a_terminal_that_closes_leaves_nothing(trial):
+    recorded, path = long_recording(trial)
+    terminal = subprocess.Popen(
+        [RETRACE, "debug", recorded.trace], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    terminal.stdin.write(b"end\nrc\n")
+    terminal.stdin.flush()
+    deadline = time.monotonic() + HANG
+    while len(left := descendants(terminal.pid)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    terminal.stdin.close()
+    terminal.stdout.read()
+    terminal.wait(HANG)
+    terminal.stdout.close()
+    assert_gone(left)
+
+
+def test_a_session_on_a_port_leaves_nothing_when_its_client_goes(trial):
+    import socket
+
+    recorded, _ = long_recording(trial)
+    server = subprocess.Popen([RETRACE, "dap", "--port", "0"], stdout=subprocess.PIPE)
+    port = int(server.stdout.readline().rsplit(b":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+
+        def send(number, command, arguments):
+            import json
+
+            body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()
+            client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        send(1, "initialize", {"adapterID": "retrace"})
+        send(2, "launch", {"recording": str(recorded.trace), "stopOn": "end"})
+        send(3, "configurationDone", {})
+        deadline = time.monotonic() + HANG
+        while len(left := descendants(server.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert_gone(left)
+    assert server.poll() is None
+    server.kill()
+    server.wait()
+    server.stdout.close()
