@@ -1,73 +1,178 @@
 """Runs a program under a trace of its lines and writes what each line's state was: what a debugger must show.
 
-Arguments: the program, the file to write. Each entry is [function, line, locals, frame, frames below]: a frame is a
-number, another one each time that it is entered or goes on. 3.12 has two sources of line events that differ, so the
-same one is used here as in the debugger: `sys.monitoring`.
+Arguments: the file to write, and the program with its arguments as Python takes them (`-m module` too). The file is a
+JSON object of lists of entries, by thread; a forked child writes one beside it, with its parent's entries before the
+fork. An entry is
+
+    [stack, frames]
+
+`stack` has the frames, innermost first, each [function, line, file, variables]; the variables are null where the frame is a
+library's, or outside of a function named `burn`. `frames` has numbers: another one for each call, and the same one where
+a generator or coroutine goes on.
+
+3.12 has two sources of line events that differ. The debugger has those of `sys.monitoring`, so the reference has too,
+and `sys.settrace` on 3.11. `--settrace` before the file: that on 3.12 as well.
 """
 
 import json
+import os
+import re
 import runpy
 import sys
+import threading
 
-PROGRAM, INTO = sys.argv[1:]
-log, stack = [], []
-made = 0
+OWN = (__file__, "<frozen runpy>")
+SHOWN = (int, str, tuple, list, dict, bool, float, bytes, type(None))
+FUNCTIONS = (
+    "function",
+    "builtin_function_or_method",
+    "method",
+    "method-wrapper",
+    "wrapper_descriptor",
+    "method_descriptor",
+)
+
+settrace = sys.argv[1] == "--settrace"
+into, *arguments = sys.argv[1 + settrace :]
+folder = os.getcwd()
+logs, stacks = {}, {}
+numbers, made = {}, 0
 
 
-def shown(values):
-    """Of the variables, those whose text is the same in every run, and that are not put into a group."""
-    return {name: repr(value) for name, value in values.items() if name[:2] != "__" and type(value) in (int, str, tuple, list, dict)}
+def is_program(code):
+    return code.co_filename.startswith(folder)
 
 
-def enter():
+def variables(frame):
+    """The text of each variable, or null where it need not be the same in another run. Not those that are put in groups."""
+    texts = {}
+    for name, value in frame.f_locals.items():
+        if name[:2] == name[-2:] == "__" or name in frame.f_code.co_freevars:
+            continue
+        if type(value).__name__ in FUNCTIONS or isinstance(value, type):
+            continue
+        texts[name] = None
+        if type(value) in SHOWN:
+            text = repr(value)
+            if not re.search("<|{[^}:]*}", text):
+                texts[name] = text
+    return texts
+
+
+def enter(frame, resumed):
+    """A generator's frame is the same object until it ends."""
     global made
-    made += 1
-    stack.append(made)
+    stack = stacks.setdefault(threading.get_ident(), [])
+    if not (resumed and id(frame) in numbers):
+        made += 1
+        numbers[id(frame)] = made
+    stack.append(numbers[id(frame)])
 
 
 def leave():
+    stack = stacks.get(threading.get_ident())
     if stack:
         stack.pop()
 
 
-def line(frame, number):
-    code = frame.f_code
-    if code.co_filename == PROGRAM:
-        values = {} if code.co_name == "<module>" else shown(frame.f_locals)
-        log.append([code.co_qualname, number, values, stack[-1], stack[:-1]])
+def line(frame):
+    if not is_program(frame.f_code):
+        return
+    ident = threading.get_ident()
+    if ident not in logs:
+        thread = threading._active.get(ident)
+        logs[ident] = (thread.name if thread else "?", [])
+    entry = []
+    is_burning = frame.f_code.co_name == "burn"
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename not in OWN:
+            wanted = is_program(code) and (not is_burning or not entry)
+            name = os.path.basename(code.co_filename)
+            entry.append([code.co_qualname, frame.f_lineno, name, variables(frame) if wanted else None])
+        frame = frame.f_back
+    logs[ident][1].append([entry, stacks[ident][:]])
+
+
+def is_generator(frame):
+    return frame.f_code.co_flags & 0x2A0
 
 
 def trace(frame, event, _argument):
     if event == "call":
-        enter()
+        enter(frame, is_generator(frame) and frame.f_lasti > START[frame.f_code])
     elif event == "line":
-        line(frame, frame.f_lineno)
+        line(frame)
     elif event == "return":
         leave()
     return trace
 
 
-def run_traced():
-    if sys.version_info < (3, 12):
+class Starts(dict):
+    """The offset of the instruction that a code's frames begin with."""
+
+    def __missing__(self, code):
+        import dis
+
+        names = [(i.offset, i.opname) for i in dis.get_instructions(code)]
+        self[code] = next(offset for offset, name in names if name == "RESUME")
+        return self[code]
+
+
+START = Starts()
+
+
+def dump():
+    with open(into, "w") as file:
+        json.dump({name: log for name, log in logs.values()}, file)
+
+
+def begin():
+    if settrace or sys.version_info < (3, 12):
+        threading.settrace(trace)
         sys.settrace(trace)
-        runpy.run_path(PROGRAM, run_name="__main__")
-        sys.settrace(None)
         return
     monitoring = sys.monitoring
     events = monitoring.events
     monitoring.use_tool_id(4, "reference")
-    entering = (events.PY_START, events.PY_RESUME, events.PY_THROW)
-    leaving = (events.PY_RETURN, events.PY_YIELD, events.PY_UNWIND)
-    for event in entering:
-        monitoring.register_callback(4, event, lambda *_: enter())
-    for event in leaving:
+    for event in (events.PY_RETURN, events.PY_YIELD, events.PY_UNWIND):
         monitoring.register_callback(4, event, lambda *_: leave())
-    monitoring.register_callback(4, events.LINE, lambda _, number: line(sys._getframe(1), number))
-    monitoring.set_events(4, sum((*entering, *leaving, events.LINE)))
-    runpy.run_path(PROGRAM, run_name="__main__")
-    monitoring.set_events(4, 0)
+    monitoring.register_callback(4, events.PY_START, lambda *_: enter(sys._getframe(1), False))
+    for event in (events.PY_RESUME, events.PY_THROW):
+        monitoring.register_callback(4, event, lambda *_: enter(sys._getframe(1), True))
+    monitoring.register_callback(4, events.LINE, lambda *_: line(sys._getframe(1)))
+    all_of_them = ("PY_RETURN", "PY_YIELD", "PY_UNWIND", "PY_START", "PY_RESUME", "PY_THROW", "LINE")
+    monitoring.set_events(4, sum(getattr(events, name) for name in all_of_them))
 
 
-run_traced()
-with open(INTO, "w") as file:
-    json.dump(log, file)
+def end():
+    if settrace or sys.version_info < (3, 12):
+        sys.settrace(None)
+    else:
+        sys.monitoring.set_events(4, 0)
+
+
+def leave_child(status, leave=os._exit):
+    global into
+    end()
+    into += ".child"
+    dump()
+    leave(status)
+
+
+os._exit = leave_child
+sys.argv = arguments
+try:
+    if arguments[0] == "-m":
+        module = arguments[1]
+        sys.argv = arguments[1:]
+        sys.path.insert(0, folder)
+        begin()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = os.path.dirname(arguments[0])
+        begin()
+        runpy.run_path(arguments[0], run_name="__main__")
+finally:
+    end()
+    dump()

@@ -1,0 +1,419 @@
+"""The hard places, each by itself: where the debugger comes to by a step back, what it shows there, and that it comes to
+the same state again forwards."""
+
+import random
+
+import pytest
+from debugger import Debugger
+from test_debugger import record
+from test_debugger_walk import walk
+from walker import Walker, reference
+
+
+class Source:
+    """A program's lines by function and text."""
+
+    def __init__(self, path):
+        self.lines = path.read_text().splitlines()
+
+    def line(self, function, text):
+        begin = next(n for n, line in enumerate(self.lines) if f"def {function}(" in line)
+        return next(n for n, line in enumerate(self.lines[begin:], begin + 1) if line.strip().startswith(text))
+
+    def where(self, debugger):
+        function, line = debugger.where()
+        return function, self.lines[line - 1].strip()
+
+
+def state(debugger):
+    return debugger.stop["position"], [(f["name"], f["line"]) for f in debugger.stack()], debugger.locals()
+
+
+# By name: where to begin (the last time that this line is come to), and steps: the command, the function, the line.
+PLACES = {
+    "over a call": (
+        ("main", "results.append(drive())"),
+        [("stepBack", "main", "results.append(use_generator())")],
+    ),
+    "out of a first line": (
+        ("decorated", "half = value // 2"),
+        [("stepBack", "scaled.<locals>.decorate.<locals>.<lambda>", "return lambda value: function(value) * by")],
+    ),
+    "into a call that has ended": (
+        ("unwind", "try:"),
+        [
+            ("stepBack", "main", "results.append(unwind())"),
+            ("reverseStepIn", "use_with", "return entered, double, other.count"),
+        ],
+    ),
+    "a generator": (
+        ("use_generator", "return total"),
+        [
+            ("reverseStepIn", "squares", "for number in range(limit):"),
+            ("stepBack", "use_generator", "for square in squares(4):"),
+            ("stepBack", "use_generator", "total += square"),
+            ("reverseStepIn", "squares", "yield number * number"),
+        ],
+    ),
+    "a generator that is sent and thrown values": (
+        ("averages", "yield str(error)"),
+        [
+            ("stepBack", "averages", "except KeyError as error:"),
+            ("stepBack", "drive", 'thrown = sent.throw(KeyError("thrown"))'),
+            ("reverseStepIn", "averages", "value = yield average"),
+            ("stepBack", "averages", "while True:"),
+            ("stepBack", "averages", "average = total / count"),
+        ],
+    ),
+    "an await": (
+        ("ask", "burned = burn(400)"),
+        [
+            ("stepBack", "ask", "first = await answer(1)"),
+            ("reverseStepIn", "main", "results.append(asyncio.run(ask()))"),
+        ],
+    ),
+    "an await that waits": (
+        ("answer", "return value + 1"),
+        [
+            ("stepBack", "answer", "await asyncio.sleep(0)"),
+            ("stepBack", "ask", "second = await answer(first)"),
+            ("stepBack", "ask", "burned = burn(400)"),
+        ],
+    ),
+    "out of a coroutine that has waited": (
+        ("answer", "return value + 1"),
+        [("reverseStepOut", "ask", "second = await answer(first)")],
+    ),
+    "a task among others": (
+        ("worker", "return name, got"),
+        [
+            ("stepBack", "worker", "break"),
+            ("stepBack", "worker", "if item is None:"),
+            ("stepBack", "worker", "item = await queue.get()"),
+        ],
+    ),
+    "an exception's unwinding": (
+        ("unwind", "text = str(error)"),
+        [
+            ("stepBack", "unwind", "except ValueError as error:"),
+            ("reverseStepIn", "fail", 'raise ValueError("deep")'),
+            ("stepBack", "fail", "if depth == 0:"),
+            ("stepBack", "fail", "fail(depth - 1)"),
+        ],
+    ),
+    "over an exception's unwinding": (
+        ("unwind", "text = str(error)"),
+        [("stepBack", "unwind", "except ValueError as error:"), ("stepBack", "unwind", "fail(3)")],
+    ),
+    "a finally": (
+        ("main", "results.append(group())"),
+        [
+            ("stepBack", "main", "results.append([clean_up(how)"),
+            ("reverseStepIn", "unwind", "return text"),
+        ],
+    ),
+    "loops and a finally that continue": (
+        ("clean_up", 'steps.append("loop\'s else")'),
+        [
+            ("stepBack", "clean_up", "for turn in range(3):"),
+            ("stepBack", "clean_up", 'steps.append("finally")'),
+            ("stepBack", "clean_up", "continue"),
+        ],
+    ),
+    "a comprehension": (
+        ("comprehend", "raised.append(len(unique))"),
+        [
+            ("stepBack", "comprehend", "except ZeroDivisionError:"),
+            ("stepBack", "comprehend", "raised = [1 // number for number in (1, 0)]"),
+        ],
+    ),
+    "over comprehensions": (
+        ("comprehend", "try:"),
+        [("stepBack", "comprehend", "raised = [1 // number for number in (2, 1)]")],
+    ),
+    "a with": (
+        ("use_with", "return entered, double, other.count"),
+        [
+            ("stepBack", "use_with", "with contextlib.suppress(OSError):"),
+            ("reverseStepIn", "managed", "assert left"),
+            ("stepBack", "managed", "left = entered"),
+            ("stepBack", "use_with", 'with managed("n"):'),
+            ("stepBack", "use_with", "raise OSError(5)"),
+        ],
+    ),
+    "a with that swallows": (
+        ("use_with", 'with managed("n"):'),
+        [
+            ("stepBack", "use_with", "raise OSError(5)"),
+            ("stepBack", "use_with", 'with managed("n"):'),
+            ("stepBack", "use_with", "with contextlib.suppress(OSError):"),
+            ("reverseStepIn", "Counter.__exit__", "return error[0] is LookupError"),
+            ("reverseStepOut", "use_with", "with Counter() as other:"),
+            ("stepBack", "use_with", "raise LookupError"),
+        ],
+    ),
+    "a decorated function": (
+        ("main", "results.append(make_class(turn))"),
+        [
+            ("reverseStepIn", "decorated", "return half + 1"),
+            (
+                "reverseStepOut",
+                "scaled.<locals>.decorate.<locals>.<lambda>",
+                "return lambda value: function(value) * by",
+            ),
+            ("reverseStepOut", "twice.<locals>.call", "return first + function(*args, **kwargs)"),
+        ],
+    ),
+    "a destructor": (
+        ("make_class", "return least.named"),
+        [("reverseStepIn", "make_class.<locals>.Made.__del__", "gone.append(self.value)")],
+    ),
+}
+# On 3.11 a list is made in a frame of its own, of which the last line comes first.
+OWN_FRAME = {
+    "a finally": [("reverseStepIn", "main.<locals>.<listcomp>", "results.append([clean_up(how)")],
+    "a generator that is sent and thrown values": [
+        ("stepBack", "averages", "except KeyError as error:"),
+        ("stepBack", "drive", 'thrown = sent.throw(KeyError("thrown"))'),
+        ("reverseStepIn", "drive.<locals>.<listcomp>", "seen = [sent.send(value)"),
+        ("reverseStepIn", "averages", "value = yield average"),
+        ("stepBack", "averages", "while True:"),
+    ],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_back_and_forth(trial, place):
+    trial.prepare("walked.py", "walked_module.py", inputs=False)
+    path = trial.work / "walked.py"
+    recorded = trial.record([path])
+    source = Source(path)
+    (function, text), steps = PLACES[place]
+    if trial.interpreter.minor < (3, 12):
+        steps = OWN_FRAME.get(place, steps)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end", [(path, [source.line(function, text)])])
+        assert debugger.go("reverseContinue")["reason"] == "breakpoint"
+        assert source.where(debugger)[1].startswith(text)
+        debugger.set_breakpoints(path, [])
+        states = [state(debugger)]
+        for command, function, text in steps:
+            debugger.go(command)
+            here = source.where(debugger)
+            assert here[0] == function and here[1].startswith(text), (command, here)
+            states.append(state(debugger))
+        # The very next line, until the first state is there again.
+        for _ in range(400):
+            if state(debugger) == states[0]:
+                break
+            debugger.go("stepOut" if debugger.where()[0] == "burn" else "stepIn")
+        assert state(debugger) == states[0]
+        for (command, _, _), before, after in zip(steps, states, states[1:], strict=False):
+            debugger.go(command)
+            assert state(debugger) == after
+            if command == "stepBack" and after[1][1:] == before[1][1:]:
+                debugger.go("next")
+                assert state(debugger) == before
+                debugger.go(command)
+
+
+def test_each_of_ten_thousand_hits(trial):
+    trial.prepare(inputs=False)
+    path = trial.work / "loop.py"
+    path.write_text(
+        "def loop(rounds):\n    total = 0\n    for i in range(rounds):\n        total += i * 2\n    return total\n\n\nloop(10_000)\n"
+    )
+    recorded = trial.record([path])
+    choose = random.Random(1)
+    with Debugger(recorded.trace) as debugger:
+
+        def check(i):
+            assert debugger.stop["reason"] == "breakpoint"
+            assert debugger.locals() == {"rounds": "10000", "i": str(i), "total": str(i * (i - 1))}
+
+        debugger.launch("entry", [(path, [{"line": 4, "logMessage": "{i} {total}"}])])
+        debugger.go("continue")
+        logged = [line for line in debugger.output("console").splitlines() if line[:1].isdigit()]
+        assert logged == [f"{i} {i * (i - 1)}" for i in range(10_000)]
+        debugger.go("gotoPosition", position="start")
+        debugger.set_breakpoints(path, [4])
+        for i in range(100):
+            debugger.go("continue")
+            check(i)
+        debugger.go("gotoPosition", position="end")
+        for i in reversed(range(9_900, 10_000)):
+            debugger.go("reverseContinue")
+            check(i)
+        for _ in range(10):
+            debugger.set_breakpoints(
+                path, [{"line": 4, "hitCondition": str((hit := choose.randrange(100, 9_900)) + 1)}]
+            )
+            debugger.go("gotoPosition", position="start")
+            debugger.go("continue")
+            check(hit)
+            debugger.set_breakpoints(path, [4])
+            for i in (hit - 1, hit - 2):
+                debugger.go("reverseContinue")
+                check(i)
+            for i in (hit - 1, hit, hit + 1):
+                debugger.go("continue")
+                check(i)
+
+
+def test_at_the_end_of_the_recording(trial):
+    trial.prepare("walked.py", "walked_module.py", inputs=False)
+    path = trial.work / "walked.py"
+    recorded = trial.record([path])
+    source = Source(path)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        end = state(debugger)
+        assert source.where(debugger) == ("<module>", "print(gone)")
+        for command in ("next", "stepIn", "stepOut", "continue"):
+            debugger.go(command)
+            assert state(debugger) == end
+        debugger.go("reverseStepIn")
+        assert source.where(debugger) == ("main", "return results")
+        debugger.go("reverseStepOut")
+        assert source.where(debugger) == ("<module>", "print(main())")
+        debugger.go("next")
+        assert state(debugger) == end
+        debugger.go("gotoPosition", position="start")
+        start = state(debugger)
+        for command in ("stepBack", "reverseStepIn", "reverseStepOut", "reverseContinue"):
+            debugger.go(command)
+            assert state(debugger) == start
+        debugger.go("gotoPosition", position="end")
+        assert state(debugger) == end
+
+
+def test_after_the_crash(trial):
+    recorded, path = record(trial, "debugged_after.py", exit=1)
+    source = Source(path)
+    with Debugger(recorded.trace) as debugger:
+        assert debugger.launch()["reason"] == "exception"
+        crash = state(debugger)
+        assert source.where(debugger) == ("divide", "return number / zero")
+        after = [
+            ("next", "main", "divide(7)"),
+            ("stepIn", "Context.__exit__", "self.error = error[0]"),
+            ("next", "Context.__exit__", "return False"),
+            ("next", "main", "cleaned += 1"),
+            ("next", "main", 'print("cleaned", cleaned)'),
+            ("stepIn", "at_exit", 'last = "handler"'),
+            ("next", "at_exit", "print(last)"),
+        ]
+        debugger.go("gotoPosition", position="end")
+        assert source.where(debugger) == ("at_exit", "print(last)")
+        assert debugger.locals() == {"last": "'handler'"}
+        for _, function, line in reversed(after[1:-1]):
+            debugger.go("reverseStepIn")
+            while source.where(debugger) in [("main", "with Context():"), ("main", "divide(7)")]:
+                debugger.go("reverseStepIn")
+            assert source.where(debugger) == (function, line)
+        debugger.go("gotoPosition", position="crash")
+        assert state(debugger) == crash
+        debugger.go("gotoPosition", position="end")
+        debugger.request("setExceptionBreakpoints", filters=["uncaught"])
+        assert debugger.go("reverseContinue")["reason"] == "exception"
+        assert state(debugger) == crash
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_random_walk_in_a_forked_child(trial, seed):
+    trial.prepare("walked_fork.py", inputs=False)
+    path = trial.work / "walked_fork.py"
+    recorded = trial.record([path])
+    assert recorded.exit == 0, recorded
+    log = reference(trial, [path], child=True)["MainThread"]
+    with Debugger(recorded.trace, process=1) as debugger:
+        debugger.launch("entry" if seed else "end")
+        walker = Walker(debugger, log, path)
+        walker.begin(0 if seed else -1)
+        walk(walker, random.Random(seed), 60)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_random_walk_in_pytest(trial, venv, seed):
+    trial.prepare("walked_pytest", inputs=False)
+    trial.use(venv("pytest"))
+    path = trial.work / "walked_pytest" / "test_walked.py"
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", path]
+    recorded = trial.record(arguments)
+    assert recorded.exit == 1, recorded
+    log = reference(trial, arguments, exit=1)["MainThread"]
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry" if seed else "end")
+        walker = Walker(debugger, log, path)
+        walker.begin(0 if seed else -1)
+        walk(walker, random.Random(seed), 60)
+
+
+LONG_AWAIT = """
+import asyncio
+
+
+def burn(rounds):
+    total = 0
+    for number in range(rounds):
+        total += number
+    return total
+
+
+def kept():
+    total = yield 1
+    while True:
+        total = yield total
+
+
+async def heavy():
+    return burn(2_000_000)
+
+
+async def main(other):
+    others = [kept() for _ in range(5)]
+    for each in others:
+        next(each)
+    before = 1
+    result = await asyncio.create_task(heavy())
+    after = result + before
+    return after
+
+
+async def both():
+    other = asyncio.create_task(heavy())
+    result = await main(other)
+    await other
+    return result
+
+
+asyncio.run(both())
+"""
+
+
+def test_an_await_that_waits_for_much(trial):
+    """The generators of one window are others in the next."""
+    trial.prepare(inputs=False)
+    path = trial.work / "long_await.py"
+    path.write_text(LONG_AWAIT)
+    recorded = trial.record([path])
+    assert recorded.exit == 0, recorded
+    source = Source(path)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end", [(path, [source.line("main", "after =")])])
+        debugger.go("reverseContinue")
+        after = state(debugger)
+        debugger.set_breakpoints(path, [])
+        debugger.go("stepBack")
+        assert source.where(debugger) == ("main", "result = await asyncio.create_task(heavy())")
+        awaits = state(debugger)
+        assert awaits[0]["window"] + 1 < after[0]["window"]
+        debugger.go("next")
+        assert state(debugger) == after
+        debugger.go("reverseStepOut")
+        assert source.where(debugger) == ("both", "result = await main(other)")
+        debugger.go("next")
+        assert source.where(debugger) == ("both", "await other")
+        debugger.go("gotoPosition", position=awaits[0])
+        debugger.go("stepOut")
+        assert source.where(debugger) == ("both", "await other")

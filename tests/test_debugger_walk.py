@@ -1,0 +1,159 @@
+"""The debugger shows at each line, come to in whatever way, what a trace of the program saw there."""
+
+import random
+
+import pytest
+from debugger import Debugger
+from test_debugger import record
+from walker import COMMANDS, Walker, reference
+
+
+def walk(walker, choose, turns):
+    """Moves at random, in every way there is."""
+    for _ in range(turns):
+        way = choose.random()
+        if way < 0.75:
+            walker.step(choose.choice(COMMANDS))
+        elif way < 0.85 and walker.positions:
+            walker.go_again(choose.choice(sorted(walker.positions)))
+        else:
+            lines = {walker.line(choose.randrange(len(walker.log))) for _ in range(2)}
+            walker.run(lines, choose.random() < 0.5)
+        walker.check_outer(choose)
+
+
+@pytest.fixture
+def walked(trial):
+    trial.prepare("walked.py", "walked_module.py", inputs=False)
+    path = trial.work / "walked.py"
+    recorded = trial.record([path])
+    assert recorded.exit == 0, recorded
+    return recorded, path, reference(trial, [path])["MainThread"]
+
+
+def test_every_line_forwards_and_backwards(walked):
+    recorded, path, log = walked
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        walker = Walker(debugger, log, path)
+        walker.begin(0)
+        for into, over in (("stepIn", "next"), ("reverseStepIn", "stepBack")):
+            while (goal := walker.goal(into)) is not None:
+                walker.step(
+                    over if walker.function(goal) == "burn" and walker.function(walker.place) != "burn" else into
+                )
+                while walker.function(walker.place) == "burn":
+                    walker.step("stepOut" if into == "stepIn" else "reverseStepOut")
+        assert walker.place == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_random_walk(walked, seed):
+    recorded, path, log = walked
+    choose = random.Random(seed)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry" if seed % 2 else "end")
+        walker = Walker(debugger, log, path)
+        walker.begin(0 if seed % 2 else -1)
+        walk(walker, choose, 120)
+
+
+@pytest.fixture
+def threaded(trial):
+    trial.prepare("walked_threads.py", inputs=False)
+    path = trial.work / "walked_threads.py"
+    recorded = trial.record([path])
+    assert recorded.exit == 0, recorded
+    return recorded, path, reference(trial, [path])
+
+
+def lines_of(path, *texts):
+    return [next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line) for text in texts]
+
+
+def test_each_thread_comes_to_its_lines_in_both_directions(threaded):
+    recorded, path, logs = threaded
+    lines = lines_of(
+        path,
+        "results = []",
+        "self.entered =",
+        "fail(depth - 1)",
+        "yield number",
+        "results.append((turn",
+        "into[number]",
+    )
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, lines)])
+        walkers = {}
+        order = []
+        while debugger.go("continue")["reason"] == "breakpoint":
+            thread = debugger.stop["threadId"]
+            if thread not in walkers:
+                names = {t["id"]: t["name"] for t in debugger.request("threads")["threads"]}
+                walkers[thread] = Walker(debugger, logs[names[thread]], path)
+                walkers[thread].place = -1
+            walker = walkers[thread]
+            walker.place = walker.hit(lines, True)
+            assert walker.place is not None
+            walker.check("continue")
+            order.append((thread, walker.place))
+        assert len(walkers) == len(logs)
+        for walker in walkers.values():
+            assert walker.hit(lines, True) is None
+        for thread, place in reversed(order):
+            assert debugger.go("reverseContinue")["reason"] == "breakpoint"
+            assert debugger.stop["threadId"] == thread
+            walkers[thread].place = place
+            walkers[thread].check("reverseContinue")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_random_walk_in_a_thread(threaded, seed):
+    recorded, path, logs = threaded
+    choose = random.Random(seed)
+    (line,) = lines_of(path, "results = []")
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        for _ in range(choose.randrange(1, 5)):
+            debugger.go("continue")
+        debugger.set_breakpoints(path, [])
+        names = {t["id"]: t["name"] for t in debugger.request("threads")["threads"]}
+        log = logs[names[debugger.stop["threadId"]]]
+        walker = Walker(debugger, log, path)
+        begin = next(place for place, entry in enumerate(log) if entry[0][0][:2] == ["work", line])
+        walker.begin(begin)
+        for _ in range(100):
+            if choose.random() < 0.8:
+                walker.step(choose.choice(COMMANDS))
+            else:
+                walker.go_again(choose.choice(sorted(walker.positions)))
+            walker.check_outer(choose)
+
+
+def test_sys_settrace_sees_the_same_states(trial):
+    """On 3.12 it has more line events; the debugger's are among them. (Asked for variables there, CPython 3.12 changes
+    those of a comprehension in a module's or a class's body.)"""
+    trial.prepare("walked.py", "walked_module.py", inputs=False)
+    path = trial.work / "walked.py"
+    monitored = reference(trial, [path])["MainThread"]
+    traced = iter(reference(trial, [path], "--settrace")["MainThread"])
+
+    def seen(entry):
+        frames = [frame[:3] for frame in entry[0]]
+        name = frames[0][0]
+        return frames, None if name == "<module>" or name.endswith("Made") else entry[0][0][3]
+
+    for entry in monitored:
+        assert any(seen(entry) == seen(other) for other in traced), entry
+
+
+def test_no_line_of_a_thread_is_missing_where_it_begins(trial):
+    recorded, path = record(trial, "walked_many_threads.py")
+    lines = lines_of(path, "first = burn", "second = burn", "done.append")
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [{"line": line, "logMessage": f"{line} {{number}}"} for line in lines])])
+        debugger.go("continue")
+        logged = sorted(line for line in debugger.output("console").splitlines() if line)
+        assert logged == sorted(
+            f"{line} {group * 10 + number}" for line in lines for group in range(10) for number in range(5)
+        )
