@@ -182,9 +182,9 @@ unsafe fn leave_checkpoint(at_check: bool) {
     unsafe {
         let place = here(at_check);
         let stacks = mark_stacks(at_check);
-        let before = clock::real_us();
+        let before = clock::cpu_us();
         if process::fork() != 0 {
-            let took = clock::real_us() - before;
+            let took = clock::cpu_us() - before;
             if let Part::Main { left, interval_us } = &mut timeline().part {
                 *left += 1;
                 let mut wanted = (*interval_us).max(took * 16);
