@@ -55,6 +55,27 @@ descriptor_number(PyDescrObject *descriptor)
     return retrace_named_number(retrace_name_str(owner, descriptor->d_name));
 }
 
+/* How many types of a name have a number. */
+static retrace_number_table type_names = RETRACE_EMPTY_TABLE;
+
+/* A type's number follows from its name, as in heap_walk.c: external code hashes types before the program does, at other
+ * times than in a replay (pickle looks for each in copyreg's table). Those of one name are numbered. 0 without memory. */
+static uint64_t
+type_number(PyTypeObject *type)
+{
+    uint64_t name;
+    if (type->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+        PyObject *dict = retrace_type_dict(type);
+        PyObject *module = dict != NULL ? PyDict_GetItemString(dict, "__module__") : NULL;
+        name = retrace_name_str(retrace_name_str(1, module), ((PyHeapTypeObject *)type)->ht_qualname);
+    }
+    else {
+        name = retrace_name_text(1, type->tp_name);
+    }
+    retrace_number_slot *slot = retrace_table_slot(&type_names, (void *)(uintptr_t)(name | 1));
+    return slot != NULL ? retrace_named_number(retrace_name_mix(name, slot->number++)) : 0;
+}
+
 /* The first hash of `object`. */
 static Py_hash_t
 first_hash(PyObject *object)
@@ -63,7 +84,9 @@ first_hash(PyObject *object)
     if (!retrace_has_own_numbers(type)) {
         return retrace_identity_hash((PyObject *)type);
     }
-    uint64_t number = retrace_is_descriptor(type) ? descriptor_number((PyDescrObject *)object) : 0;
+    uint64_t number = retrace_is_descriptor(type) ? descriptor_number((PyDescrObject *)object)
+                      : PyType_Check(object)      ? type_number((PyTypeObject *)object)
+                                                  : 0;
     retrace_number_slot *slot = retrace_table_slot(&retrace_numbers, object);
     if (slot == NULL) {
         PyErr_NoMemory();

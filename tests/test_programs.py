@@ -19,6 +19,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "datetimes",
         "randomness",
         "sets_in_order",
+        "types_in_sets",
         "files",
         "dev_stdout",
         "file_tools",
