@@ -15,7 +15,7 @@ use std::ptr;
 unsafe fn direct(hook: &Hook) -> Option<&'static Thread> {
     // SAFETY: the GIL is held.
     unsafe {
-        if hook.way == Way::Direct && session::mode() == Mode::Recording {
+        if hook.way.get() == Way::Direct && session::mode() == Mode::Recording {
             let thread = thread::current();
             return (!thread.external.get()).then_some(thread);
         }

@@ -397,6 +397,7 @@ pub unsafe fn object_of_handle(number: u32) -> *mut PyObject {
 unsafe fn forget_handle(object: *mut PyObject) {
     // SAFETY: by contract.
     unsafe {
+        crate::shared_memory::forget(object);
         let handles = handles();
         if let Some(number) = handles.by_object.remove(&(object as usize)) {
             handles.by_number.remove(&number);
@@ -825,9 +826,36 @@ unsafe fn hook_slots(
 
 /// Where a slot is: in the type, or in one of its suites (`tp_as_mapping`).
 #[derive(Clone, Copy)]
-struct SlotPlace {
+pub struct SlotPlace {
     suite: Option<usize>,
     offset: usize,
+}
+
+/// The slots by which an object's items are read.
+pub const ITEM: SlotPlace = SlotPlace {
+    suite: Some(std::mem::offset_of!(PyTypeObject, tp_as_sequence)),
+    offset: std::mem::offset_of!(PySequenceMethods, sq_item),
+};
+pub const BY_KEY: SlotPlace = SlotPlace {
+    suite: Some(std::mem::offset_of!(PyTypeObject, tp_as_mapping)),
+    offset: std::mem::offset_of!(PyMappingMethods, mp_subscript),
+};
+
+/// Replaces a slot that is no hook's, where the type has `original` there.
+///
+/// # Safety
+/// The GIL is held; `class` is live; `original` is a function, as `replacement` is, of the slot's type.
+pub unsafe fn replace_function<F: Copy>(
+    class: *mut PyTypeObject,
+    place: SlotPlace,
+    original: Option<F>,
+    replacement: usize,
+) -> Result<(), patch::Refused> {
+    // SAFETY: by contract.
+    unsafe {
+        let Some(original) = original else { return Ok(()) };
+        replace_slot(class, place, std::mem::transmute_copy(&original), replacement)
+    }
 }
 
 /// Slot functions that do nothing to the instance's C state.

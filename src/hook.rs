@@ -11,6 +11,7 @@ use pyo3_ffi::*;
 use retrace_abi::boundary::Entry;
 use retrace_abi::{CFunction, GetSetDescr, MethodDescr};
 use retrace_replay::event::{HookKind, code};
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
@@ -93,7 +94,7 @@ pub struct Hook {
     /// The original, where it is direct.
     pub function: PyMethodDefPointer,
     pub index: u16,
-    pub way: Way,
+    pub way: Cell<Way>,
     /// The arguments are not logged.
     pub blind: bool,
     /// Where the receiver's few scalars lie, and which bytes there are theirs; 0 where there are none.
@@ -186,7 +187,7 @@ pub unsafe fn make(
         let hook = Box::into_raw(Box::new(Hook {
             function: def.ml_meth,
             index: hooks.len() as u16,
-            way,
+            way: Cell::new(if GENERAL { Way::General } else { way }),
             blind: entry.address,
             state_offset,
             state_mask,
@@ -200,6 +201,23 @@ pub unsafe fn make(
         }));
         hooks.push(&*hook);
         &mut *hook
+    }
+}
+
+/// Set where every call is recorded the general way, which looks at what others wrote into shared memory.
+static mut GENERAL: bool = false;
+
+/// Has every call recorded the general way from now on.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn record_generally() {
+    // SAFETY: by contract.
+    unsafe {
+        if !GENERAL {
+            GENERAL = true;
+            all().iter().for_each(|hook| hook.way.set(Way::General));
+        }
     }
 }
 

@@ -46,6 +46,7 @@ mod replay;
 mod schedule;
 mod seed;
 mod session;
+mod shared_memory;
 mod signals;
 mod special;
 mod start;

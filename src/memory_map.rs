@@ -1,12 +1,13 @@
 //! `mmap.mmap`: internal code reads and writes a map as memory, without any call. So replay gives it a map of its own,
 //! private and anonymous, with the contents that the recorded one had when it was made; reading and writing it is
-//! internal from then on. What another process writes into a shared map later is not seen.
+//! internal from then on. What another process writes into it later is `crate::shared_memory`'s.
 
 use crate::call::Call;
 use crate::decode::Failure;
 use crate::external;
 use crate::hook::Original;
 use crate::python::Owned;
+use crate::shared_memory;
 use pyo3_ffi::*;
 use retrace_abi::special::External;
 use retrace_replay::event::HookKind;
@@ -57,6 +58,9 @@ pub unsafe fn describe(call: &Call, map: *mut PyObject) -> Owned {
         let number = Owned(PyLong_FromLong(handle.into()));
         let size = Owned(PyLong_FromSsize_t(view.len));
         PyBuffer_Release(&mut view);
+        if let Some(is_anonymous) = shared_memory::may_change(call, map) {
+            shared_memory::watch(map, handle, is_anonymous, contents);
+        }
         Owned(PyTuple_Pack(3, number.0, size.0, bytes.0))
     }
 }
@@ -111,7 +115,11 @@ pub unsafe fn make(call: &Call, described: *mut PyObject) -> Result<Owned, Failu
                 libc::mprotect(memory.cast(), bytes.len(), libc::PROT_READ);
             }
         }
-        external::bind_handle(map.0, PyLong_AsLong(number) as u32);
+        let handle = PyLong_AsLong(number) as u32;
+        external::bind_handle(map.0, handle);
+        if let Some(is_anonymous) = shared_memory::may_change(call, map.0) {
+            shared_memory::watch(map.0, handle, is_anonymous, Vec::new());
+        }
         Ok(map)
     }
 }

@@ -8,7 +8,8 @@ use crate::python::SavedError;
 use crate::session;
 use crate::thread::{self, Thread};
 use crate::{
-    buffers, callback, children, external, external_function, hook, memory_map, quick, schedule, seed, special,
+    buffers, callback, children, external, external_function, hook, memory_map, quick, schedule, seed, shared_memory,
+    special,
 };
 use pyo3_ffi::*;
 use retrace_abi::FrameHook;
@@ -220,7 +221,7 @@ unsafe fn collect(generation: i32, at: Option<Fingerprint>) {
 pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        if call.hook.way == Way::Quick
+        if call.hook.way.get() == Way::Quick
             && let Some(result) = quick::record(call, thread, || call.invoke())
         {
             return result;
@@ -285,6 +286,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if !session::is_recording() {
             return result;
         }
+        shared_memory::after_call();
         event.outcome(call, result, mirrored.zip(before.as_ref()));
         event.append(thread, result);
         callback::release_results(crate::thread::current(), kept);

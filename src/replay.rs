@@ -180,6 +180,7 @@ unsafe fn before_call() -> Result<(), Failure> {
                     settle();
                 }
                 code::STOPPED => divergence::recording_stopped(),
+                _ if crate::shared_memory::before_replayed_call() => {}
                 _ => break,
             }
         }

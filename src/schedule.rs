@@ -768,6 +768,7 @@ unsafe extern "C" fn fork() -> libc::pid_t {
             return next();
         }
         session::before_fork();
+        crate::shared_memory::forked();
         if outside {
             let pid = next();
             let errno = crate::platform::errno();

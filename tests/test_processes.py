@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from harness import as_shell
+from harness import DIVERGED, as_shell
 
 CUT = 71
 
@@ -91,6 +91,17 @@ def test_a_server_that_forks_its_workers(trial):
     recorded, processes = record_all(trial, ["prefork.py"], "prefork.py")
     assert [process["start"]["parent"] for process in processes] == [None, 0, 0, 0, 0]
     assert recorded.stdout.count(b"served") == 4 and b"] 40 [b'" in recorded.stdout, recorded
+
+
+def test_shared_memory(trial):
+    """Each process reads what the other wrote, without any call in between."""
+    recorded = trial.assert_replays(["shared_memory.py"], programs=["shared_memory.py"])
+    assert b"\n3 [" in recorded.stdout, recorded
+    processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
+    assert len(processes) == 3, processes
+    for process in processes[1:]:
+        replayed = trial.replay(recorded.trace, "--process", str(process["index"]))
+        assert replayed.exit != DIVERGED, replayed
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -45,13 +45,14 @@ def test_boto3(trial, venv):
 
 
 @pytest.mark.stacks
-def test_celery(trial, venv, redis_server):
-    """A worker that is ended by SIGTERM: results, a retry, an error."""
+@pytest.mark.parametrize("pool", ["solo", "prefork --concurrency 2"])
+def test_celery(trial, venv, redis_server, pool):
+    """A worker that is ended by SIGTERM: results, a retry, an error. With `prefork`, processes that share memory."""
     port, stop = redis_server
     python = venv("celery[redis]")
     trial.use(python).prepare("celery_tasks.py")
     env = {"CELERY_REDIS": str(port)}
-    options = "-A celery_tasks worker --pool solo --loglevel WARNING --without-mingle"
+    options = f"-A celery_tasks worker --pool {pool} --loglevel WARNING --without-mingle"
     worker = Server(trial, ["-m", "celery", *options.split()], env=env)
     client = [python, TESTS / "celery_client.py", trial.work]
     asked = run(client, cwd=trial.folder, env=trial.environment(**env))

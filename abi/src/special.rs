@@ -27,6 +27,7 @@ const SOCKET_FD: usize = 16;
 const SCANDIR_DIRP: usize = 88;
 /// `data`, `size`, `pos`, `offset`, `exports` (int), `fd` (int), `weakreflist`, `access`.
 const MAP_DATA: usize = 16;
+const MAP_SIZE: usize = 24;
 const MAP_ACCESS: usize = 64;
 
 impl External {
@@ -93,6 +94,15 @@ impl External {
     pub unsafe fn memory(self, object: *mut PyObject) -> *mut u8 {
         // SAFETY: `data` is the first field.
         unsafe { *object.cast::<u8>().add(MAP_DATA).cast() }
+    }
+
+    /// How large a map is, in bytes.
+    ///
+    /// # Safety
+    /// `object` is a map.
+    pub unsafe fn map_size(self, object: *mut PyObject) -> usize {
+        // SAFETY: `size` is the second field.
+        usize::try_from(unsafe { *object.cast::<u8>().add(MAP_SIZE).cast::<isize>() }).unwrap_or(0)
     }
 
     /// Whether the map may be written: its `access` is not ACCESS_READ.
