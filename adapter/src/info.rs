@@ -15,6 +15,7 @@ use crate::cli::InfoArguments;
 use crate::doctor::BOUNDARY_ADVICE;
 use crate::error::CliError;
 use crate::events::{one_line, raised};
+use crate::unstored::Unstored;
 
 /// What walking a process's events tells.
 struct Process {
@@ -25,6 +26,7 @@ struct Process {
     raised: u64,
     threads: Vec<Thread>,
     modules: Vec<Module>,
+    unstored: Unstored,
     sources: usize,
     ending: Ending,
 }
@@ -134,12 +136,14 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
     }
     let mut stream = trace.events(summary.index)?;
     let mut threads = Threads::begin();
+    let (threads_found, modules, unstored) = (Vec::new(), Vec::new(), Unstored::default());
     let mut process =
-        Process { summary, events: 0, hooks: 0, raised: 0, threads: Vec::new(), modules: Vec::new(), sources, ending };
+        Process { summary, events: 0, hooks: 0, raised: 0, threads: threads_found, modules, unstored, sources, ending };
     while let Some((index, event)) = stream.next_event()? {
         process.events += 1;
         process.raised += u64::from(raised(&event));
         threads.see(index, &event);
+        process.unstored.see(&event);
         match event {
             Event::Hooks { hooks, .. } => process.hooks += hooks.len() as u64,
             Event::Module { name, treatment, reasons, .. } => {
@@ -280,6 +284,9 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
             let names: Vec<&str> = process.modules.iter().map(|module| module.name.as_str()).collect();
             writeln!(out, "  extensions {}", one_line(&names.join(", ")))?;
         }
+        for line in process.unstored.lines() {
+            writeln!(out, "  {}: a replay that needs it stops there", one_line(&line))?;
+        }
         for module in process.modules.iter().filter(|module| module.is_guessed()) {
             let (name, imports) = (one_line(&module.name), one_line(&module.imports));
             writeln!(out, "  {name} does I/O of its own: what it calls of the C library is recorded ({imports})")?;
@@ -313,6 +320,7 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
             "treatments": process.modules.iter().map(|module| {
                 json!({"name": module.name, "treatment": module.treatment.name(), "imports": module.imports})
             }).collect::<Json>(),
+            "unstored": process.unstored.json(),
             "ending": process.ending.json(),
             "start": summary.start.as_ref().map(start_json),
         })

@@ -18,6 +18,7 @@ mod python_arguments;
 mod record;
 mod replay;
 mod sources;
+mod unstored;
 
 use std::process::ExitCode;
 
