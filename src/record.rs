@@ -243,6 +243,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         }
         // After the conversions: what they run may cross the boundary and collect by itself.
         before_call();
+        if call.hook.entry.fork {
+            return forks(call);
+        }
         let mirrored = call.mirrored();
         let before = mirrored.map(|external| external.snapshot(call.receiver));
         let mut event = Event::begin(call, thread);
@@ -258,9 +261,6 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
             crate::binding::bind_arguments(call);
         }
         crate::crossing::watch_arguments(call);
-        if call.hook.entry.fork {
-            session::before_fork();
-        }
         let kept = thread.results.get().len();
         let outer = thread.call.replace(std::ptr::from_ref(call).cast());
         if external_function::is_body(call) {
@@ -276,13 +276,6 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         thread.call.set(outer);
         thread.body.set(false);
         leave_external(thread);
-        if call.hook.entry.fork {
-            if child_of_fork(result) {
-                session::leave_forked_child();
-            } else {
-                session::after_fork_parent();
-            }
-        }
         if !session::is_recording() {
             return result;
         }
@@ -294,15 +287,23 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     }
 }
 
-/// Whether a call that forks has returned in the child: its result is 0, or a tuple that begins with it.
-unsafe fn child_of_fork(result: *mut PyObject) -> bool {
-    // SAFETY: a result or null, the GIL held.
+/// A call that forks by a function of the C library's that is recorded in its place (`crate::schedule`): what CPython
+/// does around that is internal code. What the call returns is an event in both processes, after the fork's.
+#[cold]
+unsafe fn forks(call: &Call) -> *mut PyObject {
+    // SAFETY: as in `call`.
     unsafe {
-        if result.is_null() {
-            return false;
+        let result = call.invoke();
+        session::after_fork_parent();
+        if !session::is_recording() {
+            return result;
         }
-        let pid = if PyTuple_Check(result) != 0 { PyTuple_GET_ITEM(result, 0) } else { result };
-        PyLong_Check(pid) != 0 && PyLong_AsLong(pid) == 0
+        let thread = crate::thread::current();
+        let mut event = Event::begin(call, thread);
+        event.arguments(call);
+        event.outcome(call, result, None);
+        event.append(thread, result);
+        result
     }
 }
 

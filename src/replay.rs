@@ -312,6 +312,11 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if external_function::is_body(call) {
             external_function::begins();
         }
+        if call.hook.entry.fork
+            && let Err(failure) = fork_live(call)
+        {
+            divergence::stop(Some(call), &failure);
+        }
         let kept = thread.results.get().len();
         match consume(call) {
             Ok(result) => {
@@ -361,7 +366,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                 source().finish_event();
                 settle();
                 announced = true;
-                if call.hook.entry.fork || !source().at_end() && source().peek_u16()? == code::END {
+                if !source().at_end() && source().peek_u16()? == code::END {
                     divergence::end_of_recording(call);
                 }
                 continue;
@@ -413,6 +418,21 @@ unsafe fn run_live(call: &Call) {
         }
         drop(Owned(result));
         thread::current().external.set(false);
+    }
+}
+
+/// A call that forks by a function of the C library's that is answered in its place: live, as internal code. What it
+/// returns is the event's to say that comes next, in the child too.
+unsafe fn fork_live(call: &Call) -> Result<(), Failure> {
+    // SAFETY: as in `call`.
+    unsafe {
+        before_call()?;
+        let result = call.invoke();
+        if result.is_null() {
+            PyErr_Clear();
+        }
+        drop(Owned(result));
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{library_locks, record, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::Ordering;
 
@@ -181,6 +181,7 @@ pub const LIBRARY: u8 = 2;
 
 static mut NEXT_CREATE: *mut c_void = ptr::null_mut();
 static mut NEXT_FORK: *mut c_void = ptr::null_mut();
+static mut NEXT_FORKPTY: *mut c_void = ptr::null_mut();
 /// This process's forks so far.
 static mut FORKS: u64 = 0;
 
@@ -262,6 +263,7 @@ fn recording_bindings() -> Vec<Binding> {
     {
         let mut bindings = vec![hook(c"pthread_create", create as *mut c_void, &raw mut NEXT_CREATE, true)];
         bindings.push(hook(c"fork", fork as *mut c_void, &raw mut NEXT_FORK, true));
+        bindings.push(hook(c"forkpty", forkpty as *mut c_void, &raw mut NEXT_FORKPTY, false));
         let leave = gil::retrace_hook_pthread_exit as *mut c_void;
         bindings.push(hook(c"pthread_exit", leave, &raw mut gil::retrace_next_pthread_exit, false));
         if gil::COLLECTS_AFTER_TAKE {
@@ -756,13 +758,35 @@ extern "C" fn process_exits(status: c_int) {
     }
 }
 
-/// `fork`, while recording. What CPython does around it, `os.register_at_fork`'s functions included, is internal code.
+type ForkTerminal = unsafe extern "C" fn(*mut c_int, *mut c_char, *mut c_void, *mut c_void) -> libc::pid_t;
+
 unsafe extern "C" fn fork() -> libc::pid_t {
     // SAFETY: called by CPython; `NEXT_FORK` is fork.
     unsafe {
         let next = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> libc::pid_t>(NEXT_FORK);
+        forks(|| next())
+    }
+}
+
+unsafe extern "C" fn forkpty(
+    terminal: *mut c_int,
+    name: *mut c_char,
+    settings: *mut c_void,
+    size: *mut c_void,
+) -> libc::pid_t {
+    // SAFETY: called by CPython with forkpty's arguments; `NEXT_FORKPTY` is that function.
+    unsafe {
+        let next = std::mem::transmute::<*mut c_void, ForkTerminal>(NEXT_FORKPTY);
+        forks(|| next(terminal, name, settings, size))
+    }
+}
+
+/// A fork, while recording. What CPython does around it, `os.register_at_fork`'s functions included, is internal code.
+unsafe fn forks(next: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
+    // SAFETY: called in place of what CPython calls.
+    unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
-        // Inside an external call it is that call's (a subprocess with a preexec_fn, a pseudo-terminal's).
+        // Inside an external call it is that call's (a subprocess with a preexec_fn).
         let outside = is_in_body(actor);
         if actor.is_null() || !(*actor).holds_gil || (*(*actor).external && !outside) || !session::is_recording() {
             return next();

@@ -4,6 +4,7 @@ Every line that a process of these programs writes begins with its number, so th
 apart; a parent says how its child ended.
 """
 
+import ast
 import json
 import re
 import shutil
@@ -15,8 +16,18 @@ from harness import DIVERGED, as_shell
 CUT = 71
 
 
+def passed_on(stdout):
+    """What was written, with what processes on terminals wrote besides: their parents say it (terminals.py)."""
+    lines = []
+    for line in stdout.splitlines(keepends=True):
+        lines.append(line)
+        if of := re.fullmatch(rb"\[\d+\] of \d+ (b.*)\n", line):
+            lines.append(passed_on(ast.literal_eval(of[1].decode()) + b"\n"))
+    return b"".join(lines)
+
+
 def own_lines(result, pid):
-    lines = result.stdout.splitlines(keepends=True)
+    lines = passed_on(result.stdout).splitlines(keepends=True)
     return b"".join(line for line in lines if line.startswith(b"[%d] " % pid))
 
 
@@ -30,7 +41,7 @@ def record_all(trial, argv, program, exit=0):
     result = trial.tool("info", "--json", recorded.trace)
     assert result.exit == 0, result
     processes = json.loads(result.stdout)["processes"]
-    endings = dict(re.findall(rb"^\[\d+\] ended (\d+) (-?\d+)$", recorded.stdout, re.MULTILINE))
+    endings = dict(re.findall(rb"^\[\d+\] ended (\d+) (-?\d+)$", passed_on(recorded.stdout), re.MULTILINE))
     endings = {int(pid): int(code) for pid, code in endings.items()} | {processes[0]["start"]["pid"]: exit}
     wrong = []
     # One that was killed before it could say anything has nothing to replay.
@@ -75,6 +86,16 @@ def test_forks_of_forks(trial):
         parent = process["start"]["parent"]
         depths.append(0 if parent is None else depths[parent] + 1)
     assert max(depths) == 4 and len(depths) > 20, depths
+
+
+@pytest.mark.parametrize(("part", "count"), [("forkpty", 2), ("nested", 4), ("in_thread", 2), ("fails", 2)])
+def test_a_process_on_a_terminal_of_its_own(trial, part, count):
+    recorded, processes = record_all(trial, ["terminals.py", part], "terminals.py")
+    assert len(processes) == count
+    assert all(process["start"]["forked_at"] is not None for process in processes[1:]), processes
+    # Each child said something on its terminal.
+    for process in processes:
+        assert own_lines(recorded, process["start"]["pid"]), recorded
 
 
 def test_a_buffer_is_written_by_both(trial):

@@ -1,21 +1,21 @@
 //! Which functions of the C library are answered here on replay, and what they were before.
 
 use super::locks::{clock_gettime, sem_clockwait, sem_post, sem_timedwait, sem_trywait, sem_wait};
-use super::processes::{fork, open_stream, own_pid};
+use super::processes::{fork, forkpty, open_stream, own_pid};
 use super::pthreads::{create, detach, exit, getspecific, own_ident, refuse_clock, refuse_kill, setspecific};
 use super::turns::{cond_timedwait, cond_wait, mutex_lock, mutex_unlock};
 use crate::imports::Binding;
 use std::ffi::c_void;
 use std::ptr;
 
-pub(super) static mut NEXT: [*mut c_void; 24] = [ptr::null_mut(); 24];
+pub(super) static mut NEXT: [*mut c_void; 23] = [ptr::null_mut(); 23];
 
 /// The functions that take the place of the interpreter's imports.
 ///
 /// # Safety
 /// [`begin`] was called.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 22] = [
+    let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 23] = [
         (c"pthread_create", create as *mut c_void, true),
         (c"pthread_self", own_ident as *mut c_void, true),
         (c"pthread_exit", exit as *mut c_void, false),
@@ -38,6 +38,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"fopen64", open_stream as *mut c_void, false),
         (c"getpid", own_pid as *mut c_void, false),
         (c"clock_gettime", clock_gettime as *mut c_void, false),
+        (c"forkpty", forkpty as *mut c_void, false),
     ];
     let place = |i: usize| {
         // SAFETY: within the array.

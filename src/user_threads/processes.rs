@@ -5,14 +5,36 @@ use super::{RUNNING, State, fail, threads};
 use crate::imports::{Binding, replaced};
 use crate::replay::{self, Front};
 use crate::{divergence, session, thread, turns};
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 static mut FORKS: u64 = 0;
 
-/// `fork`: answers as recorded; where the process that is replayed is a child of this very fork, becomes that child.
 pub(super) unsafe extern "C" fn fork() -> libc::pid_t {
     // SAFETY: called by CPython.
+    unsafe { forks() }
+}
+
+/// What descriptor the terminal has is for the event of the call to say, which follows.
+pub(super) unsafe extern "C" fn forkpty(
+    terminal: *mut c_int,
+    _name: *mut c_char,
+    _settings: *mut c_void,
+    _size: *mut c_void,
+) -> libc::pid_t {
+    // SAFETY: called by CPython with forkpty's arguments.
+    unsafe {
+        let pid = forks();
+        if pid > 0 {
+            *terminal = -1;
+        }
+        pid
+    }
+}
+
+/// A fork: answers as recorded; where the process that is replayed is a child of this very fork, becomes that child.
+unsafe fn forks() -> libc::pid_t {
+    // SAFETY: called in place of what CPython calls.
     unsafe {
         if session::mode() == session::Mode::Diverted {
             crate::libc_calls::remember_refused(c"fork");
