@@ -139,6 +139,38 @@ next_frame(frames *f)
     } while (f->frame != NULL && f->number >= INNERMOST_FRAMES && f->number < f->count - OUTERMOST_FRAMES);
 }
 
+/* Set in f_trace_lines, of which CPython asks only whether it is 0. */
+enum { KEPT = 2 };
+
+void
+retrace_keep_frame_objects(PyThreadState *tstate)
+{
+    frames f = frames_of(tstate);
+    for (; f.frame != NULL; f.frame = python_frame(f.frame->previous)) {
+        if (f.frame->frame_obj != NULL && f.frame->frame_obj->f_trace_lines == 1) {
+            f.frame->frame_obj->f_trace_lines |= KEPT;
+        }
+    }
+}
+
+void
+retrace_forget_frame_object(PyObject *object)
+{
+    if (!PyFrame_Check(object)) {
+        return;
+    }
+    PyFrameObject *f = (PyFrameObject *)object;
+    struct _PyInterpreterFrame *frame = f->f_frame;
+    /* The frame's reference, and that of the handler's arguments. */
+    if (frame->frame_obj != f || Py_REFCNT(f) != 2 || f->f_trace_lines != 1 || f->f_trace != NULL) {
+        return;
+    }
+    frame->frame_obj = NULL;
+    f->f_frame = (struct _PyInterpreterFrame *)f->_f_frame_data;
+    f->f_frame->owner = FRAME_OWNED_BY_THREAD; /* else what is freed with the object would be the frame's */
+    Py_DECREF(f);
+}
+
 /* Calls `see(context, value)` with each value in the frame's hand; a value may be NULL. */
 static inline __attribute__((always_inline)) void
 each_value(frames *f, void (*see)(void *context, PyObject *value), void *context)

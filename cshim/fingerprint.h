@@ -37,6 +37,16 @@ uint64_t retrace_fingerprint_deep(PyThreadState *tstate);
 /* Who says whether a type's instances have stand-ins on replay. Before the first fingerprint. */
 void retrace_fingerprint_ask_external(int (*ask)(PyTypeObject *type));
 
+/* A replay that looks for the position of a signal's handler has CPython call one at each check, and CPython makes an
+ * object of the innermost frame for it, which would stay. Whether a frame has an object decides how much of its value
+ * stack is looked at, so the search takes those back that were made for it. First says which objects the thread's frames
+ * have already: they stay. */
+void retrace_keep_frame_objects(PyThreadState *tstate);
+
+/* Takes `object` back: the handler's argument, to which nobody else has a reference. The GIL is held, and the current
+ * thread state set. */
+void retrace_forget_frame_object(PyObject *object);
+
 /* Forgets what is known about code objects and gives its memory back. The next call starts anew. */
 void retrace_fingerprint_forget(void);
 

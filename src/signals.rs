@@ -239,6 +239,7 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
             _ => false,
         };
         if !here {
+            retrace_abi::gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
             let none = Py_None();
             Py_INCREF(none);
             return none;

@@ -24,6 +24,7 @@ def test_interrupted_while(trial, wait):
         "raised_in_handler",
         "with_threads",
         "sent_by_threads",
+        "called_from_c",
         "wakeup_fd",
         "handler_crosses",
         "fault_handler",

@@ -254,6 +254,9 @@ pub mod gil {
         pub fn retrace_fingerprint_place(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_deep(tstate: *mut ThreadState) -> u64;
+        /// Frame objects that a search makes: see there.
+        pub fn retrace_keep_frame_objects(tstate: *mut ThreadState);
+        pub fn retrace_forget_frame_object(object: *mut PyObject);
         pub fn retrace_fingerprint_ask_external(ask: unsafe extern "C" fn(*mut PyTypeObject) -> c_int);
     }
 }

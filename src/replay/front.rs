@@ -193,6 +193,10 @@ pub unsafe fn arm() {
                 PyErr_SetInterruptEx(number as i32);
                 // And again after the next check, if that is not the one.
                 retrace_abi::gil::retrace_request_check();
+                let tstate = *retrace_abi::gil::retrace_gil.last_holder;
+                if !tstate.is_null() {
+                    retrace_abi::gil::retrace_keep_frame_objects(tstate);
+                }
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ signals.py PART
 
 import faulthandler
 import hashlib
+import itertools
 import os
 import select
 import signal
@@ -313,6 +314,31 @@ def sent_by_threads():
     for thread in threads:
         thread.join()
     print(ticks > 0, ticks, len(log), digest())
+
+
+def called_from_c():
+    """The frame that called C, which called back, is in the middle of a with statement with a loop in it."""
+    signal.signal(signal.SIGALRM, note)
+    held = threading.Lock()
+
+    def inner(n):
+        global k
+        total = 0
+        for k in range(40):
+            total += k * n
+        return total
+
+    def outer():
+        with held:
+            for n in itertools.count():
+                log.append(sum(map(inner, (n,))) % 1000)
+                if ticks > 20:
+                    return n
+
+    alarm(0.001, 0.001)
+    last = outer()
+    alarm(0)
+    print(ticks, last, digest())
 
 
 def identity():
