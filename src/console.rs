@@ -11,6 +11,7 @@ use pyo3_ffi::*;
 use retrace_abi::boundary::{Echo, Fds};
 use std::collections::HashMap;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Recorded descriptor to the replay's own.
 static DESCRIPTORS: GilCell<Option<HashMap<i64, i32>>> = GilCell::new(None);
@@ -356,7 +357,7 @@ unsafe fn write_in_order(own: i32, bytes: &[u8]) {
     // SAFETY: by the contract of `after`.
     unsafe {
         let thread = crate::user_threads::running() as u64;
-        let before = HELD.get().iter().rev().find(|held| (held.thread, held.own) == (thread, own));
+        let before = HELD.get().iter().rev().find(|held| held.thread == thread);
         let mut after = Vec::from_iter(before.map(|held| Earlier::Output(held.number)));
         if let Some((_, later)) = LATER.get().iter().find(|(later, _)| *later == thread) {
             after.extend(later);
@@ -400,7 +401,21 @@ unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
     }
 }
 
+static WRITING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the replay is writing: it may have to wait.
+pub fn is_writing() -> bool {
+    WRITING.load(Ordering::Relaxed)
+}
+
 unsafe fn write_out(own: i32, bytes: &[u8]) {
+    WRITING.store(true, Ordering::Relaxed);
+    // SAFETY: by the contract of `after`.
+    unsafe { write_all(own, bytes) };
+    WRITING.store(false, Ordering::Relaxed);
+}
+
+unsafe fn write_all(own: i32, bytes: &[u8]) {
     // SAFETY: by the contract of `after`.
     unsafe {
         if crate::timeline::takes_output(own, bytes) {
