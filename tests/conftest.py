@@ -8,10 +8,22 @@ from pathlib import Path
 
 import pytest
 
+import compatibility
 import postgresql
 from harness import ROOT, VENVS, Interpreter, Trial, interpreters, make_venv, shared_venv
 from npm import install_node
 from wheels import wheel_for
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-compatibility", action="store_true", help="put the results into the table of docs/compatibility.md"
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--write-compatibility"):
+        config.pluginmanager.register(compatibility.Results())
 
 
 def pytest_generate_tests(metafunc):

@@ -62,6 +62,11 @@ def test_what_can_be_no_value_is_named(trial):
     (trial.work / "program.py").write_text(NO_VALUE)
     recorded = trial.record(["program.py"], env=ENVIRONMENT)
     assert (recorded.stdout, recorded.stderr, recorded.exit) == (b"before\n", b"", 0), recorded
+    told = trial.tool("info", recorded.trace)
+    assert b"1 of __main__.connect's results held a _thread.lock, which can't be stored" in told.stdout, told
+    process = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"][0]
+    found = [{"function": "__main__.connect", "type": "_thread.lock", "count": 1}]
+    assert process["unstored"] == {"values": found, "callbacks": [], "given": []}, process["unstored"]
     replayed = trial.replay(recorded.trace)
     assert replayed.exit == DIVERGED and replayed.stdout == b"before\n", replayed
     assert b"__main__.connect() " in replayed.stderr and b"value of type _thread.lock" in replayed.stderr, replayed

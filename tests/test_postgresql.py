@@ -37,8 +37,9 @@ def test_psycopg3(replays, database, security):
 
 
 @pytest.mark.parametrize(("driver", "package"), [("psycopg2", PSYCOPG2), ("psycopg", PSYCOPG3)])
-def test_sqlalchemy(replays, database, driver, package):
-    replays("sqlalchemy_orm", database.url(driver), package, "sqlalchemy")
+@pytest.mark.parametrize("program", ["orm", "threads"])
+def test_sqlalchemy(replays, database, program, driver, package):
+    replays(f"sqlalchemy_{program}", database.url(driver), package, "sqlalchemy")
 
 
 def test_a_socket_in_the_file_system(replays, database):
