@@ -4,7 +4,7 @@
 //! event is compared with the recording's.
 
 use crate::replay::{self, Front};
-use crate::{divergence, platform, schedule, user_threads};
+use crate::{divergence, platform, schedule, session, user_threads};
 use retrace_abi::gil;
 use retrace_replay::event::{Fingerprint, Position};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,12 @@ const INTERVAL: u64 = 500_000;
 const SECONDS: u64 = 10;
 /// How much slower a search for a position may be than the recording was: each check costs a fingerprint, a deep one at worst.
 const SEARCH: u64 = 200;
-/// And a replay that searches for nothing.
-const RUN: u64 = 20;
+/// More checks than this in a microsecond of the recording's CPU time no thread passes: one in 4 ns.
+const CHECKS_PER_US: u64 = 250;
+/// How much slower than the whole recording a replay may be between two events, where it searches for nothing.
+const RUN: u64 = 5;
+/// A replay that takes less of an interval than this, in microseconds, does nothing.
+const IDLE: u64 = 1000;
 
 /// The command line's: other seconds than ten.
 pub const VARIABLE: &str = "RETRACE_PATIENCE";
@@ -55,8 +59,33 @@ pub unsafe fn begin(started_ns: u64, trace: &std::path::Path) {
 
 extern "C" fn ask(_: i32) {
     ASKED.store(true, Ordering::Relaxed);
-    // SAFETY: two plain stores.
-    unsafe { gil::retrace_request_check() };
+    // SAFETY: two plain stores; on the replay's one thread.
+    unsafe {
+        gil::retrace_request_check();
+        notice_idleness();
+    }
+}
+
+/// Counts the intervals in a row in which the process did nothing and came to no event; a stopped one is asked only once
+/// it goes on. Writing the program's output may wait for whoever reads it.
+unsafe fn notice_idleness() {
+    static mut LAST: (u64, u64, u64) = (0, 0, 0);
+    // SAFETY: one thread; a process that does nothing is not in the middle of anything.
+    unsafe {
+        let (event, time) = (replay::source().index().0, process_cpu_us());
+        let idle = event == LAST.0 && time - LAST.1 < IDLE && !crate::console::is_writing();
+        LAST = (event, time, if idle { LAST.2 + 1 } else { 0 });
+        if session::is_replaying() && LAST.2 * INTERVAL > 2 * AT_LEAST {
+            divergence::out_of_patience(format!("nothing at all for {} s", LAST.2 * INTERVAL / 1_000_000));
+        }
+    }
+}
+
+fn process_cpu_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
 /// The running thread is at a check of the eval breaker.
@@ -75,22 +104,28 @@ pub unsafe fn at_check() {
 /// # Safety
 /// As [`at_check`].
 pub unsafe fn look() {
-    static mut BEGAN: (u64, u64) = (u64::MAX, 0);
+    /// Event, CPU time and checks.
+    static mut BEGAN: (u64, u64, u64) = (u64::MAX, 0, 0);
     // SAFETY: by contract.
     unsafe {
-        let (event, now) = (replay::source().index().0, schedule::cpu_us());
-        if BEGAN.0 != event {
-            BEGAN = (event, now);
+        let (event, now, checks) = (replay::source().index().0, schedule::cpu_us(), user_threads::checks());
+        if BEGAN.0 != event || checks < BEGAN.2 {
+            BEGAN = (event, now, checks);
         }
-        let recorded = match wanted() {
-            Some(wanted) => wanted.cpu_us.saturating_sub(user_threads::last_cpu_us()).saturating_mul(SEARCH),
-            None => RECORDED.saturating_mul(RUN),
-        };
-        let allowed = AT_LEAST.saturating_add(recorded);
-        if now - BEGAN.1 > allowed {
-            let seconds = (now - BEGAN.1) / 1_000_000;
+        let taken = now - BEGAN.1;
+        let is_enough = taken > AT_LEAST
+            && match wanted() {
+                Some(wanted) => {
+                    let recorded = wanted.cpu_us.saturating_sub(user_threads::last_cpu_us());
+                    taken - AT_LEAST > recorded.saturating_mul(SEARCH)
+                        || checks - BEGAN.2 > recorded.saturating_mul(CHECKS_PER_US)
+                }
+                None => taken - AT_LEAST > RECORDED.saturating_mul(RUN),
+            };
+        if is_enough {
             divergence::out_of_patience(format!(
-                "nothing of it in {seconds} s of CPU time, very much longer than the recording ran there"
+                "nothing of it in {} s of CPU time, very much longer than the recording ran there",
+                taken / 1_000_000
             ));
         }
     }

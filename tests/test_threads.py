@@ -66,6 +66,29 @@ def test_part(trial, part):
     assert recorded.stdout and not recorded.stderr, recorded
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "without_gil",
+        "waits",
+        "queues",
+        "timers",
+        "family",
+        "weak_references",
+        "changed_while_used",
+        "thrown_into",
+        "written",
+        "own_values",
+        "processes_of_threads",
+        "children_that_end",
+        "loop_with_ticks",
+    ],
+)
+def test_storm(trial, part):
+    recorded = trial.assert_replays(["storms.py", part], programs=["storms.py"])
+    assert recorded.stdout, recorded
+
+
 def test_daemons_in_calls(trial):
     """The recording does not harm them: the process ends as it would."""
     trial.prepare("threads.py")
@@ -76,6 +99,11 @@ def test_daemons_in_calls(trial):
 def test_writes_to_one_descriptor(trial):
     recorded = trial.assert_replays(["threads.py", "writes"], programs=["threads.py"])
     assert (recorded.stdout.count(b"\n"), recorded.stderr.count(b"\n")) == (4 * 600, 4 * 600), recorded
+
+
+def test_writes_by_duplicates_of_a_descriptor(trial):
+    recorded = trial.assert_replays(["threads.py", "writes_by_duplicates"], programs=["threads.py"])
+    assert recorded.stdout.count(b"\n") == 4 * 300, recorded
 
 
 def test_deep_recursion_in_threads(trial):

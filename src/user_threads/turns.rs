@@ -166,6 +166,15 @@ pub unsafe fn last_cpu_us() -> u64 {
     unsafe { me().cpu_us }
 }
 
+/// Checks at which a fingerprint was looked for since the running thread's turn began.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn checks() -> u64 {
+    // SAFETY: by contract.
+    unsafe { SCANS }
+}
+
 /// What was seen while a check was looked for.
 ///
 /// # Safety
