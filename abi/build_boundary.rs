@@ -86,6 +86,7 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         ("namespace", entry.namespace),
         ("terminal", entry.terminal),
         ("address", entry.address),
+        ("evaluator", entry.evaluator),
     ];
     for (name, _) in flags.iter().filter(|(_, set)| *set) {
         let _ = write!(options, "{name}: true, ");

@@ -161,7 +161,16 @@ impl Call<'_> {
             return Ok(None);
         }
         let mut converted: Option<Vec<Owned>> = None;
+        let positional = self.positional();
         for (i, &arg) in self.args.iter().enumerate() {
+            let path = match convert {
+                Convert::Fspath => i < 1 || i >= positional,
+                Convert::FspathBoth => i < 2 || i >= positional,
+                _ => true,
+            };
+            if !path {
+                continue;
+            }
             // SAFETY: by contract.
             let replacement = unsafe { converted_argument(convert, arg, 0)? };
             if let Some(replacement) = replacement {
@@ -303,12 +312,13 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
         {
             return Ok(None);
         }
-        if depth < 2 && (PyTuple_CheckExact(arg) != 0 || PyList_CheckExact(arg) != 0) {
+        let items = !matches!(convert, Convert::Fspath | Convert::FspathBoth);
+        if items && depth < 2 && (PyTuple_CheckExact(arg) != 0 || PyList_CheckExact(arg) != 0) {
             return converted_sequence(convert, arg, depth);
         }
         match convert {
             Convert::None | Convert::Fileno | Convert::Idna => Ok(None),
-            Convert::Fspath => {
+            Convert::Fspath | Convert::FspathBoth | Convert::FspathItems => {
                 if PyUnicode_Check(arg) != 0 || PyBytes_Check(arg) != 0 || !has_method(arg, "__fspath__") {
                     return Ok(None);
                 }

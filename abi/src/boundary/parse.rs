@@ -149,6 +149,7 @@ const ENTRY_KEYS: &[&str] = &[
     "convert",
     "echo",
     "environment",
+    "evaluator",
     "fds",
     "fork",
     "keeps",
@@ -388,6 +389,7 @@ impl Source<'_> {
         entry.namespace = self.flag(table, path, "namespace")?;
         entry.terminal = self.flag(table, path, "terminal")?;
         entry.address = self.flag(table, path, "address")?;
+        entry.evaluator = self.flag(table, path, "evaluator")?;
         if let Some(value) = table.get("echo") {
             entry.echo = self.word(value, &join(path, "echo"), Echo::EXPECTED, Echo::from_word)?;
         }

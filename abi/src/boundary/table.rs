@@ -52,8 +52,12 @@ words! {
     /// Arguments that C would convert by calling Python; the hook converts them first.
     Convert {
         None = "none",
-        /// Arguments (and items of sequence arguments) with `__fspath__`.
+        /// The first argument, and those given by name, if they have `__fspath__`.
         Fspath = "fspath",
+        /// The same of the first two.
+        FspathBoth = "fspath-both",
+        /// Every argument and every item of a sequence argument.
+        FspathItems = "fspath-items",
         /// A `str` host, alone or first in an address tuple, that C encodes with the `idna` codec.
         Idna = "idna",
         /// Arguments with `__index__` that are not `int`.
@@ -158,6 +162,8 @@ pub struct Entry {
     pub terminal: bool,
     /// The result is the address of its argument, which it only names: the argument is not logged.
     pub address: bool,
+    /// Asks for the interpreter's frame evaluator or sets it: meets the program's own there.
+    pub evaluator: bool,
     /// Bit set of `PY_3_11`, `PY_3_12`.
     pub versions: u8,
 }
@@ -181,6 +187,7 @@ impl Entry {
             namespace: false,
             terminal: false,
             address: false,
+            evaluator: false,
             versions: ALL_VERSIONS,
         }
     }

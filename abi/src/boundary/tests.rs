@@ -118,11 +118,13 @@ fn every_option_is_read() {
         namespace = true
         terminal = true
         address = true
+        evaluator = true
         environment = "own"
     "#;
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
+    assert!(f.evaluator);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
     assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));
@@ -195,7 +197,7 @@ fn unknown_words() {
     assert_eq!(
         refusal("module = \"m\"\n[functions]\nf = { treatment = \"record\", convert = \"path\" }\n"),
         "mine.toml:3: functions.f.convert: found \"path\", \
-         expected one of \"none\", \"fspath\", \"idna\", \"index\", \"fileno\""
+         expected one of \"none\", \"fspath\", \"fspath-both\", \"fspath-items\", \"idna\", \"index\", \"fileno\""
     );
     assert_eq!(
         refusal("module = \"m\"\nversions = [\"3.11\",\n  \"3.10\"]\n"),
