@@ -109,12 +109,12 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
     unsafe {
         let thread = thread::current();
         if !thread.external.get() || session::mode() != Mode::Recording || is_of_a_body(thread, frame) {
-            return retrace_abi::retrace_eval_default(tstate, frame, throwing);
+            return crate::record::evaluate(tstate, frame, throwing);
         }
         record(
             thread,
             |serial, call| log_entry(serial, frame, call),
-            || retrace_abi::retrace_eval_default(tstate, frame, throwing),
+            || crate::record::evaluate(tstate, frame, throwing),
         )
     }
 }

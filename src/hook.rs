@@ -235,7 +235,9 @@ fn is_quick(entry: &Entry) -> bool {
 
 /// Slots that make objects have their own rules.
 fn has_no_special(kind: HookKind, entry: &Entry) -> bool {
-    matches!(kind, HookKind::Function | HookKind::Method | HookKind::Getter) && entry.name != "close"
+    matches!(kind, HookKind::Function | HookKind::Method | HookKind::Getter)
+        && entry.name != "close"
+        && !entry.evaluator
 }
 
 /// Conventions for which `cross` has a function that calls the original itself.

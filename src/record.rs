@@ -12,10 +12,11 @@ use crate::{
     special,
 };
 use pyo3_ffi::*;
-use retrace_abi::FrameHook;
+use retrace_abi::{Frame, FrameHook, ThreadState};
 use retrace_abi::boundary::Environment;
 use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, ModuleTreatment, code, flag, form};
 use retrace_replay::value::{put_varint, tag};
+use std::ffi::c_int;
 use std::ptr;
 
 /// Payloads from this size on go to the log without passing through the event's buffer.
@@ -47,6 +48,8 @@ pub unsafe fn offset_in(tstate: *mut retrace_abi::ThreadState) -> u16 {
 /// Where the interpreter keeps its frame evaluator; a place of our own until a session begins.
 static mut EVALUATOR: *mut Option<FrameHook> = &raw mut NO_EVALUATOR;
 static mut NO_EVALUATOR: Option<FrameHook> = None;
+/// What was there when ours came: the program's (a profiler's), or none.
+static mut PROGRAMS: Option<FrameHook> = None;
 
 /// Finds the interpreter's frame evaluator.
 ///
@@ -64,15 +67,40 @@ pub unsafe fn learn_evaluator() {
 #[inline(always)]
 pub unsafe fn arm() {
     // SAFETY: by contract.
-    unsafe { *EVALUATOR = Some(callback::entered) };
+    unsafe {
+        let place = EVALUATOR;
+        if !is_ours(*place) {
+            PROGRAMS = *place;
+        }
+        *place = Some(callback::entered);
+    }
 }
 
 /// # Safety
-/// The GIL is held.
+/// The GIL is held; frames went through [`callback::entered`].
 #[inline(always)]
 pub unsafe fn disarm() {
     // SAFETY: by contract.
-    unsafe { *EVALUATOR = None };
+    unsafe { *EVALUATOR = PROGRAMS };
+}
+
+#[inline(always)]
+fn is_ours(evaluator: Option<FrameHook>) -> bool {
+    evaluator.is_some_and(|it| std::ptr::fn_addr_eq(it, callback::entered as FrameHook))
+}
+
+/// Runs a frame as it would run without us.
+///
+/// # Safety
+/// As a frame evaluator.
+pub unsafe fn evaluate(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        match PROGRAMS {
+            Some(evaluator) => evaluator(tstate, frame, throwing),
+            None => retrace_abi::retrace_eval_default(tstate, frame, throwing),
+        }
+    }
 }
 
 /// Whether frames that are entered now go through [`callback::entered`].
@@ -81,7 +109,7 @@ pub unsafe fn disarm() {
 /// The GIL is held.
 pub unsafe fn is_armed() -> bool {
     // SAFETY: by contract.
-    unsafe { (*EVALUATOR).is_some_and(|ours| std::ptr::fn_addr_eq(ours, callback::entered as FrameHook)) }
+    unsafe { is_ours(*EVALUATOR) }
 }
 
 /// Marks the thread external and lets frames that are entered from now on be seen as callbacks.
@@ -104,6 +132,32 @@ pub unsafe fn leave_external(thread: &Thread) {
     unsafe { disarm() };
 }
 
+/// The same where frames may not have been seen: in a body, or while a value is encoded.
+unsafe fn leave(thread: &Thread) {
+    thread.external.set(false);
+    // SAFETY: by the contract of `leave_external`.
+    unsafe {
+        if is_armed() {
+            disarm();
+        }
+    }
+}
+
+/// Calls what asks for the frame evaluator or sets it, with the program's own in its place.
+///
+/// # Safety
+/// As [`Call::invoke`]; frames go through [`callback::entered`].
+#[cold]
+unsafe fn invoke_disarmed(call: &Call) -> *mut PyObject {
+    // SAFETY: by contract.
+    unsafe {
+        disarm();
+        let result = call.invoke();
+        arm();
+        result
+    }
+}
+
 /// External code of a thread that internal code has interrupted.
 pub struct Outside {
     call: *const Call<'static>,
@@ -118,7 +172,7 @@ impl Outside {
         // SAFETY: by contract.
         unsafe {
             let armed = is_armed();
-            leave_external(thread);
+            leave(thread);
             Outside { call: thread.call.get(), body: thread.body.replace(false), armed }
         }
     }
@@ -269,13 +323,14 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
             enter_external(thread);
         }
         let result = match call.hook.entry.environment {
+            Environment::None if call.hook.entry.evaluator => invoke_disarmed(call),
             Environment::None => call.invoke(),
             environment => children::start(call, environment),
         };
         let thread = crate::thread::current();
         thread.call.set(outer);
         thread.body.set(false);
-        leave_external(thread);
+        leave(thread);
         if !session::is_recording() {
             return result;
         }

@@ -461,7 +461,8 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         if (*actor).writer.is_pending() {
             append_overtaken(&(*actor).writer);
         }
-        if (*actor).armed {
+        // A forked child takes the GIL without having given it up: what held at an earlier time must not be found then.
+        if std::mem::take(&mut (*actor).armed) {
             record::arm();
         }
         if thread.external.get() {

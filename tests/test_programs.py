@@ -44,6 +44,21 @@ def test_pure_python_is_the_same_recorded(trial):
     trial.assert_replays(["pure.py", "3000"], programs=["pure.py"], deterministic=True)
 
 
+def test_path_objects_arrive_as_they_were_given(trial):
+    trial.assert_replays(["path_objects.py"], programs=["path_objects.py"], deterministic=True)
+
+
+@pytest.mark.parametrize("options", [[], ["-X", "perf"]], ids=["activated", "option"])
+def test_stack_trampolines(trial, options):
+    if trial.interpreter.minor < (3, 12):
+        # Nothing to find, but to be asked for as before.
+        recorded = trial.assert_replays([*options, "stack_trampoline.py"], programs=["stack_trampoline.py"])
+        assert recorded.stdout == b"none\n"
+        return
+    argv = [*options, "stack_trampoline.py"]
+    trial.assert_replays(argv, programs=["stack_trampoline.py"], deterministic=True)
+
+
 def test_environment(trial):
     env = {"COLUMNS": "123", "RETRACE_TEST_TEXT": "é", "EMPTY": "", "LC_ALL": "C.UTF-8", "TZ": "Asia/Kathmandu"}
     trial.assert_replays(["environment.py", "an argument", "--flag", ""], programs=["environment.py"], env=env)

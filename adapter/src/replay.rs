@@ -165,7 +165,7 @@ fn is_harmless(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     // A name that no environment can hold would make the spawn fail.
     let possible = !bytes.is_empty() && !bytes.contains(&b'=') && !bytes.contains(&0);
-    let removed = [&b"LD_PRELOAD"[..], b"PYTHONPATH", b"PYTHONHOME", b"PYTHONSTARTUP"];
+    let removed = [&b"LD_PRELOAD"[..], b"PYTHONPATH", b"PYTHONHOME", b"PYTHONSTARTUP", b"PYTHONPERFSUPPORT"];
     possible && !removed.contains(&bytes) && !bytes.starts_with(b"DYLD_") && !interpreter::is_ours(name)
 }
 
@@ -178,6 +178,10 @@ fn python_arguments(start: &Start) -> Vec<OsString> {
     };
     let main = || start.text("main").map(|text| OsString::from_vec(text.to_fs_bytes())).unwrap_or_default();
     let mut arguments = PythonArguments::parse(recorded("orig_argv").get(1..).unwrap_or_default()).options;
+    // It writes /tmp/perf-PID.map.
+    while let Some(at) = arguments.windows(2).position(|pair| pair[0] == "-X" && pair[1] == "perf") {
+        arguments.drain(at..at + 2);
+    }
     match start.string("run").as_deref() {
         Some("module") => arguments.extend(["-m".into(), main()]),
         Some("command") => arguments.extend(["-c".into(), main()]),
@@ -204,7 +208,7 @@ mod tests {
     #[test]
     fn a_script_becomes_an_empty_command() {
         let start = start(&[
-            ("orig_argv", strings(&["python", "-OX", "retrace=x", "-Werror", "app.py", "--flag"])),
+            ("orig_argv", strings(&["python", "-OX", "retrace=x", "-Xperf", "-Werror", "app.py", "--flag"])),
             ("argv", strings(&["app.py", "--flag"])),
             ("run", Value::from("file")),
             ("main", Value::from("/src/app.py")),
