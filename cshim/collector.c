@@ -18,11 +18,13 @@ static int program_threshold;        /* what the program believes generation 0's
 static PyMethodDef *collect_def, *get_threshold_def, *set_threshold_def;
 static PyMethodDef collect_original, get_threshold_original, set_threshold_original;
 
-/* How many thresholds' worth of objects may pile up between two hooked calls. Each collection at a hooked call is
- * replayed exactly; one that CPython makes by itself is not, so these should be few; test_gc and its like count on a
- * collection within some ten thousand allocations. */
+/* How many thresholds' worth of objects may pile up between two hooked calls. A collection at a hooked call costs the
+ * replay nothing; one between two calls has to be found again by its fingerprint, so these should be few; test_gc and its
+ * like count on a collection within some ten thousand allocations. */
 #define BACKSTOP 8
 #define BACKSTOP_FLOOR 5600 /* of the default threshold, so that a small one does not make many */
+/* Who asks for a threshold of at most this counts on a collection right after the next allocation. */
+#define EAGER 16
 
 static retrace_collector_observer observer;
 static int explicit_collection;      /* depth of collections that somebody asked for */
@@ -35,6 +37,9 @@ native_threshold(void)
 {
     if (observer == NULL || program_threshold > INT_MAX / BACKSTOP) {
         return INT_MAX;
+    }
+    if (program_threshold > 0 && program_threshold <= EAGER) {
+        return program_threshold;
     }
     return program_threshold == 0 || program_threshold * BACKSTOP > BACKSTOP_FLOOR ? program_threshold * BACKSTOP : BACKSTOP_FLOOR;
 }

@@ -24,6 +24,13 @@ def test_part(trial, part):
     assert recorded.stdout and not recorded.stderr, recorded
 
 
+def test_a_small_threshold_collects_at_once(trial):
+    recorded = trial.assert_replays(["garbage.py", "at_once"], programs=["garbage.py"])
+    for line in recorded.stdout.decode().splitlines():
+        threshold, *_, last = line.split()
+        # While the generator is resumed, or with the objects that are made after that.
+        assert "start" in line and (last == "resumed" or int(threshold) > 2), recorded
+
 def test_callbacks_that_fail(trial):
     recorded = trial.assert_replays(["garbage.py", "callbacks_that_fail"], programs=["garbage.py"])
     assert b"ValueError('start', 0) True " in recorded.stderr, recorded

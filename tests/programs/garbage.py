@@ -222,5 +222,38 @@ def in_handlers():
     report("in handlers")
 
 
+def at_once():
+    """With so small a threshold a collection comes with the next objects, here while a generator is resumed."""
+
+    def callback(phase, info):
+        gc.callbacks.remove(callback)
+        seen.append(sys._getframe(1).f_code.co_name)
+        seen.append(phase)
+
+    def numbers():
+        while True:
+            yield
+
+    def trace(frame, event, arg):
+        pass
+
+    for threshold in 1, 2, 5, 16:
+        seen = []
+        gc.disable()
+        generator = numbers()
+        next(generator)
+        gc.collect()
+        gc.set_threshold(threshold, 0, 0)
+        sys.settrace(trace)
+        gc.callbacks.append(callback)
+        gc.enable()
+        next(generator)
+        seen.append("resumed")
+        kept = [[] for _ in range(threshold + 10)]
+        sys.settrace(None)
+        gc.set_threshold(700, 10, 10)
+        print(threshold, len(kept), *seen)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
