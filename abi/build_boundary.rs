@@ -87,6 +87,9 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         ("terminal", entry.terminal),
         ("address", entry.address),
         ("evaluator", entry.evaluator),
+        ("zone", entry.zone),
+        ("replaces", entry.replaces),
+        ("weakly", entry.weakly),
     ];
     for (name, _) in flags.iter().filter(|(_, set)| *set) {
         let _ = write!(options, "{name}: true, ");

@@ -3,7 +3,9 @@
 
 use crate::call::Call;
 use crate::gil::GilCell;
+use crate::python::SavedError;
 use pyo3_ffi::*;
+use retrace_abi::boundary::Treatment;
 use std::collections::HashMap;
 use std::ptr;
 
@@ -11,9 +13,19 @@ use std::ptr;
 struct Bindings {
     /// Recording: object to name. The weak reference tells a dead object's address from a live one's.
     names: HashMap<usize, ((u64, u64), *mut PyObject)>,
-    /// Replaying: name to object, a strong reference: the external code that kept it is not here to keep it.
-    objects: HashMap<(u64, u64), *mut PyObject>,
+    /// Replaying: name to object.
+    objects: HashMap<(u64, u64), Kept>,
+    /// Replaying: what a receiver keeps, by its address and the hook of the call.
+    keepers: HashMap<(usize, u16), Vec<(u64, u64)>>,
     calls: u64,
+}
+
+/// An object that external code keeps, on replay.
+struct Kept {
+    object: *mut PyObject,
+    weak: *mut PyObject,
+    /// A reference is held: the external code that holds one in the recording is not here to do so.
+    is_held: bool,
 }
 
 static BINDINGS: GilCell<Option<Bindings>> = GilCell::new(None);
@@ -32,7 +44,7 @@ pub unsafe fn bind(object: *mut PyObject) {
     unsafe {
         let serial = next_call();
         if (*Py_TYPE(object)).tp_weaklistoffset != 0 {
-            name(object, (serial, 0));
+            name(object, (serial, 0), true);
         }
     }
 }
@@ -46,17 +58,18 @@ unsafe fn next_call() -> u64 {
     }
 }
 
-unsafe fn name(object: *mut PyObject, name: (u64, u64)) {
+/// `held`: the external code has a reference to it.
+unsafe fn name(object: *mut PyObject, name: (u64, u64), held: bool) {
     // SAFETY: the GIL is held; the object has weak references.
     unsafe {
-        if crate::session::is_replaying() {
-            Py_INCREF(object);
-            bindings().objects.insert(name, object);
-            return;
-        }
         let weak = PyWeakref_NewRef(object, ptr::null_mut());
         if weak.is_null() {
             PyErr_Clear();
+        } else if crate::session::is_replaying() {
+            if held {
+                Py_INCREF(object);
+            }
+            bindings().objects.insert(name, Kept { object, weak, is_held: held });
         } else if let Some((_, old)) = bindings().names.insert(object as usize, (name, weak)) {
             Py_DECREF(old);
         }
@@ -71,6 +84,9 @@ pub unsafe fn bind_arguments(call: &Call) {
     // SAFETY: by contract.
     unsafe {
         let serial = next_call();
+        let entry = call.hook.entry;
+        // Internal code that keeps it is there in both directions.
+        let held = !entry.weakly && entry.treatment != Treatment::Pass;
         for (i, &arg) in call.args.iter().enumerate() {
             let class = Py_TYPE(arg);
             let is_static = PyType_Check(arg) != 0 && (*arg.cast::<PyTypeObject>()).tp_flags & Py_TPFLAGS_HEAPTYPE == 0;
@@ -79,7 +95,61 @@ pub unsafe fn bind_arguments(call: &Call) {
                 && !is_static
                 && crate::external::of_class(class).is_none()
             {
-                name(arg, (serial, i as u64));
+                name(arg, (serial, i as u64), held);
+                if held && crate::session::is_replaying() {
+                    let keeper = (call.receiver as usize, call.hook.index);
+                    bindings().keepers.entry(keeper).or_default().push((serial, i as u64));
+                }
+            }
+        }
+    }
+}
+
+/// A call has succeeded for which [`bind_arguments`] was called: what the receiver had from an earlier one is let go.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn replaced(call: &Call) {
+    if !call.hook.entry.replaces || call.args.is_empty() {
+        return;
+    }
+    // SAFETY: by contract.
+    unsafe {
+        let bindings = bindings();
+        let this = bindings.calls - 1;
+        let Some(names) = bindings.keepers.get_mut(&(call.receiver as usize, call.hook.index)) else { return };
+        let earlier = names.extract_if(.., |(serial, _)| *serial < this).collect();
+        let_go(earlier);
+    }
+}
+
+/// A stand-in is going away, and with it what it keeps.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn keeper_dies(stand_in: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        let keepers = &mut bindings().keepers;
+        if keepers.is_empty() {
+            return;
+        }
+        let names = keepers.extract_if(|(receiver, _), _| *receiver == stand_in as usize);
+        let_go(names.flat_map(|(_, names)| names).collect());
+    }
+}
+
+/// The names stay, as those of objects that live for as long as somebody else holds them.
+unsafe fn let_go(names: Vec<(u64, u64)>) {
+    // SAFETY: the GIL is held; no reference into the table is kept while finalizers run.
+    unsafe {
+        for name in names {
+            let Some(kept) = bindings().objects.get_mut(&name) else { continue };
+            if std::mem::take(&mut kept.is_held) {
+                let object = kept.object;
+                let saved = SavedError::take();
+                Py_DECREF(object);
+                drop(saved);
             }
         }
     }
@@ -93,6 +163,7 @@ pub unsafe fn call(call: &Call) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
         bind_arguments(call);
+        crate::special::keeps_internally(call);
         call.invoke()
     }
 }
@@ -115,5 +186,9 @@ pub unsafe fn name_of(object: *mut PyObject) -> Option<(u64, u64)> {
 /// Replaying; the GIL is held.
 pub unsafe fn object_of(call: u64, argument: u64) -> *mut PyObject {
     // SAFETY: by contract.
-    unsafe { bindings().objects.get(&(call, argument)).copied().unwrap_or(ptr::null_mut()) }
+    unsafe {
+        let Some(kept) = bindings().objects.get(&(call, argument)) else { return ptr::null_mut() };
+        let lives = kept.is_held || PyWeakref_GetObject(kept.weak) == kept.object;
+        if lives { kept.object } else { ptr::null_mut() }
+    }
 }

@@ -3,7 +3,9 @@
 //! evaluator. On replay the event makes us call the same callable with the same arguments.
 
 use crate::call::Call;
-use crate::capi::{PyCode_GetVarnames, is_method, method_function};
+use crate::capi::{
+    PyCode_GetVarnames, PyThreadState_EnterTracing, PyThreadState_LeaveTracing, is_method, method_function,
+};
 use crate::decode::{self, Decoder, Failure};
 use crate::encode::{self, Encoder, put_str};
 use crate::python::{Owned, SavedError};
@@ -169,6 +171,7 @@ pub unsafe fn record(
 pub fn context<'a>(call: Option<&'a Call<'a>>) -> encode::Context<'a> {
     match call {
         Some(call) => encode::Context {
+            module: ptr::null_mut(),
             receiver: call.receiver,
             external: call.mirrored(),
             args: call.args,
@@ -325,6 +328,10 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         thread::current().external.set(false);
         let (serial, callable, args, keywords) = read?;
         next_serial();
+        let untraced = crate::special::is_untraced(callable.0);
+        if untraced {
+            PyThreadState_EnterTracing(PyThreadState_Get());
+        }
         let result = if args.is_null() {
             next_of(callable.0)
         } else if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
@@ -334,6 +341,9 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         } else {
             PyObject_Call(callable.0, args.0, keywords.0)
         };
+        if untraced {
+            PyThreadState_LeaveTracing(PyThreadState_Get());
+        }
         keep_result(serial, result);
         if result.is_null() {
             PyErr_Clear();

@@ -14,6 +14,9 @@ unsafe extern "C" {
     pub fn PyCode_GetVarnames(code: *mut PyCodeObject) -> *mut PyObject;
     /// Looks a name up along the type's MRO: borrowed, no descriptor is called (Objects/typeobject.c).
     pub fn _PyType_Lookup(class: *mut PyTypeObject, name: *mut PyObject) -> *mut PyObject;
+    /// Tracing and profiling are off, until left as often (Include/cpython/pystate.h).
+    pub fn PyThreadState_EnterTracing(tstate: *mut PyThreadState);
+    pub fn PyThreadState_LeaveTracing(tstate: *mut PyThreadState);
     pub fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
     pub fn PyThread_get_thread_native_id() -> std::ffi::c_ulong;
     static mut PyMethod_Type: PyTypeObject;
@@ -33,6 +36,15 @@ pub unsafe fn is_method(object: *mut PyObject) -> bool {
 pub unsafe fn method_function(method: *mut PyObject) -> *mut PyObject {
     // SAFETY: `im_func` follows the object header (Include/cpython/classobject.h).
     unsafe { *method.add(1).cast::<*mut PyObject>() }
+}
+
+/// The object of a bound method, borrowed (`PyMethodObject.im_self`).
+///
+/// # Safety
+/// `method` is a bound method.
+pub unsafe fn method_receiver(method: *mut PyObject) -> *mut PyObject {
+    // SAFETY: `im_self` follows `im_func`.
+    unsafe { *method.add(1).cast::<*mut PyObject>().add(1) }
 }
 
 /// # Safety

@@ -114,7 +114,10 @@ unsafe fn receiver_descriptor(call: &Call) -> Option<i64> {
 pub unsafe fn descriptor_before(call: &Call) -> Option<i64> {
     match call.hook.entry.fds {
         // SAFETY: by contract.
-        Fds::CloseReceiver | Fds::DetachReceiver => unsafe { receiver_descriptor(call) },
+        Fds::CloseReceiver | Fds::DetachReceiver => unsafe {
+            let owns = call.mirrored()?.special.owns_descriptor(call.receiver);
+            if owns { receiver_descriptor(call) } else { None }
+        },
         _ => None,
     }
 }

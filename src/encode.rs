@@ -3,7 +3,7 @@
 //! Encoding may run Python (pickling) and may therefore release the GIL: an event is assembled in a buffer first and
 //! appended once. The calling thread is marked external meanwhile, so nothing that runs here is recorded.
 
-use crate::capi::{_PyLong_NumBits, bytes_size};
+use crate::capi::{_PyLong_NumBits, bytes_size, is_method, method_receiver};
 use crate::external::{self, ExternalType};
 use crate::path::Root;
 use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
@@ -26,11 +26,18 @@ pub struct Context<'a> {
     pub args: &'a [*mut PyObject],
     /// The class a `tp_new` was called on: the type of what it returned.
     pub class: *mut PyObject,
+    /// The module whose function was called, or null: types of its own may be in no module that has a name.
+    pub module: *mut PyObject,
 }
 
 impl Context<'_> {
-    pub const NONE: Context<'static> =
-        Context { receiver: ptr::null_mut(), external: None, args: &[], class: ptr::null_mut() };
+    pub const NONE: Context<'static> = Context {
+        receiver: ptr::null_mut(),
+        external: None,
+        args: &[],
+        class: ptr::null_mut(),
+        module: ptr::null_mut(),
+    };
 }
 
 pub struct Encoder<'a> {
@@ -299,7 +306,10 @@ impl<'a> Encoder<'a> {
                 put_varint(self.out, argument);
                 return;
             }
-            if self.to_program && is_of_the_program(object) && (self.fresh(object, depth) || self.path(object)) {
+            if self.to_program
+                && is_of_the_program(object)
+                && (self.receiver_of_argument(object) || self.fresh(object, depth) || self.path(object))
+            {
                 return;
             }
             if self.references(object, depth) {
@@ -336,6 +346,19 @@ impl<'a> Encoder<'a> {
             }
             put_str(self.out, &crate::path::description(object));
             crate::binding::bind(object);
+            true
+        }
+    }
+
+    /// What a bound method among the call's arguments is bound to.
+    unsafe fn receiver_of_argument(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let found = self.context.args.iter().position(|&arg| is_method(arg) && method_receiver(arg) == object);
+            let Some(i) = found else { return false };
+            self.out.push(tag::ATTRIBUTE);
+            self.tag_varint(tag::ARGUMENT, i);
+            put_str(self.out, "__self__");
             true
         }
     }
@@ -406,11 +429,30 @@ impl<'a> Encoder<'a> {
         let start = self.out.len();
         self.out.push(mark);
         // SAFETY: by the contract of `value`.
-        let found = unsafe { self.global(class) };
+        let found = unsafe { self.global(class) || self.of_module(class) };
         if !found {
             self.out.truncate(start);
         }
         found
+    }
+
+    /// A type as the attribute of the module whose function was called.
+    unsafe fn of_module(&mut self, class: *mut PyObject) -> bool {
+        // SAFETY: by the contract of `value`; a module's dict is borrowed.
+        unsafe {
+            if self.context.module.is_null() {
+                return false;
+            }
+            let (mut position, mut name, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+            while PyDict_Next(PyModule_GetDict(self.context.module), &mut position, &mut name, &mut value) != 0 {
+                if value == class && PyUnicode_CheckExact(name) != 0 {
+                    self.out.extend_from_slice(&[tag::ATTRIBUTE, tag::RECEIVER]);
+                    put_str(self.out, &text(name));
+                    return true;
+                }
+            }
+            false
+        }
     }
 
     /// A type or function by module and qualified name, if that finds the very object. Imports nothing.

@@ -495,6 +495,17 @@ pub unsafe fn new_stand_in(class: *mut PyTypeObject, number: u32) -> *mut PyObje
 
 // ---- deallocation ----
 
+static mut FREED: u64 = 0;
+
+/// How many external objects have gone that may hold others. On replay theirs go alone.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn freed() -> u64 {
+    // SAFETY: by contract.
+    unsafe { FREED }
+}
+
 /// `tp_dealloc` of every external type.
 ///
 /// # Safety
@@ -515,6 +526,9 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
                 return;
             }
             forget_handle(object);
+            if PyType_IS_GC(external.class) != 0 {
+                FREED += 1;
+            }
             let thread = crate::thread::current();
             let before = thread.external.replace(true);
             (external.dealloc)(object);
@@ -526,6 +540,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         }
         stand_ins().remove(&(object as usize));
         forget_handle(object);
+        crate::binding::keeper_dies(object);
         let base = external.class;
         let class = Py_TYPE(object);
         if PyType_IS_GC(base) != 0 && PyObject_GC_IsTracked(object) != 0 {

@@ -224,8 +224,14 @@ pub unsafe fn record_generally() {
 /// Nothing to do but to log arguments and result; what happens to descriptors is replay's business.
 fn is_quick(entry: &Entry) -> bool {
     use retrace_abi::boundary::{Convert, Environment, Treatment};
-    let special =
-        entry.out || entry.last || entry.fork || entry.seed || entry.keeps || entry.namespace || entry.terminal;
+    let special = entry.out
+        || entry.last
+        || entry.fork
+        || entry.seed
+        || entry.keeps
+        || entry.namespace
+        || entry.terminal
+        || entry.zone;
     // A hook that only watches is not recorded at all.
     !special
         && entry.convert == Convert::None

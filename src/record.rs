@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::encode::{Context, Encoder, bytes_of};
 use crate::external::{ExternalType, Snapshot};
 use crate::hook::{Hook, Way};
-use crate::python::SavedError;
+use crate::python::{Owned, SavedError};
 use crate::session;
 use crate::thread::{self, Thread};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
     special,
 };
 use pyo3_ffi::*;
-use retrace_abi::{Frame, FrameHook, ThreadState};
 use retrace_abi::boundary::Environment;
+use retrace_abi::{Frame, FrameHook, ThreadState};
 use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, ModuleTreatment, code, flag, form};
 use retrace_replay::value::{put_varint, tag};
 use std::ffi::c_int;
@@ -263,8 +263,9 @@ unsafe fn collect(generation: i32, at: Option<Fingerprint>) {
     unsafe {
         // Logged before it runs: what its finalizers do comes after it in the log.
         session::append_collect(generation as u8, at);
+        let freed = external::freed();
         let found = retrace_abi::collector::retrace_collect(generation);
-        session::append_collected(generation as u8, found.max(0) as u64);
+        session::append_collected(generation as u8, found.max(0) as u64, external::freed() != freed);
     }
 }
 
@@ -295,6 +296,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.terminal && !special::reads_terminal() {
             return call.invoke();
         }
+        if call.hook.entry.zone && !special::asks_zone(call) {
+            return call.invoke();
+        }
         // After the conversions: what they run may cross the boundary and collect by itself.
         before_call();
         if call.hook.entry.fork {
@@ -304,6 +308,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         let before = mirrored.map(|external| external.snapshot(call.receiver));
         let mut event = Event::begin(call, thread);
         event.arguments(call);
+        if call.hook.entry.namespace {
+            event.names = special::namespace(call);
+        }
         if call.hook.entry.last {
             event.announce();
             if call.hook.name == "posix._exit" && special::exits(call) {
@@ -368,6 +375,8 @@ pub struct Event {
     /// A large payload that is appended behind the buffer without being copied into it.
     payload: *mut PyObject,
     opaque: u32,
+    /// The names of the module before the call, where that may rebind them; else null.
+    names: Owned,
 }
 
 impl Event {
@@ -376,7 +385,7 @@ impl Event {
         buffer.extend_from_slice(&call.hook.index.to_le_bytes());
         // SAFETY: the GIL is held.
         buffer.extend_from_slice(&unsafe { caller_offset() }.to_le_bytes());
-        Event { buffer, payload: ptr::null_mut(), opaque: 0 }
+        Event { buffer, payload: ptr::null_mut(), opaque: 0, names: Owned(ptr::null_mut()) }
     }
 
     /// An event of which what comes before the outcome has been assembled elsewhere.
@@ -385,7 +394,7 @@ impl Event {
         for part in parts {
             buffer.extend_from_slice(part);
         }
-        Event { buffer, payload: ptr::null_mut(), opaque: 0 }
+        Event { buffer, payload: ptr::null_mut(), opaque: 0, names: Owned(ptr::null_mut()) }
     }
 
     fn set_head(&mut self, bits: u16) {
@@ -447,7 +456,11 @@ impl Event {
     }
 
     unsafe fn context<'a>(call: &'a Call<'a>) -> Context<'a> {
+        let is_function = call.hook.kind == retrace_replay::event::HookKind::Function && !call.receiver.is_null();
+        // SAFETY: the call's references are live.
+        let of_module = is_function && unsafe { PyModule_Check(call.receiver) != 0 };
         Context {
+            module: if of_module { call.receiver } else { ptr::null_mut() },
             receiver: if call.hook.external.is_some() { call.receiver } else { ptr::null_mut() },
             external: call.mirrored(),
             args: call.args,
@@ -572,7 +585,7 @@ impl Event {
                     self.encode(Context::NONE, state.0);
                 }
             } else if call.hook.entry.namespace {
-                let names = special::namespace(call);
+                let names = special::rebound(call, &self.names);
                 if !names.is_null() {
                     flags |= flag::EXTRA;
                     self.encode(Context::NONE, names.0);

@@ -10,6 +10,7 @@ use crate::divergence;
 use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::python::Owned;
+use crate::session::{COLLECTED, COLLECTED_EXTERNAL};
 use crate::thread::{self, Thread};
 use crate::{address, buffers, callback, console, external_function, seed, signals, special, user_threads};
 use pyo3_ffi::*;
@@ -193,7 +194,7 @@ unsafe fn collection_ends() -> Result<bool, Failure> {
     // SAFETY: as in `before_call`.
     let mut ahead = unsafe { source() }.clone();
     ahead.read_u16()?;
-    Ok(ahead.read_u8()? & crate::session::COLLECTED != 0)
+    Ok(ahead.read_u8()? & COLLECTED != 0)
 }
 
 /// Runs the collection whose event is at the cursor.
@@ -209,9 +210,9 @@ pub unsafe fn collect() -> Result<(), Failure> {
             return Err(Failure::Missing("the finalizers of a collection did not do what they did".into()));
         }
         let (end, recorded) = read_collect()?;
-        let expected = generation & 3 | crate::session::COLLECTED;
-        let comparable = !external_function::have_run();
-        if end != expected || (found != recorded && comparable) {
+        let expected = generation & 3 | COLLECTED;
+        let comparable = end & COLLECTED_EXTERNAL == 0 && !external_function::have_run();
+        if end & !COLLECTED_EXTERNAL != expected || (found != recorded && comparable) {
             return Err(Failure::Missing(format!(
                 "a collection of generation {} found {found} unreachable objects, {recorded} in the recording",
                 generation & 3
@@ -306,6 +307,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         if call.hook.entry.terminal && !next_call_is(call.hook) {
             return call.invoke();
         }
+        if call.hook.entry.zone && !special::asks_zone(call) {
+            return call.invoke();
+        }
         if call.hook.entry.keeps {
             crate::binding::bind_arguments(call);
         }
@@ -321,6 +325,10 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         match consume(call) {
             Ok(result) => {
                 callback::release_results(thread::current(), kept);
+                if !result.is_null() {
+                    crate::binding::replaced(call);
+                    special::leave_errno(call, result);
+                }
                 result
             }
             Err(failure) => divergence::stop(Some(call), &failure),
@@ -333,6 +341,8 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
     // SAFETY: as in `call`.
     unsafe {
         let mut announced = false;
+        // As they were before a callback could change them.
+        let mut arguments = None;
         loop {
             before_call()?;
             if source().at_end() {
@@ -345,6 +355,9 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             if head == code::CALLBACK {
                 source().read_u16()?;
                 source().finish_event();
+                if !call.hook.blind {
+                    arguments.get_or_insert_with(|| encoded_arguments(call));
+                }
                 callback::replay(Some(call))?;
                 continue;
             }
@@ -358,7 +371,8 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                 divergence::other_caller(call, at, here);
             }
             if head & ARGUMENTS_BIT != 0 || !(call.args.is_empty() || call.hook.blind) {
-                compare_arguments(call, head & ARGUMENTS_BIT != 0)?;
+                let ours = arguments.take().unwrap_or_else(|| encoded_arguments(call));
+                compare_arguments(call, head & ARGUMENTS_BIT != 0, ours)?;
             }
             let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
             if call.hook.entry.last && form == form::END && !announced {
@@ -379,7 +393,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             let outcome = outcome?;
             source().finish_event();
             settle();
-            if call.hook.entry.live {
+            if call.hook.entry.live && !call.hook.entry.namespace {
                 run_live(call);
             }
             let result = match outcome {
@@ -436,19 +450,26 @@ unsafe fn fork_live(call: &Call) -> Result<(), Failure> {
     }
 }
 
-/// Encodes the arguments as the recorder would and compares the bytes.
-unsafe fn compare_arguments(call: &Call, recorded: bool) -> Result<(), Failure> {
+/// The arguments as the recorder would write them.
+unsafe fn encoded_arguments(call: &Call) -> Vec<u8> {
     // SAFETY: as in `call`.
     unsafe {
-        if !recorded {
-            return Err(Failure::Missing("the call had no arguments in the recording".into()));
-        }
-        let thread = thread::current();
-        let mut ours = thread.take_buffer();
+        let mut ours = thread::current().take_buffer();
         if call.args.is_empty() {
             ours.push(0);
         } else {
             crate::record::put_arguments(&mut ours, call);
+        }
+        ours
+    }
+}
+
+/// Compares the arguments' bytes with the recorded ones.
+unsafe fn compare_arguments(call: &Call, recorded: bool, ours: Vec<u8>) -> Result<(), Failure> {
+    // SAFETY: as in `call`.
+    unsafe {
+        if !recorded {
+            return Err(Failure::Missing("the call had no arguments in the recording".into()));
         }
         let mut ahead = source().clone();
         let mut theirs = vec![0; ours.len()];
@@ -483,7 +504,8 @@ unsafe fn outcome(call: &Call, form: u16) -> Result<Outcome, Failure> {
         let mirrored = call.mirrored();
         let context = Context {
             receiver: match call.hook.kind {
-                HookKind::New => call.receiver,
+                // Of a function its module, whose own types are named by it.
+                HookKind::New | HookKind::Function => call.receiver,
                 _ if call.hook.external.is_some() => call.receiver,
                 _ => ptr::null_mut(),
             },
@@ -546,6 +568,14 @@ unsafe fn general(call: &Call, mut decoder: Decoder) -> Result<Outcome, Failure>
             }
             if call.hook.entry.seed && !seed::restore(call.receiver, extra.0) {
                 return Err(Failure::Missing("a generator's recorded state does not fit".into()));
+            }
+            if call.hook.entry.namespace {
+                if call.hook.entry.live {
+                    run_live(call);
+                }
+                if !special::rebind(call, extra.0) {
+                    return Err(Failure::Raised);
+                }
             }
         }
         Ok(outcome)

@@ -102,6 +102,10 @@ def restore_stream(name, settings):
     stream = getattr(sys, name)
     if stream is None:
         return
+    seekable = settings.get("seekable")
+    if seekable is not None and seekable != stream.seekable() and hasattr(stream, "buffer"):
+        make_again(name, stream, seekable, settings)
+        return
     buffer = getattr(stream, "buffer", None)
     size = settings["buffer_size"]
     if size and buffer is not None and hasattr(buffer, "raw"):
@@ -114,6 +118,34 @@ def restore_stream(name, settings):
         line_buffering=settings["line_buffering"],
         **({} if name == "stdin" else {"write_through": settings["write_through"]}),
     )
+
+
+def make_again(name, stream, seekable, settings):
+    """Whether it can seek a stream asks when it is made; so on a descriptor that can, or cannot, for that time."""
+    old = getattr(stream.buffer, "raw", stream.buffer)
+    fd = old.fileno()
+    kept = posix.dup(fd)
+    others = [posix.open("/dev/null", posix.O_RDWR)] if seekable else list(posix.pipe())
+    posix.dup2(others[-1], fd)
+    try:
+        raw = type(old)(fd, old.mode, closefd=False)
+        raw.name = old.name
+        raw.seekable()
+        buffer = stream.buffer
+        if buffer is old:
+            buffer = raw
+        else:
+            raw._blksize = settings["buffer_size"]
+            buffer.__init__(raw, raw._blksize)
+        newline = None if name == "stdin" else "\n"
+        through = {} if name == "stdin" else {"write_through": settings["write_through"]}
+        stream.__init__(
+            buffer, settings["encoding"], settings["errors"], newline, settings["line_buffering"], **through
+        )
+    finally:
+        posix.dup2(kept, fd)
+        for other in (kept, *others):
+            posix.close(other)
 
 
 restore(start)

@@ -163,13 +163,16 @@ pub unsafe fn append_collect(generation: u8, at: Option<Fingerprint>) {
 ///
 /// # Safety
 /// Recording; the GIL is held.
-pub unsafe fn append_collected(generation: u8, found: u64) {
+pub unsafe fn append_collected(generation: u8, found: u64, external: bool) {
+    let generation = generation | COLLECTED | if external { COLLECTED_EXTERNAL } else { 0 };
     // SAFETY: by contract.
-    unsafe { append_event(&Event::Collect { generation: generation | COLLECTED, found, at: None }) };
+    unsafe { append_event(&Event::Collect { generation, found, at: None }) };
 }
 
 /// Set in the generation of the event that ends a collection.
 pub const COLLECTED: u8 = 0x80;
+/// Set beside it where the collection freed external objects: how many others only they had is not the same on replay.
+pub const COLLECTED_EXTERNAL: u8 = 0x20;
 
 /// Appends an event that is not a call.
 ///

@@ -1,6 +1,7 @@
 //! The few places where CPython's own C code needs a hand beyond its boundary entry.
 
 use crate::call::Call;
+use crate::gil::GilCell;
 use crate::python::{Owned, SavedError};
 use pyo3_ffi::*;
 use std::ptr;
@@ -51,10 +52,119 @@ pub fn reads_terminal() -> bool {
     unsafe { libc::isatty(0) == 1 && libc::isatty(1) == 1 }
 }
 
-/// The names of its module that a call rebinds: a dict, or null where that is not known.
+/// A file that is not to block returns None where it would; who buffers it then looks at errno.
 ///
 /// # Safety
-/// The GIL is held.
-pub unsafe fn namespace(_call: &Call) -> Owned {
-    Owned(ptr::null_mut())
+/// Replaying; the GIL is held; `result` is what the call returns.
+pub unsafe fn leave_errno(call: &Call, result: *mut PyObject) {
+    // SAFETY: by contract.
+    let is_none = result == unsafe { Py_None() };
+    let is_file = call.mirrored().is_some_and(|external| external.special == retrace_abi::special::External::FileIO);
+    if is_none && is_file && matches!(call.hook.entry.name, "read" | "readall" | "readinto" | "write") {
+        crate::platform::set_errno(libc::EAGAIN);
+    }
+}
+
+/// The names of the module that a call is made on: a copy of its dict, or null.
+///
+/// # Safety
+/// The GIL is held; no exception is set.
+pub unsafe fn namespace(call: &Call) -> Owned {
+    // SAFETY: by contract; a module's dict is borrowed.
+    unsafe {
+        if PyModule_Check(call.receiver) == 0 {
+            return Owned(ptr::null_mut());
+        }
+        let copy = PyDict_Copy(PyModule_GetDict(call.receiver));
+        if copy.is_null() {
+            PyErr_Clear();
+        }
+        Owned(copy)
+    }
+}
+
+/// What a call has bound anew of the names that [`namespace`] had: a dict, or null where that is not known.
+///
+/// # Safety
+/// As [`namespace`].
+pub unsafe fn rebound(call: &Call, before: &Owned) -> Owned {
+    // SAFETY: by contract; nothing in between runs Python code: the names are strings.
+    unsafe {
+        let changes = Owned(PyDict_New());
+        if before.is_null() || changes.is_null() {
+            PyErr_Clear();
+            return Owned(ptr::null_mut());
+        }
+        let (mut position, mut name, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+        while PyDict_Next(PyModule_GetDict(call.receiver), &mut position, &mut name, &mut value) != 0 {
+            if PyUnicode_CheckExact(name) != 0 && PyDict_GetItem(before.0, name) != value {
+                PyDict_SetItem(changes.0, name, value);
+            }
+        }
+        changes
+    }
+}
+
+/// Binds on replay what [`rebound`] saw. False where that fails.
+///
+/// # Safety
+/// As [`namespace`].
+pub unsafe fn rebind(call: &Call, changes: *mut PyObject) -> bool {
+    // SAFETY: by contract.
+    unsafe { PyModule_Check(call.receiver) != 0 && PyDict_Update(PyModule_GetDict(call.receiver), changes) == 0 }
+}
+
+/// Whether a method of `datetime` asks for the local time zone: there is none in the receiver, or none was given.
+///
+/// # Safety
+/// The GIL is held; the call's references are live.
+pub unsafe fn asks_zone(call: &Call) -> bool {
+    // SAFETY: by contract; the receiver of a method is an instance.
+    unsafe {
+        let given = |i: usize| call.args.get(i).is_some_and(|&zone| zone != Py_None());
+        let receiver_has_one = || {
+            let datetime = call.receiver.cast::<PyDateTime_DateTime>();
+            (*datetime).hastzinfo != 0 && (*datetime).tzinfo != Py_None()
+        };
+        match call.hook.entry.name {
+            "fromtimestamp" => !given(1),
+            "astimezone" => !(given(0) && receiver_has_one()),
+            _ => !receiver_has_one(),
+        }
+    }
+}
+
+static AUDIT_HOOKS: GilCell<Vec<*mut PyObject>> = GilCell::new(Vec::new());
+
+/// A call of internal code that keeps something for external code is made.
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn keeps_internally(call: &Call) {
+    // SAFETY: by contract; the interpreter never lets go of an audit hook.
+    unsafe {
+        if call.hook.name == "sys.addaudithook"
+            && let Some(&hook) = call.args.first()
+        {
+            AUDIT_HOOKS.get().push(hook);
+        }
+    }
+}
+
+/// Whether CPython would call this without tracing: an audit hook, but for one that has `__cantrace__`
+/// (Python/sysmodule.c, `sys_audit_tstate`).
+///
+/// # Safety
+/// Replaying; the GIL is held; no exception is set.
+pub unsafe fn is_untraced(callable: *mut PyObject) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        if !AUDIT_HOOKS.get().contains(&callable) {
+            return false;
+        }
+        let can_trace = Owned(PyObject_GetAttrString(callable, c"__cantrace__".as_ptr()));
+        let truth = if can_trace.is_null() { 0 } else { PyObject_IsTrue(can_trace.0) };
+        PyErr_Clear();
+        truth != 1
+    }
 }

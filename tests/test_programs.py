@@ -44,8 +44,22 @@ def test_pure_python_is_the_same_recorded(trial):
     trial.assert_replays(["pure.py", "3000"], programs=["pure.py"], deterministic=True)
 
 
-def test_path_objects_arrive_as_they_were_given(trial):
-    trial.assert_replays(["path_objects.py"], programs=["path_objects.py"], deterministic=True)
+@pytest.mark.parametrize("program", ["path_objects", "given_to_c", "time_zones", "standard_streams"])
+def test_deterministic_program(trial, program):
+    trial.assert_replays([f"{program}.py"], programs=[f"{program}.py"], deterministic=True)
+
+
+def test_standard_streams_that_are_files(trial):
+    """A replay's streams are pipes here: what they can do is what they could."""
+    work = trial.prepare("standard_streams.py")
+    command, env = trial.record_command(["standard_streams.py"], "cli", trial.trace)
+    written = work / "written"
+    with open(written, "wb") as stdout:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.STDOUT}
+        subprocess.run(command, cwd=work, env=trial.environment() | env, check=True, **streams)
+    assert written.read_bytes().startswith(b"seekable True True True\n")
+    replayed = trial.replay(trial.trace)
+    assert (replayed.stdout, replayed.stderr, replayed.exit) == (written.read_bytes(), b"", 0), replayed
 
 
 @pytest.mark.parametrize("options", [[], ["-X", "perf"]], ids=["activated", "option"])

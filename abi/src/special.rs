@@ -22,6 +22,9 @@ pub enum External {
 /// through methods that are `pass`.
 const FILEIO_STATE: [(usize, usize); 1] = [(16, 12)];
 const FILEIO_FD: usize = 16;
+const FILEIO_FLAGS: usize = 20;
+/// `created`, `readable`, `writable`, `appending`, two bits of `seekable`, `closefd`.
+const FILEIO_CLOSEFD: u8 = 1 << 6;
 const FILEIO_FINALIZING: usize = 21;
 const SOCKET_FD: usize = 16;
 const SCANDIR_DIRP: usize = 88;
@@ -112,6 +115,15 @@ impl External {
     pub unsafe fn is_writable_map(self, object: *mut PyObject) -> bool {
         // SAFETY: `access_mode` of the structure; ACCESS_READ is 1.
         unsafe { *object.cast::<u8>().add(MAP_ACCESS).cast::<i32>() != 1 }
+    }
+
+    /// Whether closing the object closes its descriptor.
+    ///
+    /// # Safety
+    /// As [`External::is_open`].
+    pub unsafe fn owns_descriptor(self, object: *mut PyObject) -> bool {
+        // SAFETY: by contract; see the structure named above.
+        self != External::FileIO || unsafe { *object.cast::<u8>().add(FILEIO_FLAGS) } & FILEIO_CLOSEFD != 0
     }
 
     /// FileIO's `finalizing` flag: its `close()` issues the ResourceWarning when it is set.

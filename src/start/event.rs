@@ -281,6 +281,10 @@ unsafe fn put_stream(streams: &mut Dict, name: &CStr) {
         let raw = if buffer.is_null() { Owned(ptr::null_mut()) } else { attribute(buffer.0, c"raw") };
         let size = if raw.is_null() { Owned(ptr::null_mut()) } else { attribute(raw.0, c"_blksize") };
         settings.object("buffer_size", size.0);
+        // Asked when it was made.
+        let seekable = Owned(PyObject_CallMethodNoArgs(stream, string("seekable").0));
+        PyErr_Clear();
+        settings.object("seekable", seekable.0);
         streams.dict(&key, settings);
     }
 }

@@ -163,6 +163,9 @@ const ENTRY_KEYS: &[&str] = &[
     "address",
     "treatment",
     "versions",
+    "weakly",
+    "replaces",
+    "zone",
     "why",
 ];
 
@@ -390,6 +393,9 @@ impl Source<'_> {
         entry.terminal = self.flag(table, path, "terminal")?;
         entry.address = self.flag(table, path, "address")?;
         entry.evaluator = self.flag(table, path, "evaluator")?;
+        entry.zone = self.flag(table, path, "zone")?;
+        entry.replaces = self.flag(table, path, "replaces")?;
+        entry.weakly = self.flag(table, path, "weakly")?;
         if let Some(value) = table.get("echo") {
             entry.echo = self.word(value, &join(path, "echo"), Echo::EXPECTED, Echo::from_word)?;
         }

@@ -164,6 +164,12 @@ pub struct Entry {
     pub address: bool,
     /// Asks for the interpreter's frame evaluator or sets it: meets the program's own there.
     pub evaluator: bool,
+    /// Asks for the local time zone where none is given; else it is internal code.
+    pub zone: bool,
+    /// With `keeps`: lets go of what an earlier call gave the same receiver.
+    pub replaces: bool,
+    /// With `keeps`: holds no reference to what it keeps.
+    pub weakly: bool,
     /// Bit set of `PY_3_11`, `PY_3_12`.
     pub versions: u8,
 }
@@ -188,6 +194,9 @@ impl Entry {
             terminal: false,
             address: false,
             evaluator: false,
+            zone: false,
+            replaces: false,
+            weakly: false,
             versions: ALL_VERSIONS,
         }
     }

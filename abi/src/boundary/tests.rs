@@ -119,12 +119,15 @@ fn every_option_is_read() {
         terminal = true
         address = true
         evaluator = true
+        zone = true
+        replaces = true
+        weakly = true
         environment = "own"
     "#;
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
-    assert!(f.evaluator);
+    assert!(f.evaluator && f.zone && f.replaces && f.weakly);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
     assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));
