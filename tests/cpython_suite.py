@@ -5,6 +5,7 @@
     tests/cpython_suite.py --all --replay           the whole of `python -m test`, and each recording replayed
     tests/cpython_suite.py --python 3.12 test_os    some files, on one
     tests/cpython_suite.py --jobs 2 --keep DIR      two files at a time; where results and what differs are kept
+    tests/cpython_suite.py --write-docs             puts the kept results into docs/compatibility.md, and runs nothing
 
 Ends with 0 only when nothing differs. A test that does not have the same outcome in two plain runs says nothing about
 recording: each file that differs is run plain once more, and tests that changed on their own are listed as unstable.
@@ -55,6 +56,10 @@ IGNORED = ["*ThreadedVSOCKSocketStreamTest*", "*test_print_exception_gh_102056"]
 
 # Against a hang only.
 HANG = 900
+
+DOCUMENT = ROOT / "docs" / "compatibility.md"
+# What is generated of it stands between these lines.
+BEGIN, END = "<!-- begin: tests/cpython_suite.py --write-docs -->\n", "<!-- end -->\n"
 
 
 @dataclass
@@ -112,9 +117,11 @@ def run_to(log: Path, command, folder: Path, limit: float) -> tuple[int, float]:
         with subprocess.Popen(list(map(str, command)), cwd=folder, env=env, process_group=0, **streams) as program:
             try:
                 code = program.wait(limit)
-            except subprocess.TimeoutExpired:
+            except BaseException as error:
                 os.killpg(program.pid, signal.SIGKILL)
                 program.wait()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
                 code = HUNG
     return code, time.monotonic() - started
 
@@ -165,7 +172,7 @@ def compare(interpreter: Interpreter, name: str, folder: Path, limit: float = HA
     trace = folder / "recorded.retrace"
     if plain.exit == HUNG:
         return Comparison(interpreter, name, plain, plain, {}, [], trace)
-    recorded = run_file(interpreter.path, name, folder / "taped", trace, HANG)
+    recorded = run_file(interpreter.path, name, folder / "taped", trace, 120 + 10 * plain.seconds)
     differs = differences(plain, recorded)
     unstable: list[str] = []
     if differs:
@@ -175,9 +182,22 @@ def compare(interpreter: Interpreter, name: str, folder: Path, limit: float = HA
     return Comparison(interpreter, name, plain, recorded, differs, unstable, trace)
 
 
-def is_subsequence(some: list[bytes], lines: list[bytes]) -> bool:
-    rest = iter(lines)
-    return all(line in rest for line in some)
+def is_subsequence(some: list[bytes], words: list[bytes]) -> bool:
+    rest = iter(words)
+    return all(word in rest for word in some)
+
+
+def divergence(written: str) -> str | None:
+    """Where a replay left its recording, in a line that is the same from run to run as far as that is possible."""
+    said = re.search(r"retrace: the replay left the recording.*\n  expected: (.*)\n  met: +(.*)\n", written)
+    if said is None:
+        return None
+    expected, met = said.groups()
+    # "met: the call: what is wrong with it", or another call altogether.
+    call, _, wrong = met.partition(": ")
+    text = f"{call.split('(')[0]}: {wrong}" if wrong else f"expected {expected}, met {met}"
+    text = re.sub(r"/tmp/suite-\w+|@test_\d+_tmp|0x[0-9a-f]+|\d{5,}", "…", text)
+    return text if len(text) <= 160 else text[:159] + "…"
 
 
 def replay(result: Comparison) -> str:
@@ -187,13 +207,14 @@ def replay(result: Comparison) -> str:
     limit = 60 + 10 * result.recorded.seconds
     code, _ = run_to(folder / "output.txt", [RETRACE, "replay", result.trace], folder, limit)
     written = (folder / "output.txt").read_bytes()
-    said = [line.decode(errors="replace") for line in written.splitlines() if line.startswith(b"retrace: ")]
-    lines = re.sub(rb"(?m)^retrace: .*\n", b"", written).splitlines()
+    said = [line.decode(errors="replace") for line in written.splitlines() if b"retrace: " in line]
+    # Words, because what children print cuts lines in two.
+    words = re.sub(rb"(?m)^retrace: .*\n", b"", written).split()
     if code == HUNG:
-        return f"no end after {limit:.0f} s"
+        return "no end in ten times as long"
     if as_shell(code) != as_shell(result.recorded.exit):
-        return f"exit code {code}: {said[0] if said else written.splitlines()[-1:]}"
-    if not is_subsequence(lines, result.recorded.log.read_bytes().splitlines()):
+        return divergence(written.decode(errors="replace")) or f"exit code {code}: {said[:1]}"
+    if not is_subsequence(words, result.recorded.log.read_bytes().split()):
         return "other output"
     return "same"
 
@@ -255,6 +276,75 @@ def kept_result(keep: Path, interpreter: Interpreter, name: str) -> Kept | None:
     return Kept(**json.loads(path.read_text())) if path.exists() else None
 
 
+def kept_results(keep: Path, interpreter: Interpreter) -> list[Kept]:
+    paths = sorted((keep / interpreter.name).glob("*/result.json"))
+    return [Kept(**json.loads(path.read_text())) for path in paths]
+
+
+def in_table(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+
+
+def table(rows: dict[str, dict[str, str]], versions: list[str], run: dict[str, set[str]]) -> str:
+    """What differs, by file and version; `run` says which files have a result."""
+
+    def cell(row: dict[str, str], name: str, version: str) -> str:
+        return in_table(row.get(version) or ("same" if name in run[version] else "not run"))
+
+    lines = [f"| file | {' | '.join(versions)} |", "|---" * (1 + len(versions)) + "|"]
+    lines += [
+        f"| {name.removeprefix('test.')} | {' | '.join(cell(row, name, v) for v in versions)} |"
+        for name, row in sorted(rows.items())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def described(differs: dict[str, tuple[str, str]]) -> str:
+    tests = [name.rsplit(" #", 1)[0].rsplit(".", 1)[-1] for name in differs if name != "(exit code)"]
+    return ", ".join(sorted(set(tests))) or "the exit code"
+
+
+def document(found: dict[str, list[Kept]]) -> str:
+    """What is generated of docs/compatibility.md."""
+    versions = list(found)
+    counts = []
+    recorded: dict[str, dict[str, str]] = {}
+    replayed: dict[str, dict[str, str]] = {}
+    long: dict[str, list[str]] = {}
+    for version, results in found.items():
+        whole = [result for result in results if not result.too_long]
+        replays = [result.replayed for result in whole if result.replayed]
+        differ = sum(bool(result.differs) for result in whole)
+        counts.append(
+            f"- {version}: {len(whole)} files, {sum(r.tests for r in whole)} tests; {len(whole) - differ} files come out "
+            f"the same recorded. {replays.count('same')} of {len(replays)} recordings replay to the same result."
+        )
+        for result in results:
+            if result.too_long:
+                long.setdefault(result.name, []).append(version)
+            if result.differs:
+                recorded.setdefault(result.name, {})[version] = described(result.differs)
+            if result.replayed not in ("same", None):
+                replayed.setdefault(result.name, {})[version] = result.replayed
+    run = {version: {r.name for r in results if not r.too_long} for version, results in found.items()}
+    parts = ["\n".join(counts) + "\n"]
+    if long:
+        names = (f"{name.removeprefix('test.')} ({', '.join(of)})" for name, of in sorted(long.items()))
+        parts.append(f"Passed over, because they took too long unrecorded: {', '.join(names)}.\n")
+    if recorded:
+        parts.append("Tests that differ recorded:\n\n" + table(recorded, versions, run))
+    if replayed:
+        parts.append("Files that do not replay to the same result:\n\n" + table(replayed, versions, run))
+    return "\n".join(parts)
+
+
+def write_document(found: dict[str, list[Kept]]) -> None:
+    text = DOCUMENT.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{document(found)}\n{END}{after}")
+
+
 def has_tests(interpreter: Interpreter) -> bool:
     ask = [interpreter.path, "-c", "import test.test_time, test.libregrtest"]
     return subprocess.run(ask, capture_output=True, check=False).returncode == 0
@@ -270,6 +360,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="how many files at a time")
     parser.add_argument("--keep", type=Path, metavar="DIR", default=ROOT / "target" / "cpython-suite",
                         help="where results, and logs and traces of what differs, go [%(default)s]")  # fmt: skip
+    parser.add_argument("--write-docs", action="store_true", help="write the kept results into the documentation")
     arguments = parser.parse_args()
 
     found = [i for i in interpreters() if has_tests(i)]
@@ -277,6 +368,9 @@ def main() -> int:
         found = [i for i in found if "{}.{}".format(*i.minor) in arguments.python]
     if not found:
         sys.exit("no interpreter with CPython's own tests was found")
+    if arguments.write_docs:
+        write_document({interpreter.version: kept_results(arguments.keep, interpreter) for interpreter in found})
+        return 0
     work, results = [], []
     for interpreter in found:
         for name in arguments.names or (all_files(interpreter.path) if arguments.all else FILES):
