@@ -49,6 +49,23 @@ def test_events(trial, recorded):
     assert -1 not in positions and positions == sorted(positions), shown
 
 
+def test_sizes_of_events(trial, recorded):
+    """Each event stands behind the one before, and the table has the sums of what the listing says."""
+    shown = trial.tool("events", "--json", recorded.trace)
+    events = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert events[0]["position"] == 0
+    for before, event in zip(events, events[1:]):
+        assert before["position"] + before["size"] <= event["position"] and event["size"] >= 2, event
+    table = trial.tool("events", "--sizes", "--json", recorded.trace)
+    rows = {row["name"]: (row["events"], row["bytes"]) for row in map(json.loads, table.stdout.splitlines())}
+    assert sum(count for count, _ in rows.values()) == len(events), table
+    assert sum(size for _, size in rows.values()) == sum(event["size"] for event in events), table
+    assert rows["time.sleep"][0] == 1 and rows["time.time"] == (1, 12) and rows["[start]"] == (1, events[0]["size"])
+    text = trial.tool("events", "--sizes", "--function", "time.*", recorded.trace).stdout.decode().splitlines()
+    assert [line.split()[-1] for line in text[1:3]] == ["time.sleep", "time.time"], text
+    assert text[-1].split()[1:2] == ["2"] and text[-1].endswith("in all"), text
+
+
 def test_events_as_json(trial, recorded):
     shown = trial.tool("events", "--json", "--function", "time.*", recorded.trace)
     assert shown.exit == 0, shown

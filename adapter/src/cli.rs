@@ -115,6 +115,9 @@ pub struct EventsArguments {
     /// The most events to list
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// Instead of the events, list how many of each function and kind there are and how many bytes of the trace they take
+    #[arg(long)]
+    pub sizes: bool,
     /// Print a JSON object a line
     #[arg(long)]
     pub json: bool,

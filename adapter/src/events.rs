@@ -22,15 +22,17 @@ pub fn run(arguments: &EventsArguments) -> Result<ExitCode, CliError> {
     let trace = Trace::open(&arguments.file)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut listed = 0;
-    let result = walk(&trace, arguments.process, |listing, index, event| {
+    let mut sizes = Sizes::default();
+    let result = walk(&trace, arguments.process, |listing, index, event, place| {
         let is_full = |listed| arguments.limit.is_some_and(|limit| listed >= limit);
         if is_full(listed) || arguments.to.is_some_and(|to| index.0 > to) {
             return Ok(ControlFlow::Break(()));
         }
         if index.0 >= arguments.from && listing.matches(event, arguments) {
-            match arguments.json {
-                true => writeln!(out, "{}", listing.json(index, event))?,
-                false => writeln!(out, "{}", listing.line(index, event))?,
+            match (arguments.sizes, arguments.json) {
+                (true, _) => sizes.add(listing.size_name(event), place.size),
+                (false, true) => writeln!(out, "{}", listing.json(index, event, place))?,
+                (false, false) => writeln!(out, "{}", listing.line(index, event))?,
             }
             listed += 1;
         }
@@ -38,6 +40,9 @@ pub fn run(arguments: &EventsArguments) -> Result<ExitCode, CliError> {
         Ok(if is_full(listed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     // What was read before an error is listed all the same.
+    if arguments.sizes {
+        sizes.write(&mut out, arguments.json)?;
+    }
     out.flush()?;
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -45,7 +50,7 @@ pub fn run(arguments: &EventsArguments) -> Result<ExitCode, CliError> {
 /// The lines of some events.
 pub fn lines(trace: &Trace, process: u32, range: RangeInclusive<u64>) -> Result<Vec<(EventIndex, String)>, CliError> {
     let mut lines = Vec::new();
-    walk(trace, process, |listing, index, event| {
+    walk(trace, process, |listing, index, event, _| {
         if range.contains(&index.0) {
             lines.push((index, listing.line(index, event)));
         }
@@ -54,22 +59,65 @@ pub fn lines(trace: &Trace, process: u32, range: RangeInclusive<u64>) -> Result<
     Ok(lines)
 }
 
+/// Where an event stands in its stream, in bytes.
+#[derive(Clone, Copy)]
+struct Place {
+    position: u64,
+    size: u64,
+}
+
 /// Visits a process's events. They are walked from the beginning in any case: hooks and strings are named there.
 fn walk(
     trace: &Trace,
     process: u32,
-    mut visit: impl FnMut(&Listing, EventIndex, &Event) -> Result<ControlFlow<()>, CliError>,
+    mut visit: impl FnMut(&Listing, EventIndex, &Event, Place) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<(), CliError> {
     let mut stream = trace.events(process)?;
     let mut listing = Listing::default();
+    let (mut position, mut noted) = (stream.position(), stream.noted());
     while let Some((index, event)) = stream.next_event()? {
         listing.before(&event);
-        if visit(&listing, index, &event)?.is_break() {
+        // Notes behind it have been read, too.
+        let size = (stream.position() - position) - (stream.noted() - noted);
+        let place = Place { position, size };
+        (position, noted) = (stream.position(), stream.noted());
+        if visit(&listing, index, &event, place)?.is_break() {
             break;
         }
         listing.after(&event);
     }
     Ok(())
+}
+
+/// Events and their bytes, by function or kind.
+#[derive(Default)]
+struct Sizes(BTreeMap<String, (u64, u64)>);
+
+impl Sizes {
+    fn add(&mut self, name: String, size: u64) {
+        let (events, bytes) = self.0.entry(name).or_default();
+        *events += 1;
+        *bytes += size;
+    }
+
+    /// The most bytes first, and the sum.
+    fn write(self, out: &mut impl Write, as_json: bool) -> io::Result<()> {
+        let mut rows: Vec<(String, (u64, u64))> = self.0.into_iter().collect();
+        rows.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+        if as_json {
+            for (name, (events, bytes)) in rows {
+                writeln!(out, "{}", json!({"name": name, "events": events, "bytes": bytes}))?;
+            }
+            return Ok(());
+        }
+        let sum = rows.iter().fold((0, 0), |(events, bytes), (_, row)| (events + row.0, bytes + row.1));
+        writeln!(out, "{:>12} {:>9} {:>8}", "bytes", "events", "each")?;
+        for (name, (events, bytes)) in rows.into_iter().chain([("in all".to_owned(), sum)]) {
+            let each = bytes as f64 / (events.max(1)) as f64;
+            writeln!(out, "{bytes:>12} {events:>9} {each:>8.1}  {name}")?;
+        }
+        Ok(())
+    }
 }
 
 /// What has to be remembered from one event to the next.
@@ -197,6 +245,18 @@ impl Listing {
         }
     }
 
+    /// What an event's bytes are counted under.
+    fn size_name(&self, event: &Event) -> String {
+        match event {
+            Event::Call(call) => one_line(&self.name(call.hook)),
+            Event::Annotation(call) => format!("[annotation] {}", one_line(&self.name(call.hook))),
+            _ => match event_json(event)["type"].as_str() {
+                Some(kind) => format!("[{kind}]"),
+                None => String::new(),
+            },
+        }
+    }
+
     fn call_line(&self, call: &Call) -> String {
         let arguments = match &call.arguments {
             Some(arguments) => {
@@ -211,13 +271,14 @@ impl Listing {
             Outcome::Value(value) => format!("-> {}", value.display(RESULT_WIDTH)),
             Outcome::Raised(value) => format!("!{}", value.display(RESULT_WIDTH)),
             Outcome::End => "-> end".to_owned(),
+            Outcome::Filled(bytes) => format!("-> {}, wrote as many bytes", bytes.len()),
             Outcome::General(general) => general_text(general),
         };
         let at = if call.at == NO_FRAME { String::new() } else { format!("  @{}", call.at) };
         format!("{}({arguments}) {outcome}{at}", one_line(&self.name(call.hook)))
     }
 
-    fn json(&self, index: EventIndex, event: &Event) -> Json {
+    fn json(&self, index: EventIndex, event: &Event, place: Place) -> Json {
         let mut object = event_json(event);
         if let Event::Call(call) | Event::Annotation(call) = event {
             object["function"] = self.name(call.hook).into();
@@ -226,6 +287,8 @@ impl Listing {
             }
         }
         object["index"] = index.0.into();
+        object["position"] = place.position.into();
+        object["size"] = place.size.into();
         object["running"] = self.thread.into();
         object["depth"] = self.depth().into();
         object["text"] = self.text(event).into();
@@ -277,6 +340,10 @@ fn event_json(event: &Event) -> Json {
                 Outcome::Value(value) => object["result"] = value.into(),
                 Outcome::Raised(value) => object["raised"] = value.into(),
                 Outcome::End => object["ended"] = true.into(),
+                Outcome::Filled(bytes) => {
+                    object["result"] = bytes.len().into();
+                    object["buffers"] = json!([Json::from(&Value::Bytes(bytes.clone()))]);
+                }
                 Outcome::General(general) => general_json(general, &mut object),
             }
             object
