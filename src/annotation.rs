@@ -10,7 +10,7 @@ use crate::{divergence, record, replay, schedule, session};
 use pyo3_ffi::*;
 use retrace_abi::boundary::{Entry, Treatment};
 use retrace_replay::event::{Call as Recorded, Event, HookKind, Outcome};
-use retrace_replay::value::{Strings, Value};
+use retrace_replay::value::{Notes, Value};
 use std::ffi::CStr;
 use std::ptr;
 
@@ -63,7 +63,7 @@ unsafe fn hook_type(package: &str, class: *mut PyTypeObject) {
 unsafe fn describe(call: &Call, result: *mut PyObject, raised: *mut PyObject) -> Recorded {
     // SAFETY: the GIL is held; the call's references are live.
     unsafe {
-        let arguments: Vec<Value> = call.args.iter().take(255).map(|&argument| shown(argument)).collect();
+        let arguments: Vec<Value> = call.args.iter().take(254).map(|&argument| shown(argument)).collect();
         let outcome = if result.is_null() { Outcome::Raised(shown(raised)) } else { Outcome::Value(shown(result)) };
         Recorded { hook: call.hook.index, at: record::caller_offset(), arguments: Some(arguments), outcome }
     }
@@ -85,7 +85,8 @@ unsafe fn shown(object: *mut PyObject) -> Value {
             Encoder::new(&mut bytes, Context::NONE).argument(object, false);
         }
         let mut source = retrace_replay::byte_source::SliceSource::new(&bytes);
-        Value::decode(&mut source, &mut Strings::default()).unwrap_or(Value::Null)
+        let mut notes = if session::is_replaying() { replay::source().notes().clone() } else { Notes::default() };
+        Value::decode(&mut source, &mut notes).unwrap_or(Value::Null)
     }
 }
 

@@ -97,6 +97,67 @@ pub unsafe fn record(out: &mut Vec<u8>, call: &Call, result: *mut PyObject) {
     }
 }
 
+/// Appends the outcome of a call that did no more than fill its one buffer and say how far; `false` for any other.
+///
+/// # Safety
+/// As [`record`].
+pub unsafe fn record_filled(out: &mut Vec<u8>, call: &Call, result: *mut PyObject) -> bool {
+    // SAFETY: by contract; a view's memory is valid until it is released.
+    unsafe {
+        if PyLong_CheckExact(result) == 0 || call.hook.entry.name == "ioctl" {
+            return false;
+        }
+        let buffers = Buffers::of(call);
+        let [view] = &buffers.0[..] else { return false };
+        match usize::try_from(PyLong_AsSsize_t(result)) {
+            Ok(n) if n <= view.len as usize => {
+                put_varint(out, n as u64);
+                if n > 0 {
+                    out.extend_from_slice(std::slice::from_raw_parts(view.buf.cast::<u8>(), n));
+                }
+                true
+            }
+            _ => {
+                PyErr_Clear();
+                false
+            }
+        }
+    }
+}
+
+/// Reads what [`record_filled`] wrote: how far the buffer is filled.
+///
+/// # Safety
+/// As [`record`].
+pub unsafe fn replay_filled(source: &mut EventStream, call: &Call) -> Result<usize, Failure> {
+    // SAFETY: by contract.
+    unsafe {
+        let buffers = Buffers::of(call);
+        let [view] = &buffers.0[..] else {
+            return Err(Failure::Missing(format!("{} buffers are arguments, 1 was", buffers.0.len())));
+        };
+        fill(source, view)
+    }
+}
+
+/// Reads a length and as many bytes into the buffer.
+unsafe fn fill(source: &mut EventStream, view: &Py_buffer) -> Result<usize, Failure> {
+    // SAFETY: by the contract of `replay`.
+    unsafe {
+        let n = source.read_varint()?;
+        if n > view.len as u64 {
+            return Err(Failure::Missing(format!("a buffer has {} bytes, {n} were written", view.len)));
+        }
+        if n > source.remaining() {
+            return Err(DecodeError::UnexpectedEnd.into());
+        }
+        if n > 0 {
+            source.read_exact(std::slice::from_raw_parts_mut(view.buf.cast::<u8>(), n as usize))?;
+        }
+        Ok(n as usize)
+    }
+}
+
 /// Reads the section and writes it into the call's buffers.
 ///
 /// # Safety
@@ -110,16 +171,7 @@ pub unsafe fn replay(source: &mut EventStream, call: &Call) -> Result<(), Failur
             return Err(Failure::Missing(format!("{} buffers are arguments, {count} were", buffers.0.len())));
         }
         for view in &buffers.0 {
-            let n = source.read_varint()?;
-            if n > view.len as u64 {
-                return Err(Failure::Missing(format!("a buffer has {} bytes, {n} were written", view.len)));
-            }
-            if n > source.remaining() {
-                return Err(DecodeError::UnexpectedEnd.into());
-            }
-            if n > 0 {
-                source.read_exact(std::slice::from_raw_parts_mut(view.buf.cast::<u8>(), n as usize))?;
-            }
+            fill(source, view)?;
         }
         Ok(())
     }

@@ -381,6 +381,7 @@ unsafe fn read_callback(call: Option<&Call>) -> Result<Read, Failure> {
         let callable = decoder.value()?;
         let args = decoder.value()?;
         let keywords = decoder.value()?;
+        crate::replay::source().finish_event();
         crate::replay::settle();
         if callable.is_null() {
             return Err(Failure::Missing("a callback's callable is missing".into()));

@@ -5,6 +5,7 @@ use crate::external::{self, ExternalType};
 use crate::python::{Owned, string, text};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::{ByteSource, DecodeError};
+use retrace_replay::text::Width;
 use retrace_replay::trace_reader::EventStream;
 use retrace_replay::value::tag;
 use std::ptr;
@@ -121,15 +122,19 @@ impl Decoder<'_> {
                 tag::STR1 => self.str(1),
                 tag::STR2 => self.str(2),
                 tag::STR4 => self.str(4),
+                tag::SHORT_STR..=tag::LAST_SHORT_STR => self.str_of(0, u64::from(tag - tag::SHORT_STR)),
+                tag::AGAIN => {
+                    let index = self.source.read_varint()?;
+                    self.again(index)
+                }
+                tag::SHORT_AGAIN..=tag::LAST_SHORT_AGAIN => self.again(u64::from(tag - tag::SHORT_AGAIN)),
                 tag::TUPLE => {
                     let n = self.count()?;
-                    let tuple = made(PyTuple_New(n as Py_ssize_t))?;
-                    for i in 0..n {
-                        PyTuple_SET_ITEM(tuple.0, i as Py_ssize_t, self.value()?.into_raw());
-                    }
-                    Ok(tuple)
+                    self.tuple(n)
                 }
+                tag::SHORT_TUPLE..=tag::LAST_SHORT_TUPLE => self.tuple(usize::from(tag - tag::SHORT_TUPLE)),
                 tag::LIST => self.list(),
+                tag::SHORT_LIST..=tag::LAST_SHORT_LIST => self.list_of(usize::from(tag - tag::SHORT_LIST)),
                 tag::DICT => {
                     let n = self.count()?;
                     let dict = made(PyDict_New())?;
@@ -189,7 +194,8 @@ impl Decoder<'_> {
                     }
                     Ok(Owned::borrowed(object))
                 }
-                tag::NEW_HANDLE => self.new_handle(),
+                tag::NEW_HANDLE => self.new_handle(false),
+                tag::NEW_BARE => self.new_handle(true),
                 tag::BOUND => {
                     let event = self.source.read_varint()?;
                     let argument = self.source.read_varint()?;
@@ -229,6 +235,12 @@ impl Decoder<'_> {
                     Ok(object)
                 }
                 tag::REFERENCES => self.references(),
+                tag::REDUCED => {
+                    let class = self.class()?;
+                    let n = self.count()?;
+                    let args = self.tuple(n)?;
+                    made(PyObject_CallObject(class.cast(), args.0))
+                }
                 tag::FRAME => self.present(PyEval_GetFrame().cast(), "a Python frame"),
                 tag::ATTRIBUTE => {
                     let of = self.value()?;
@@ -253,13 +265,47 @@ impl Decoder<'_> {
 
     unsafe fn str(&mut self, kind: i32) -> Decoded {
         let n = self.source.read_varint()?;
+        // SAFETY: by the contract of `value`.
+        unsafe { self.str_of(kind, n) }
+    }
+
+    /// A noted string.
+    unsafe fn again(&mut self, index: u64) -> Decoded {
+        let text = self.source.notes().string(index).ok_or(DecodeError::UnknownNote(index))?;
+        let kind = match text.width() {
+            Width::Ascii => 0,
+            Width::One => 1,
+            Width::Two => 2,
+            Width::Four => 4,
+        };
+        // SAFETY: the data has as many characters of that kind.
+        unsafe { made(retrace_abi::retrace_str_new(kind, text.data().as_ptr(), text.len() as Py_ssize_t)) }
+    }
+
+    unsafe fn str_of(&mut self, kind: i32, n: u64) -> Decoded {
         let data = self.source.read_vec(n.saturating_mul(kind.max(1) as u64))?;
         // SAFETY: the data has `n` characters of that kind.
         unsafe { made(retrace_abi::retrace_str_new(kind, data.as_ptr(), n as Py_ssize_t)) }
     }
 
+    unsafe fn tuple(&mut self, n: usize) -> Decoded {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let tuple = made(PyTuple_New(n as Py_ssize_t))?;
+            for i in 0..n {
+                PyTuple_SET_ITEM(tuple.0, i as Py_ssize_t, self.value()?.into_raw());
+            }
+            Ok(tuple)
+        }
+    }
+
     unsafe fn list(&mut self) -> Decoded {
         let n = self.count()?;
+        // SAFETY: by the contract of `value`.
+        unsafe { self.list_of(n) }
+    }
+
+    unsafe fn list_of(&mut self, n: usize) -> Decoded {
         // SAFETY: by the contract of `value`.
         unsafe {
             let list = made(PyList_New(n as Py_ssize_t))?;
@@ -393,7 +439,8 @@ impl Decoder<'_> {
         }
     }
 
-    unsafe fn new_handle(&mut self) -> Decoded {
+    /// `bare`: there is nothing but its type.
+    unsafe fn new_handle(&mut self, bare: bool) -> Decoded {
         // SAFETY: by the contract of `value`.
         unsafe {
             let number = self.source.read_varint()? as u32;
@@ -402,6 +449,12 @@ impl Decoder<'_> {
                 return Err(Failure::Missing("a type that was external is not".into()));
             };
             let object = made(external::new_stand_in(class, number))?;
+            if bare {
+                return match external.member_count() {
+                    0 => Ok(object),
+                    _ => Err(Failure::Missing(format!("{} has other members here", external.name))),
+                };
+            }
             let scalars = self.bytes()?;
             if !external.write_scalars(object.0, &scalars) {
                 return Err(Failure::Missing(format!("{} has other members here", external.name)));

@@ -74,6 +74,7 @@ unsafe fn describe(event: &Event) -> String {
                 retrace_replay::event::Outcome::Float(number) => number.to_string(),
                 retrace_replay::event::Outcome::Value(value) => shortened(value, 60),
                 retrace_replay::event::Outcome::Raised(value) => format!("raised {}", shortened(value, 60)),
+                retrace_replay::event::Outcome::Filled(bytes) => bytes.len().to_string(),
                 retrace_replay::event::Outcome::End => "no value".to_owned(),
                 retrace_replay::event::Outcome::General(general) => match (&general.result, &general.raised) {
                     (Some(value), _) => shortened(value, 60),
@@ -181,8 +182,8 @@ unsafe fn met(call: &Call) -> String {
             crate::record::put_arguments(&mut bytes, call);
         }
         let mut slice = retrace_replay::byte_source::SliceSource::new(bytes.get(1..).unwrap_or_default());
-        let mut strings = Default::default();
-        let args: Vec<String> = std::iter::from_fn(|| Value::decode(&mut slice, &mut strings).ok())
+        let mut notes = source().notes().clone();
+        let args: Vec<String> = std::iter::from_fn(|| Value::decode(&mut slice, &mut notes).ok())
             .map(|value| shortened(&value, 40))
             .collect();
         format!("{}({}) at +{}", call.hook.name, args.join(", "), crate::record::caller_offset())
@@ -421,13 +422,13 @@ pub unsafe fn events_left() -> bool {
         if rest.at_end() {
             return false;
         }
-        while rest.peek_u16() == Ok(code::COLLECT) {
+        while rest.peek_code() == Ok(code::COLLECT) {
             // At the very end nothing collects any more, and nothing is there to notice.
             if rest.next_event().is_err() {
                 break;
             }
         }
-        match rest.peek_u16() {
+        match rest.peek_code() {
             Ok(code::END | code::STOPPED) => false,
             _ => {
                 let (before, at) = events_around();

@@ -5,10 +5,14 @@
 
 use crate::capi::{_PyLong_NumBits, bytes_size, is_method, method_receiver};
 use crate::external::{self, ExternalType};
+use crate::notes;
 use crate::path::Root;
 use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
 use pyo3_ffi::*;
-use retrace_replay::value::{put_varint, tag};
+pub use retrace_replay::value::put_str;
+use retrace_replay::value::{
+    digest_tag, put_digest, put_prefixed, put_sequence_head, put_str_head, put_varint, tag, without_zeros,
+};
 use std::ffi::c_int;
 use std::ptr;
 use xxhash_rust::xxh3::xxh3_64;
@@ -65,20 +69,6 @@ pub fn put_int(out: &mut Vec<u8>, value: i64) {
     } else {
         out.push(tag::INT8);
         out.extend_from_slice(&value.to_le_bytes());
-    }
-}
-
-pub fn put_str(out: &mut Vec<u8>, s: &str) {
-    if s.is_ascii() {
-        out.push(tag::STR_ASCII);
-        put_varint(out, s.len() as u64);
-        out.extend_from_slice(s.as_bytes());
-    } else {
-        out.push(tag::STR4);
-        put_varint(out, s.chars().count() as u64);
-        for c in s.chars() {
-            out.extend_from_slice(&u32::from(c).to_le_bytes());
-        }
     }
 }
 
@@ -174,9 +164,21 @@ impl<'a> Encoder<'a> {
                 2 => tag::STR2,
                 _ => tag::STR4,
             };
-            self.tag_varint(tag, length as usize);
+            put_str_head(self.out, tag, length as usize);
             let size = length as usize * (kind.max(1) as usize);
             self.out.extend_from_slice(std::slice::from_raw_parts(data, size));
+        }
+    }
+
+    /// A string that is likely to be one that came before.
+    unsafe fn known_str(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: an exact str, as in `str`.
+        unsafe {
+            let (mut length, mut kind): (Py_ssize_t, c_int) = (0, 0);
+            let data = retrace_abi::retrace_str_data(object, &mut length, &mut kind);
+            kind == 0
+                && !data.is_null()
+                && notes::put_known(self.out, std::slice::from_raw_parts(data, length as usize))
         }
     }
 
@@ -234,20 +236,23 @@ impl<'a> Encoder<'a> {
                 return;
             }
             if PyUnicode_CheckExact(object) != 0 {
-                return self.str(object);
+                if !self.known_str(object) {
+                    self.str(object);
+                }
+                return;
             }
             if PyBytes_CheckExact(object) != 0 {
                 return put_bytes(self.out, bytes_of(object));
             }
             if PyTuple_CheckExact(object) != 0 {
                 let n = PyTuple_GET_SIZE(object);
-                self.tag_varint(tag::TUPLE, n as usize);
+                put_sequence_head(self.out, tag::TUPLE, n as usize);
                 for i in 0..n {
                     self.nested(PyTuple_GET_ITEM(object, i), depth + 1);
                 }
             } else if PyList_CheckExact(object) != 0 {
                 let n = PyList_GET_SIZE(object);
-                self.tag_varint(tag::LIST, n as usize);
+                put_sequence_head(self.out, tag::LIST, n as usize);
                 for i in 0..n {
                     self.nested(PyList_GET_ITEM(object, i), depth + 1);
                 }
@@ -312,7 +317,7 @@ impl<'a> Encoder<'a> {
             {
                 return;
             }
-            if self.references(object, depth) {
+            if self.references(object, depth) || self.reduced(object, depth) {
                 return;
             }
             let known = crate::pickle::Known::of(self.context.receiver, self.context.args);
@@ -395,6 +400,56 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// An instance of a C type that is what the type makes of a few plain arguments (a datetime): as the pickler would
+    /// say it, but shorter.
+    unsafe fn reduced(&mut self, object: *mut PyObject, depth: usize) -> bool {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let class = Py_TYPE(object);
+            if is_of_python(class) {
+                return false;
+            }
+            let protocol = Owned(PyLong_FromLong(4));
+            let reduce = string("__reduce_ex__");
+            let reduced = Owned(PyObject_CallMethodOneArg(object, reduce.0, protocol.0));
+            if reduced.is_null() {
+                PyErr_Clear();
+                return false;
+            }
+            let is_pair = PyTuple_CheckExact(reduced.0) != 0 && PyTuple_GET_SIZE(reduced.0) == 2;
+            if !is_pair || PyTuple_GET_ITEM(reduced.0, 0) != class.cast() {
+                return false;
+            }
+            let args = PyTuple_GET_ITEM(reduced.0, 1);
+            if PyTuple_CheckExact(args) == 0 || !(0..PyTuple_GET_SIZE(args)).all(|i| self.is_plain(args, i)) {
+                return false;
+            }
+            if !self.global_mark(class.cast(), tag::REDUCED) {
+                return false;
+            }
+            let n = PyTuple_GET_SIZE(args);
+            put_varint(self.out, n as u64);
+            for i in 0..n {
+                self.nested(PyTuple_GET_ITEM(args, i), depth + 1);
+            }
+            true
+        }
+    }
+
+    /// Whether an item of `args` is a value without an identity worth keeping, or one that the call has.
+    unsafe fn is_plain(&self, args: *mut PyObject, i: Py_ssize_t) -> bool {
+        // SAFETY: an item of a live tuple.
+        unsafe {
+            let item = PyTuple_GET_ITEM(args, i);
+            item == Py_None()
+                || PyLong_CheckExact(item) != 0
+                || PyFloat_CheckExact(item) != 0
+                || PyUnicode_CheckExact(item) != 0
+                || PyBytes_CheckExact(item) != 0
+                || self.context.args.contains(&item)
+        }
+    }
+
     unsafe fn external(&mut self, object: *mut PyObject, external: &'static ExternalType, depth: usize) {
         // SAFETY: by the contract of `value`.
         unsafe {
@@ -402,6 +457,7 @@ impl<'a> Encoder<'a> {
                 return self.tag_varint(tag::HANDLE, number as usize);
             }
             let number = external::new_handle(object);
+            let start = self.out.len();
             self.tag_varint(tag::NEW_HANDLE, number as usize);
             let class = Py_TYPE(object).cast::<PyObject>();
             if class == self.context.class {
@@ -412,14 +468,18 @@ impl<'a> Encoder<'a> {
             }
             let mut scalars = Vec::new();
             external.read_scalars(object, &mut scalars);
-            put_varint(self.out, scalars.len() as u64);
-            self.out.extend_from_slice(&scalars);
+            let dict = external.dict_slot(object);
+            let dict = if dict.is_null() { ptr::null_mut() } else { *dict };
+            let scalars = without_zeros(&scalars);
+            if scalars.is_empty() && external.member_count() == 0 && dict.is_null() {
+                self.out[start] = tag::NEW_BARE;
+                return;
+            }
+            put_prefixed(self.out, scalars);
             put_varint(self.out, external.member_count() as u64);
             for i in 0..external.member_count() {
                 self.nested(external.member_value(object, i).0, depth + 1);
             }
-            let dict = external.dict_slot(object);
-            let dict = if dict.is_null() { ptr::null_mut() } else { *dict };
             self.nested(dict, depth + 1);
         }
     }
@@ -461,8 +521,8 @@ impl<'a> Encoder<'a> {
         unsafe {
             let Some((module, name)) = global_name(object) else { return false };
             self.out.push(tag::GLOBAL);
-            put_str(self.out, &module);
-            put_str(self.out, &name);
+            notes::put_name(self.out, &module);
+            notes::put_name(self.out, &name);
             true
         }
     }
@@ -534,7 +594,7 @@ impl<'a> Encoder<'a> {
             }
             if PyTuple_CheckExact(object) != 0 && PyTuple_GET_SIZE(object) <= 8 && depth < 4 {
                 let n = PyTuple_GET_SIZE(object);
-                self.tag_varint(tag::TUPLE, n as usize);
+                put_sequence_head(self.out, tag::TUPLE, n as usize);
                 for i in 0..n {
                     self.argument_at(PyTuple_GET_ITEM(object, i), full, depth + 1);
                 }
@@ -564,7 +624,8 @@ impl<'a> Encoder<'a> {
                     return (0, 0);
                 }
                 let contents = std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize);
-                let summary = (contents.len() as u64, xxh3_64(contents));
+                let hash = if contents.is_empty() { 0 } else { xxh3_64(contents) };
+                let summary = (contents.len() as u64, hash);
                 PyBuffer_Release(&mut view);
                 drop(saved);
                 return summary;
@@ -579,11 +640,11 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn digest(&mut self, name: &str, length: u64, hash: u64) {
-        self.out.push(tag::DIGEST);
-        put_str(self.out, name);
-        put_varint(self.out, length);
-        self.out.extend_from_slice(&hash.to_le_bytes());
+    unsafe fn digest(&mut self, name: &str, length: u64, hash: u64) {
+        self.out.push(digest_tag(length, hash));
+        // SAFETY: the GIL is held.
+        unsafe { notes::put_name(self.out, name) };
+        put_digest(self.out, length, hash);
     }
 }
 
@@ -592,11 +653,14 @@ unsafe fn is_of_the_program(object: *mut PyObject) -> bool {
     // SAFETY: by contract of the caller.
     unsafe {
         let class = Py_TYPE(object);
-        PyFunction_Check(object) != 0
-            || ((*class).tp_flags & Py_TPFLAGS_HEAPTYPE != 0
-                && (*class).tp_weaklistoffset != 0
-                && (*class.cast::<PyHeapTypeObject>()).ht_module.is_null())
+        PyFunction_Check(object) != 0 || (is_of_python(class) && (*class).tp_weaklistoffset != 0)
     }
+}
+
+/// Whether a `class` statement made the type.
+unsafe fn is_of_python(class: *mut PyTypeObject) -> bool {
+    // SAFETY: by contract of the caller.
+    unsafe { (*class).tp_flags & Py_TPFLAGS_HEAPTYPE != 0 && (*class.cast::<PyHeapTypeObject>()).ht_module.is_null() }
 }
 
 /// Where an exact list or tuple has this very object.

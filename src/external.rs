@@ -199,6 +199,15 @@ impl ExternalType {
         snapshot
     }
 
+    /// Whether anything differs from the snapshot.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn changed(&self, object: *mut PyObject, before: &Snapshot) -> bool {
+        // SAFETY: by contract.
+        unsafe { self.members_changed(object, before) || !self.dict_changes(object, before).is_empty() }
+    }
+
     /// Whether scalars or object members differ from the snapshot.
     ///
     /// # Safety
@@ -303,10 +312,13 @@ impl ExternalType {
 
     /// # Safety
     /// As [`ExternalType::snapshot`].
-    pub unsafe fn write_scalars(&self, object: *mut PyObject, mut bytes: &[u8]) -> bool {
-        if bytes.len() != self.scalars.iter().map(|s| s.1).sum::<usize>() {
+    pub unsafe fn write_scalars(&self, object: *mut PyObject, bytes: &[u8]) -> bool {
+        let size = self.scalars.iter().map(|s| s.1).sum::<usize>();
+        if bytes.len() > size {
             return false;
         }
+        let whole: Vec<u8> = bytes.iter().copied().chain(std::iter::repeat(0)).take(size).collect();
+        let mut bytes = &whole[..];
         for &(offset, length) in &self.scalars {
             // SAFETY: a member's offset and length.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), object.cast::<u8>().add(offset), length) };

@@ -34,6 +34,7 @@ mod lookups;
 mod memory_map;
 mod modules;
 mod native_handlers;
+mod notes;
 mod patch;
 mod path;
 mod patience;

@@ -253,7 +253,7 @@ unsafe fn put_arguments(start: *mut u8, call: &Call) -> Option<usize> {
     if call.args.is_empty() || call.hook.blind {
         return Some(0);
     }
-    if !call.keyword_names.is_null() || call.args.len() > 255 {
+    if !call.keyword_names.is_null() || call.args.len() > 254 {
         return None;
     }
     // SAFETY: by the contract of `record`; each argument is written only where there is room for any.

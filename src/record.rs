@@ -8,14 +8,15 @@ use crate::python::{Owned, SavedError};
 use crate::session;
 use crate::thread::{self, Thread};
 use crate::{
-    buffers, callback, children, external, external_function, hook, memory_map, quick, schedule, seed, shared_memory,
-    special,
+    buffers, callback, children, external, external_function, hook, memory_map, notes, quick, schedule, seed,
+    shared_memory, special,
 };
 use pyo3_ffi::*;
 use retrace_abi::boundary::Environment;
 use retrace_abi::{Frame, FrameHook, ThreadState};
 use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, ModuleTreatment, code, flag, form};
-use retrace_replay::value::{put_varint, tag};
+use retrace_replay::notes::NOTED;
+use retrace_replay::value::{put_prefixed, put_varint, tag, without_zeros};
 use std::ffi::c_int;
 use std::ptr;
 
@@ -369,6 +370,9 @@ unsafe fn forks(call: &Call) -> *mut PyObject {
     }
 }
 
+/// Where an event's arguments begin: behind its head and the caller's position.
+const ARGUMENTS_AT: usize = 4;
+
 /// An event under assembly.
 pub struct Event {
     buffer: Vec<u8>,
@@ -389,11 +393,16 @@ impl Event {
     }
 
     /// An event of which what comes before the outcome has been assembled elsewhere.
-    pub fn resume(thread: &Thread, parts: &[&[u8]]) -> Event {
+    ///
+    /// # Safety
+    /// Recording; the GIL is held.
+    pub unsafe fn resume(thread: &Thread, parts: &[&[u8]]) -> Event {
         let mut buffer = thread.take_buffer();
         for part in parts {
             buffer.extend_from_slice(part);
         }
+        // SAFETY: by contract.
+        unsafe { notes::shorten_arguments(&mut buffer, ARGUMENTS_AT) };
         Event { buffer, payload: ptr::null_mut(), opaque: 0, names: Owned(ptr::null_mut()) }
     }
 
@@ -408,7 +417,10 @@ impl Event {
         }
         self.set_head(ARGUMENTS_BIT);
         // SAFETY: the call's references are live.
-        unsafe { put_arguments(&mut self.buffer, call) };
+        unsafe {
+            put_arguments(&mut self.buffer, call);
+            notes::shorten_arguments(&mut self.buffer, ARGUMENTS_AT);
+        }
     }
 
     /// Commits a copy of the event before a call that may not return: form `end`, so that replay knows.
@@ -438,9 +450,9 @@ impl Event {
             let mut error = SavedError::take();
             error.normalize();
             let fails_in_body = result.is_null() && external_function::is_body(call);
+            let mirrored = mirrored.filter(|(external, before)| external.changed(call.receiver, before));
             let simple = mirrored.is_none()
                 && !memory_map::makes_map(call)
-                && !call.hook.entry.out
                 && !call.hook.entry.seed
                 && !call.hook.entry.namespace
                 && !fails_in_body;
@@ -468,9 +480,17 @@ impl Event {
         }
     }
 
+    /// False where it takes the general form.
     unsafe fn simple_outcome(&mut self, call: &Call, result: *mut PyObject, error: &SavedError) -> bool {
         // SAFETY: as in `outcome`.
         unsafe {
+            if call.hook.entry.out && !result.is_null() {
+                let filled = buffers::record_filled(&mut self.buffer, call, result);
+                if filled {
+                    self.set_head(form::FILLED << form::SHIFT);
+                }
+                return filled;
+            }
             if result.is_null() {
                 if error.value.is_null() {
                     self.set_head(form::END << form::SHIFT);
@@ -490,7 +510,7 @@ impl Event {
                     put_varint(&mut self.buffer, bytes_of(result).len() as u64);
                     self.payload = result;
                 } else {
-                    self.encode(Self::context(call), result);
+                    self.encode_result(Self::context(call), result);
                 }
             }
             true
@@ -552,12 +572,14 @@ impl Event {
             }
             if let Some((external, before)) = mirrored {
                 if external.members_changed(call.receiver, before) {
-                    flags |= flag::SCALARS | flag::MEMBERS;
+                    flags |= flag::SCALARS;
                     let mut scalars = Vec::new();
                     external.read_scalars(call.receiver, &mut scalars);
-                    put_varint(&mut self.buffer, scalars.len() as u64);
-                    self.buffer.extend_from_slice(&scalars);
-                    put_varint(&mut self.buffer, external.member_count() as u64);
+                    put_prefixed(&mut self.buffer, without_zeros(&scalars));
+                    if external.member_count() > 0 {
+                        flags |= flag::MEMBERS;
+                        put_varint(&mut self.buffer, external.member_count() as u64);
+                    }
                     for i in 0..external.member_count() {
                         let context = Context { external: None, ..context };
                         self.encode(context, external.member_value(call.receiver, i).0);
@@ -629,7 +651,7 @@ pub unsafe fn put_arguments(out: &mut Vec<u8>, call: &Call) {
     unsafe {
         let thread = crate::thread::current();
         let before = thread.external.replace(true);
-        let n = call.args.len().min(255);
+        let n = call.args.len().min(usize::from(NOTED) - 1);
         out.push(n as u8);
         let positional = call.positional();
         let full = session::full_arguments();
@@ -637,7 +659,7 @@ pub unsafe fn put_arguments(out: &mut Vec<u8>, call: &Call) {
             if i >= positional {
                 out.push(tag::KEYWORD);
                 let name = PyTuple_GET_ITEM(call.keyword_names, (i - positional) as Py_ssize_t);
-                crate::encode::put_str(out, &crate::python::text(name));
+                notes::put_name(out, &crate::python::text(name));
             }
             if call.hook.entry.out && PyObject_CheckBuffer(arg) != 0 && PyBytes_Check(arg) == 0 {
                 // What is in it before the call does not matter to the call.

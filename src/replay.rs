@@ -16,10 +16,10 @@ use crate::{address, buffers, callback, console, external_function, seed, signal
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
-    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, Position, code, flag, form,
+    ARGUMENTS_BIT, COLLECT_AT_CHECK, Event, Fingerprint, HookKind, Position, code, decode_arguments, flag, form,
 };
 use retrace_replay::event_stream::EventStream;
-use retrace_replay::value::{Strings, Value};
+use retrace_replay::value::Value;
 use std::collections::HashMap;
 use std::ptr;
 
@@ -160,7 +160,7 @@ unsafe fn before_call() -> Result<(), Failure> {
     // SAFETY: replaying, the GIL held, the thread not external.
     unsafe {
         while !source().at_end() {
-            match source().peek_u16()? {
+            match source().peek_code()? {
                 code::HOOKS => read_hooks()?,
                 // The end of a collection is for the one that runs it: this call is a finalizer's.
                 code::COLLECT if matches!(front(), Front::Collect(_)) || collection_ends()? => break,
@@ -206,7 +206,7 @@ pub unsafe fn collect() -> Result<(), Failure> {
     unsafe {
         let (generation, _) = read_collect()?;
         let found = retrace_abi::collector::retrace_collect(i32::from(generation & 3)).max(0) as u64;
-        if source().at_end() || source().peek_u16()? != code::COLLECT {
+        if source().at_end() || source().peek_code()? != code::COLLECT {
             return Err(Failure::Missing("the finalizers of a collection did not do what they did".into()));
         }
         let (end, recorded) = read_collect()?;
@@ -252,10 +252,7 @@ unsafe fn next_call_is(hook: &Hook) -> bool {
 /// Whether the next event is a call of `hook`.
 unsafe fn next_is(hook: &Hook) -> bool {
     // SAFETY: as in `before_call`.
-    unsafe {
-        let Ok(head) = source().peek_u16() else { return false };
-        our_hook(head & code::MASK) == Some(hook.index)
-    }
+    unsafe { source().peek_code().is_ok_and(|code| our_hook(code) == Some(hook.index)) }
 }
 
 /// Whether an argument that differs stops the replay.
@@ -354,7 +351,6 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             let head = source().peek_u16()?;
             if head == code::CALLBACK {
                 source().read_u16()?;
-                source().finish_event();
                 if !call.hook.blind {
                     arguments.get_or_insert_with(|| encoded_arguments(call));
                 }
@@ -380,7 +376,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                 source().finish_event();
                 settle();
                 announced = true;
-                if !source().at_end() && source().peek_u16()? == code::END {
+                if !source().at_end() && source().peek_code()? == code::END {
                     divergence::end_of_recording(call);
                 }
                 continue;
@@ -471,22 +467,15 @@ unsafe fn compare_arguments(call: &Call, recorded: bool, ours: Vec<u8>) -> Resul
         if !recorded {
             return Err(Failure::Missing("the call had no arguments in the recording".into()));
         }
-        let mut ahead = source().clone();
-        let mut theirs = vec![0; ours.len()];
-        if ahead.remaining() >= ours.len() as u64 && ahead.read_exact(&mut theirs).is_ok() && theirs == ours {
-            *source() = ahead;
+        if source().passes(&ours) {
             thread::current().give_buffer(ours);
             return Ok(());
         }
-        let n = source().read_u8()?;
-        let mut values = Vec::new();
-        for _ in 0..n {
-            values.push(source().read_value()?);
-        }
+        let values = source().with_notes(decode_arguments)?;
         let mut slice = retrace_replay::byte_source::SliceSource::new(&ours);
-        let mut strings = Strings::default();
+        let mut notes = source().notes().clone();
         let count = slice.read_u8().unwrap_or(0);
-        let met: Vec<Value> = (0..count).map_while(|_| Value::decode(&mut slice, &mut strings).ok()).collect();
+        let met: Vec<Value> = (0..count).map_while(|_| Value::decode(&mut slice, &mut notes).ok()).collect();
         divergence::other_arguments(call, &values, &met, STRICT);
         Ok(())
     }
@@ -519,6 +508,10 @@ unsafe fn outcome(call: &Call, form: u16) -> Result<Outcome, Failure> {
             form::VALUE => Outcome::Returned(decoder.value()?),
             form::RAISED => Outcome::Raised(decoder.value()?),
             form::END => Outcome::Ended,
+            form::FILLED => {
+                let n = buffers::replay_filled(decoder.source, call)?;
+                Outcome::Returned(Owned(PyLong_FromSsize_t(n as Py_ssize_t)))
+            }
             _ => return general(call, decoder),
         })
     }

@@ -3,6 +3,7 @@
 use crate::gil::GilCell;
 use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint, code};
 use retrace_replay::trace_writer::TraceWriter;
+use retrace_replay::turns::Turns;
 use std::ffi::c_int;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +18,8 @@ pub enum Mode {
 
 static mut MODE: Mode = Mode::Off;
 static WRITER: GilCell<Option<TraceWriter>> = GilCell::new(None);
+/// Which threads the stream has named last.
+static TURNS: GilCell<Turns> = GilCell::new(Turns::new());
 static mut FULL_ARGUMENTS: bool = false;
 static mut OPAQUE: u64 = 0;
 /// Where the collector keeps its count and its threshold.
@@ -180,9 +183,11 @@ pub const COLLECTED_EXTERNAL: u8 = 0x20;
 /// Recording; the GIL is held.
 pub unsafe fn append_event(event: &Event) {
     let mut bytes = Vec::with_capacity(48);
-    event.encode(&mut bytes);
     // SAFETY: by contract.
-    unsafe { append(&[&bytes]) };
+    unsafe {
+        TURNS.get().encode(event, &mut bytes);
+        append(&[&bytes]);
+    }
 }
 
 /// The helper thread may not live across a fork: its locks would be copied, and CPython 3.12 warns when it finds
@@ -224,6 +229,7 @@ pub unsafe fn after_fork_child(fork: u64, may_help: bool) {
             return;
         }
         let parent = writer().process();
+        *TURNS.get() = Turns::new();
         match writer().after_fork_child(may_help) {
             Ok(()) => crate::start::record_forked_child(parent, fork),
             // Nothing is said: its stderr is the program's own.

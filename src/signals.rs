@@ -284,7 +284,7 @@ unsafe fn expect_end(raised: bool) {
     // SAFETY: replaying, the GIL held.
     unsafe {
         let source = replay::source();
-        if source.at_end() || source.peek_u16() != Ok(code::SIGNAL_END) {
+        if source.at_end() || source.peek_code() != Ok(code::SIGNAL_END) {
             // The error indicator may be set; the report only looks.
             divergence::stop_at("a signal's handler ends here");
         }

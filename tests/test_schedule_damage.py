@@ -25,7 +25,9 @@ print(len(order), sum(n * k % 7 for k, n in enumerate(order)))
 CODES = (DIVERGED, BAD_INPUT)
 
 
-def has_what_is_changed(trace):
+def has_what_is_changed(path):
+    trace = TraceBytes(path)
+    trace.spell_out_switches()
     switches = trace.switches()
     released = next((s for s in switches if s.kind == RELEASED), None)
     interrupted = any(s.kind == CHECK and before.thread != 0 for before, s in zip(switches, switches[1:]))
@@ -40,7 +42,7 @@ def recorded(trial):
     for _ in range(20):
         recorded = trial.record(["program.py"])
         assert recorded.exit == 0, recorded
-        if has_what_is_changed(TraceBytes(recorded.trace)):
+        if has_what_is_changed(recorded.trace):
             return recorded
     trial.fail("no recording has a thread that was interrupted, after a first release", recorded)
 
@@ -48,6 +50,7 @@ def recorded(trial):
 def replayed_after(trial, recorded, change):
     trace = TraceBytes(recorded.trace)
     trace.unseal()
+    trace.spell_out_switches()
     change(trace)
     return trial.replay(trace.write(trial.folder / "changed.retrace"))
 
@@ -181,6 +184,7 @@ def test_a_thread_that_waits_for_what_never_comes(trial):
     for _ in range(20):
         recorded = trial.record(["program.py"])
         trace = TraceBytes(recorded.trace)
+        trace.spell_out_switches()
         if any(s.kind == CHECK and b.thread for b, s in zip(trace.switches(), trace.switches()[1:])):
             break
     else:

@@ -1,10 +1,13 @@
 """The few things the tests change in a trace's bytes, after docs/trace-format.md. Not a reader of traces."""
 
-import re
+import json
 import struct
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness import RETRACE
 
 HEADER = 4096
 EXTENT_HEADER = 64
@@ -18,7 +21,6 @@ PYTHON_AT = 56
 FORM_FLOAT = 2
 
 SWITCH = b"\x07\x0f"
-FIRST_THREAD = rb"\x0b\x0f\x01.{6}\0\0\0\0{4}"
 RELEASED, IN_CALL, CHECK = range(3)
 
 
@@ -46,6 +48,7 @@ class TraceBytes:
     """A trace's contents, to be changed and written to another file."""
 
     def __init__(self, path: Path):
+        self.path = path
         self.data = bytearray(path.read_bytes())
 
     def write(self, path: Path) -> Path:
@@ -88,24 +91,40 @@ class TraceBytes:
         assert len(found) == 1, f"{value!r} is the result of {len(found)} events"
         return found[0]
 
-    def switches(self) -> list[Switch]:
-        """The switches of the first process's first extent of events, in order, of threads below 16.
+    def spell_out_switches(self) -> None:
+        """Puts the switches of the first process into the form whose fields stand at fixed places.
 
-        They are found by their looks: the fields after the head leave little room for anything else, and a fingerprint
-        in which one seems to begin is stepped over.
+        For a trace of one extent of events that has no sum of its contents, and as `retrace events` reads it.
         """
         extent = next(e for e in self.extents() if e.stream == 0 and e.process == 0)
-        end = extent.offset + EXTENT_HEADER + extent.committed
-        found = []
-        # What comes before the first thread is made, the start event above all, may look like anything.
-        offset = self.data.find(SWITCH, re.compile(FIRST_THREAD, re.DOTALL).search(self.data, extent.offset).end(), end)
-        while offset != -1:
-            thread, kind, first = self.data[offset + 2 : offset + 5]
-            if thread < 16 and (kind == IN_CALL or kind == CHECK or (kind == RELEASED and first < 64)):
-                found.append(Switch(offset, thread, kind, offset + 4 if kind == CHECK else None))
-                offset += 28 if kind == CHECK else 3
-            offset = self.data.find(SWITCH, offset + 1, end)
-        return found
+        begin = extent.offset + EXTENT_HEADER
+        out, done = bytearray(), 0
+        self.found = []
+        for event in listed(self.path):
+            if event["type"] != "switch":
+                continue
+            at, end = event["position"], event["position"] + event["size"]
+            assert end <= extent.committed, "the trace is of more than one extent"
+            out += self.data[begin + done : begin + at]
+            kind, tail = position(event["from"], self.data[begin + at : begin + end])
+            self.found.append(Switch(begin + len(out), event["thread"], kind, None))
+            assert event["thread"] < 128
+            out += SWITCH + bytes([event["thread"], kind])
+            if kind == CHECK:
+                self.found[-1].fingerprint = begin + len(out)
+            out += tail
+            done = end
+        out += self.data[begin + done : begin + extent.committed]
+        assert EXTENT_HEADER + len(out) <= self.u32(EXTENT_SIZE_AT)
+        end = begin + extent.committed
+        if len(self.data) == end:
+            self.data.extend(bytes(len(out) - extent.committed))
+        self.data[begin : begin + len(out)] = out
+        self.u64(extent.offset + 16, len(out))
+
+    def switches(self) -> list[Switch]:
+        """The switches, in order, where `spell_out_switches` put them."""
+        return self.found
 
     def cut(self, offset: int) -> None:
         """Ends the first process's first extent of events here, as if no more had been committed."""
@@ -127,3 +146,22 @@ class TraceBytes:
 def event_bytes(path: Path) -> int:
     """The committed payload of all event streams."""
     return sum(extent.committed for extent in TraceBytes(path).extents() if extent.stream == 0)
+
+
+def listed(path: Path) -> list[dict]:
+    """What `retrace events` says of the first process."""
+    run = subprocess.run([RETRACE, "events", path, "--json"], capture_output=True, check=True)
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def position(text: str, event: bytes) -> tuple[int, bytes]:
+    """The position in a switch event: its kind, and what follows."""
+    if text.startswith("its release "):
+        count = int(text.split()[-1])
+        assert count < 128
+        return RELEASED, bytes([count])
+    if text == "inside a call":
+        return IN_CALL, b""
+    # A fingerprint ends with a number of variable length, and stands at the event's end.
+    place = struct.pack("<Q", int(text.split()[-1], 16))
+    return CHECK, event[event.index(place) :]

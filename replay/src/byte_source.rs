@@ -36,6 +36,15 @@ pub enum DecodeError {
     /// A kind of hook that is unknown.
     #[error("{0} is not a kind of hook")]
     UnknownHookKind(u8),
+    /// A number under which nothing has been noted.
+    #[error("the stream has noted nothing under the number {0}")]
+    UnknownNote(u64),
+    /// More notes than a stream may have.
+    #[error("there are more notes than a stream may have")]
+    TooManyNotes,
+    /// A thread that there is not.
+    #[error("the stream has made no thread that is the {0}th from the last")]
+    UnknownThread(u64),
     /// A byte that is neither 0 nor 1 where a truth value is due.
     #[error("{0} stands where 0 or 1 is due")]
     NotABool(u8),

@@ -108,6 +108,7 @@ impl fmt::Display for Value {
             Value::NewHandle(new) => write!(f, "<#{} new {}>", new.id, new.type_),
             Value::Bound { call, argument: 255 } => write!(f, "<receiver of call {call}>"),
             Value::Bound { call, argument } => write!(f, "<argument {argument} of call {call}>"),
+            Value::Digest { type_name, length: 0, hash: 0 } => write!(f, "<{}>", type_name.to_string_lossy()),
             Value::Digest { type_name, length, .. } => write!(f, "<{} of {length}>", type_name.to_string_lossy()),
             Value::Keyword { name, value } => write!(f, "{}={value}", name.to_string_lossy()),
             Value::CallbackResult(serial) => write!(f, "<result of callback {serial}>"),
@@ -117,7 +118,7 @@ impl fmt::Display for Value {
             Value::Item { of, index } => write!(f, "{of}[{index}]"),
             Value::Path(parts) => write!(f, "<the {}>", parts[2]),
             Value::Fresh(class) => write!(f, "<fresh {class}>"),
-            Value::References { type_, items } => {
+            Value::References { type_, items } | Value::Reduced { type_, items } => {
                 write!(f, "{type_}")?;
                 write_items(f, "(", items, ")")
             }

@@ -1,8 +1,11 @@
 //! Events: calls that crossed the boundary, and what else has to be known to run the program again.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::byte_source::{ByteSource, DecodeError, SliceSource};
-use crate::value::{Str, Strings, Value, put_prefixed, put_varint};
+use crate::notes::{NOTED, Notes};
+use crate::value::{Str, Value, put_prefixed, put_varint};
 
 /// Codes of the events that are not calls. A smaller code is the index of the hook that was called.
 #[allow(missing_docs, reason = "docs/trace-format.md describes each under this name")]
@@ -28,6 +31,8 @@ pub mod code {
     pub const RELEASED: u16 = 0xf12;
     pub const ANNOTATION: u16 = 0xf13;
     pub const WRITTEN: u16 = 0xf14;
+    /// Not an event: see [`notes`](crate::notes).
+    pub const NOTE: u16 = 0xf15;
     /// The part of an event's head that is the code.
     pub const MASK: u16 = 0x0fff;
 }
@@ -41,6 +46,7 @@ pub mod form {
     pub const VALUE: u16 = 3;
     pub const RAISED: u16 = 4;
     pub const END: u16 = 5;
+    pub const FILLED: u16 = 6;
     /// Where a form stands in the head.
     pub const SHIFT: u16 = 12;
 }
@@ -169,6 +175,8 @@ pub enum Outcome {
     Raised(Value),
     /// It returned NULL without an exception.
     End,
+    /// It wrote these bytes into its only buffer, and returned how many.
+    Filled(Vec<u8>),
     /// Anything more than that.
     General(Box<General>),
 }
@@ -180,7 +188,7 @@ pub struct Call {
     pub hook: u16,
     /// The caller's instruction offset in bytes, modulo 65,536; [`NO_FRAME`] without one.
     pub at: u16,
-    /// The arguments, where they were recorded. At most 255.
+    /// The arguments, where they were recorded. At most 254.
     pub arguments: Option<Vec<Value>>,
     /// How it ended.
     pub outcome: Outcome,
@@ -418,33 +426,36 @@ fn read_numbers<S: ByteSource>(source: &mut S) -> Result<Vec<u64>, DecodeError> 
 
 impl Event {
     /// Reads one event.
-    pub fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Result<Event, DecodeError> {
+    pub fn decode<S: ByteSource>(source: &mut S, notes: &mut Notes) -> Result<Event, DecodeError> {
         let head = source.read_u16()?;
         let code = head & code::MASK;
         let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
         if code < code::START {
-            return decode_call(code, form, head & ARGUMENTS_BIT != 0, source, strings).map(Event::Call);
+            return decode_call(code, form, head & ARGUMENTS_BIT != 0, source, notes).map(Event::Call);
+        }
+        if let Some(event) = notes.turns.decode(head, source)? {
+            return Ok(event);
         }
         if head != code {
             return Err(DecodeError::UnknownForm((head >> form::SHIFT) as u8));
         }
         Ok(match code {
-            code::START => Event::Start(Value::decode(source, strings)?),
+            code::START => Event::Start(Value::decode(source, notes)?),
             code::HOOKS => {
                 let first = source.read_varint()?;
                 let (count, capacity) = source.read_count(3)?;
                 let mut hooks = Vec::with_capacity(capacity);
                 for _ in 0..count {
-                    let name = Str::decode(source, strings)?;
+                    let name = Str::decode(source, notes)?;
                     hooks.push(Hook { name, kind: source.read_u8()?.try_into()? });
                 }
                 Event::Hooks { first, hooks }
             }
             code::CALLBACK => Event::Callback {
                 serial: source.read_varint()?,
-                callable: Value::decode(source, strings)?,
-                arguments: Value::decode(source, strings)?,
-                keywords: Value::decode(source, strings)?,
+                callable: Value::decode(source, notes)?,
+                arguments: Value::decode(source, notes)?,
+                keywords: Value::decode(source, notes)?,
             },
             code::CALLBACK_END => Event::CallbackEnd { serial: source.read_varint()?, raised: read_bool(source)? },
             code::COLLECT => {
@@ -454,15 +465,7 @@ impl Event {
                 Event::Collect { generation, found, at: placed.then(|| Fingerprint::decode(source)).transpose()? }
             }
             code::END => Event::End { status: source.read_u32()? as i32 },
-            code::STOPPED => Event::Stopped(Str::decode(source, strings)?),
-            code::SWITCH => Event::Switch { thread: source.read_varint()?, from: Position::decode(source)? },
-            code::THREAD => Event::Thread {
-                serial: source.read_varint()?,
-                ident: source.read_u64()?,
-                kind: source.read_u8()?,
-                error: source.read_u32()? as i32,
-            },
-            code::BUSY => Event::Busy { tries: source.read_varint()? },
+            code::STOPPED => Event::Stopped(Str::decode(source, notes)?),
             code::WAIT => Event::Wait(source.read_u8()?.try_into()?),
             code::RETRY => Event::Retry { tries: source.read_varint()? },
             code::SIGNAL => Event::Signal { number: source.read_varint()?, at: Position::decode(source)? },
@@ -472,7 +475,7 @@ impl Event {
                 let head = source.read_u16()?;
                 let form = (head & !ARGUMENTS_BIT) >> form::SHIFT;
                 let hook = head & code::MASK;
-                Event::Annotation(decode_call(hook, form, head & ARGUMENTS_BIT != 0, source, strings)?)
+                Event::Annotation(decode_call(hook, form, head & ARGUMENTS_BIT != 0, source, notes)?)
             }
             code::RELEASED => {
                 let bytes = source.read_prefixed()?;
@@ -481,19 +484,24 @@ impl Event {
             code::WRITTEN => Event::Written { after: read_numbers(source)? },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
-                name: Str::decode(source, strings)?,
-                file: Str::decode(source, strings)?,
+                name: Str::decode(source, notes)?,
+                file: Str::decode(source, notes)?,
                 size: source.read_u64()?,
                 hash: source.read_u64()?,
                 treatment: source.read_u8()?.try_into()?,
-                reasons: Str::decode(source, strings)?,
+                reasons: Str::decode(source, notes)?,
             },
             code::DIVERT => Event::Divert(source.read_u8()?),
+            // A stream leaves out those that are whole.
+            code::NOTE => {
+                notes.read(source)?;
+                return Err(DecodeError::UnknownCode(code));
+            }
             _ => return Err(DecodeError::UnknownCode(code)),
         })
     }
 
-    /// Appends the event, in the form its fields call for.
+    /// Appends the event, in the form its fields call for. [`Turns::encode`](crate::turns::Turns::encode) knows shorter ones.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Event::Call(call) => encode_call(call, out),
@@ -616,10 +624,10 @@ fn put_head(out: &mut Vec<u8>, head: u16) {
     out.extend_from_slice(&head.to_le_bytes());
 }
 
-/// Calls one after the other, to the end. They are not part of the stream's interned strings.
+/// Calls one after the other, to the end. Nothing in them refers to the stream's notes.
 fn decode_calls(bytes: &[u8]) -> Result<Vec<Call>, DecodeError> {
     let mut source = SliceSource::new(bytes);
-    let mut strings = Strings::default();
+    let mut notes = Notes::default();
     let mut calls = Vec::new();
     while source.remaining() > 0 {
         // Not by `Event::decode`: an event of calls within another one would recurse as deep as a trace likes.
@@ -629,7 +637,7 @@ fn decode_calls(bytes: &[u8]) -> Result<Vec<Call>, DecodeError> {
         if hook >= code::START {
             return Err(DecodeError::UnknownForm(form as u8));
         }
-        calls.push(decode_call(hook, form, head & ARGUMENTS_BIT != 0, &mut source, &mut strings)?);
+        calls.push(decode_call(hook, form, head & ARGUMENTS_BIT != 0, &mut source, &mut notes)?);
     }
     Ok(calls)
 }
@@ -639,42 +647,54 @@ fn decode_call<S: ByteSource>(
     form: u16,
     has_arguments: bool,
     source: &mut S,
-    strings: &mut Strings,
+    notes: &mut Notes,
 ) -> Result<Call, DecodeError> {
     let at = source.read_u16()?;
-    let arguments = if has_arguments {
-        let count = source.read_u8()?;
-        let mut arguments = Vec::with_capacity(usize::from(count));
-        for _ in 0..count {
-            arguments.push(Value::decode(source, strings)?);
-        }
-        Some(arguments)
-    } else {
-        None
-    };
+    let arguments = if has_arguments { Some(decode_arguments(source, notes)?) } else { None };
     let outcome = match form {
-        form::GENERAL => Outcome::General(Box::new(decode_general(source, strings)?)),
+        form::GENERAL => Outcome::General(Box::new(decode_general(source, notes)?)),
         form::NONE => Outcome::None,
         form::FLOAT => Outcome::Float(source.read_f64()?),
-        form::VALUE => Outcome::Value(Value::decode(source, strings)?),
-        form::RAISED => Outcome::Raised(Value::decode(source, strings)?),
+        form::VALUE => Outcome::Value(Value::decode(source, notes)?),
+        form::RAISED => Outcome::Raised(Value::decode(source, notes)?),
         form::END => Outcome::End,
+        form::FILLED => Outcome::Filled(source.read_prefixed()?),
         _ => return Err(DecodeError::UnknownForm(form as u8)),
     };
     Ok(Call { hook, at, arguments, outcome })
 }
 
-fn decode_general<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Result<General, DecodeError> {
+/// An arguments section, or the number of one that was noted.
+pub fn decode_arguments<S: ByteSource>(source: &mut S, notes: &mut Notes) -> Result<Vec<Value>, DecodeError> {
+    match source.read_u8()? {
+        NOTED => {
+            let section = Arc::clone(notes.arguments(source.read_varint()?)?);
+            let mut section = SliceSource::new(&section);
+            let count = section.read_u8()?;
+            if count == NOTED {
+                return Err(DecodeError::UnknownNote(count.into()));
+            }
+            decode_values(count, &mut section, notes)
+        }
+        count => decode_values(count, source, notes),
+    }
+}
+
+fn decode_values<S: ByteSource>(count: u8, source: &mut S, notes: &mut Notes) -> Result<Vec<Value>, DecodeError> {
+    (0..count).map(|_| Value::decode(source, notes)).collect()
+}
+
+fn decode_general<S: ByteSource>(source: &mut S, notes: &mut Notes) -> Result<General, DecodeError> {
     let flags = source.read_u8()?;
     if flags & 0x80 != 0 {
         return Err(DecodeError::UnknownFlags(flags));
     }
     let mut general = General::default();
     if flags & flag::RESULT != 0 {
-        general.result = Some(Value::decode(source, strings)?);
+        general.result = Some(Value::decode(source, notes)?);
     }
     if flags & flag::RAISED != 0 {
-        general.raised = Some(Value::decode(source, strings)?);
+        general.raised = Some(Value::decode(source, notes)?);
     }
     if flags & flag::SCALARS != 0 {
         general.scalars = Some(source.read_prefixed()?);
@@ -683,12 +703,12 @@ fn decode_general<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Resul
         let (count, capacity) = source.read_count(1)?;
         let mut members = Vec::with_capacity(capacity);
         for _ in 0..count {
-            members.push(Value::decode(source, strings)?);
+            members.push(Value::decode(source, notes)?);
         }
         general.members = Some(members);
     }
     if flags & flag::DICT != 0 {
-        general.dict = Some(Value::decode(source, strings)?);
+        general.dict = Some(Value::decode(source, notes)?);
     }
     if flags & flag::BUFFERS != 0 {
         let (count, capacity) = source.read_count(1)?;
@@ -699,7 +719,7 @@ fn decode_general<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Resul
         general.buffers = Some(buffers);
     }
     if flags & flag::EXTRA != 0 {
-        general.extra = Some(Value::decode(source, strings)?);
+        general.extra = Some(Value::decode(source, notes)?);
     }
     Ok(general)
 }
@@ -712,12 +732,13 @@ fn encode_call(call: &Call, out: &mut Vec<u8>) {
         Outcome::Value(_) => form::VALUE,
         Outcome::Raised(_) => form::RAISED,
         Outcome::End => form::END,
+        Outcome::Filled(_) => form::FILLED,
     };
     let arguments_bit = if call.arguments.is_some() { ARGUMENTS_BIT } else { 0 };
     put_head(out, call.hook & code::MASK | form << form::SHIFT | arguments_bit);
     out.extend_from_slice(&call.at.to_le_bytes());
     if let Some(arguments) = &call.arguments {
-        let arguments = &arguments[..arguments.len().min(255)];
+        let arguments = &arguments[..arguments.len().min(usize::from(NOTED) - 1)];
         out.push(arguments.len() as u8);
         for argument in arguments {
             argument.encode(out);
@@ -727,6 +748,7 @@ fn encode_call(call: &Call, out: &mut Vec<u8>) {
         Outcome::None | Outcome::End => {}
         Outcome::Float(number) => out.extend_from_slice(&number.to_le_bytes()),
         Outcome::Value(value) | Outcome::Raised(value) => value.encode(out),
+        Outcome::Filled(bytes) => put_prefixed(out, bytes),
         Outcome::General(general) => encode_general(general, out),
     }
 }

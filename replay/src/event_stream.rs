@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::byte_source::{ByteSource, DecodeError};
-use crate::event::Event;
+use crate::event::{Event, code};
+use crate::notes::{NOTED, Notes};
 use crate::trace_reader::{Contents, TraceError};
-use crate::value::{Strings, Value};
+use crate::value::Value;
 
 /// The position of an event in its process's stream, from 0 (the `start` event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -64,7 +65,9 @@ pub struct EventStream {
     /// The span after the current one.
     next_span: usize,
     index: EventIndex,
-    strings: Strings,
+    notes: Notes,
+    /// Bytes of notes so far.
+    noted: u64,
 }
 
 impl EventStream {
@@ -78,9 +81,11 @@ impl EventStream {
             skew: 0,
             next_span: 0,
             index: EventIndex(0),
-            strings: Strings::default(),
+            notes: Notes::default(),
+            noted: 0,
         };
         stream.enter_next_span();
+        stream.skip_notes();
         stream
     }
 
@@ -164,6 +169,46 @@ impl EventStream {
     #[inline]
     pub fn finish_event(&mut self) {
         self.index.0 += 1;
+        self.skip_notes();
+    }
+
+    /// Reads the notes at the cursor. One that is damaged stays there: who reads on meets it.
+    #[inline]
+    fn skip_notes(&mut self) {
+        while self.here() == Some(code::NOTE.to_le_bytes()) || self.here::<2>().is_none() && self.is_note_across() {
+            if !self.read_note() {
+                break;
+            }
+        }
+    }
+
+    #[cold]
+    fn is_note_across(&self) -> bool {
+        self.clone().read_u16() == Ok(code::NOTE)
+    }
+
+    #[inline(never)]
+    fn read_note(&mut self) -> bool {
+        let mut ahead = self.clone();
+        // The tables are this stream's alone while they change, or they would be copied.
+        let mut notes = std::mem::take(&mut self.notes);
+        ahead.notes = Notes::default();
+        let read = ahead.read_u16().and_then(|_| notes.read(&mut ahead));
+        self.notes = notes;
+        match read {
+            Ok(()) => {
+                self.noted += ahead.position() - self.position();
+                (self.at, self.end, self.skew, self.next_span) = (ahead.at, ahead.end, ahead.skew, ahead.next_span);
+            }
+            Err(DecodeError::UnexpectedEnd) if !self.chain.sealed => self.move_to_end(),
+            Err(_) => return false,
+        }
+        !self.at_end()
+    }
+
+    /// How many bytes of notes have been read.
+    pub fn noted(&self) -> u64 {
+        self.noted
     }
 
     /// The next `N` bytes, where they are in the current extent.
@@ -201,6 +246,16 @@ impl EventStream {
             Some(bytes) => Ok(u16::from_le_bytes(bytes)),
             None => self.clone().read_u16(),
         }
+    }
+
+    /// The code of the event at the cursor, without moving: a call's hook, or the kind of another event. With its form
+    /// where that kind has none.
+    #[inline]
+    pub fn peek_code(&self) -> Result<u16, DecodeError> {
+        let head = self.peek_u16()?;
+        let code = head & code::MASK;
+        let has_forms = code < code::START || matches!(code, code::SWITCH | code::THREAD | code::BUSY);
+        Ok(if has_forms { code } else { head })
     }
 
     /// Reads one byte.
@@ -264,6 +319,26 @@ impl EventStream {
         Ok(())
     }
 
+    /// Goes on behind the arguments section at the cursor if it is this one, in place or as a note.
+    pub fn passes(&mut self, section: &[u8]) -> bool {
+        let mut ahead = self.clone();
+        let same = match ahead.read_u8() {
+            Ok(NOTED) => {
+                let noted = ahead.read_varint().and_then(|index| self.notes.arguments(index));
+                noted.is_ok_and(|noted| **noted == *section)
+            }
+            Ok(count) if section.first() == Some(&count) && ahead.remaining() >= section.len() as u64 - 1 => {
+                let mut theirs = vec![0; section.len() - 1];
+                ahead.read_exact(&mut theirs).is_ok() && theirs == section[1..]
+            }
+            _ => false,
+        };
+        if same {
+            (self.at, self.end, self.skew, self.next_span) = (ahead.at, ahead.end, ahead.skew, ahead.next_span);
+        }
+        same
+    }
+
     /// Reads `length` bytes; borrowed from the trace where they are in one extent.
     pub fn read_bytes(&mut self, length: u64) -> Result<Cow<'_, [u8]>, DecodeError> {
         if length <= (self.end - self.at) as u64 {
@@ -277,19 +352,19 @@ impl EventStream {
 
     /// Reads one value.
     pub fn read_value(&mut self) -> Result<Value, DecodeError> {
-        self.with_strings(Value::decode)
+        self.with_notes(Value::decode)
     }
 
-    /// The strings interned in what was read by [`read_value`](EventStream::read_value) and
-    /// [`next_event`](EventStream::next_event).
-    pub fn strings(&self) -> &Strings {
-        &self.strings
+    /// What the stream has noted so far.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
-    fn with_strings<T>(&mut self, read: impl FnOnce(&mut Self, &mut Strings) -> T) -> T {
-        let mut strings = std::mem::take(&mut self.strings);
-        let result = read(self, &mut strings);
-        self.strings = strings;
+    /// Reads with what the stream has noted.
+    pub fn with_notes<T>(&mut self, read: impl FnOnce(&mut Self, &mut Notes) -> T) -> T {
+        let mut notes = std::mem::take(&mut self.notes);
+        let result = read(self, &mut notes);
+        self.notes = notes;
         result
     }
 
@@ -299,7 +374,7 @@ impl EventStream {
             return Ok(None);
         }
         let (index, position) = (self.index, self.position());
-        match self.with_strings(Event::decode) {
+        match self.with_notes(Event::decode) {
             Ok(event) => {
                 self.finish_event();
                 Ok(Some((index, event)))

@@ -79,8 +79,14 @@ impl From<&Value> for Json {
                 json!({"type": "bound", "call": call, "argument": argument})
             }
             Value::Digest { type_name, length, hash } => {
-                json!({"type": "digest", "class": Json::from(type_name), "length": length,
-                       "hash": format!("{hash:016x}")})
+                let mut digest = json!({"type": "digest", "class": Json::from(type_name)});
+                if (*length, *hash) != (0, 0) {
+                    digest["length"] = Json::from(*length);
+                }
+                if *hash != 0 {
+                    digest["hash"] = Json::from(format!("{hash:016x}"));
+                }
+                digest
             }
             Value::Keyword { name, value } => {
                 json!({"type": "keyword", "name": Json::from(name), "value": Json::from(&**value)})
@@ -97,6 +103,9 @@ impl From<&Value> for Json {
             Value::References { type_, items } => {
                 json!({"type": "references", "class": Json::from(&**type_),
                        "items": items.iter().map(Json::from).collect::<Vec<_>>()})
+            }
+            Value::Reduced { type_, items } => {
+                json!({"type": "reduced", "class": Json::from(&**type_), "items": list(items)})
             }
             Value::Attribute { of, name } => {
                 json!({"type": "attribute", "of": Json::from(&**of), "name": Json::from(name)})

@@ -23,6 +23,7 @@ mod helper;
 mod json;
 pub mod layout;
 mod map;
+pub mod notes;
 mod platform;
 pub mod sources;
 pub mod start;
@@ -32,6 +33,7 @@ pub mod text;
 mod trace_file;
 pub mod trace_reader;
 pub mod trace_writer;
+pub mod turns;
 pub mod value;
 
 pub use event::{Event, HookKind};

@@ -9,7 +9,7 @@ use crate::event_stream::EventStream;
 use crate::layout;
 use crate::text::Text;
 use crate::trace_reader::TraceError;
-use crate::value::{Str, Strings};
+use crate::value::{Notes, Str};
 
 /// One stored source file.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Sources {
         if kind != layout::SOURCE_ITEM {
             return Err(DecodeError::UnknownTag(kind));
         }
-        let path = match Str::decode(&mut self.stream, &mut Strings::default())? {
+        let path = match Str::decode(&mut self.stream, &mut Notes::default())? {
             Str::Plain(path) => path,
             _ => return Err(DecodeError::BadText),
         };

@@ -4,7 +4,8 @@
 use crate::byte_source::{ByteSource, DecodeError};
 use crate::text::Text;
 
-pub use crate::strings::{Str, Strings, put_str};
+pub use crate::notes::Notes;
+pub use crate::strings::{Str, put_again, put_str, put_str_head};
 
 /// The byte each encoded value begins with.
 #[allow(missing_docs, reason = "the names are the documentation; docs/trace-format.md has the contents of each")]
@@ -47,7 +48,6 @@ pub mod tag {
     pub const DIGEST: u8 = 0x26;
     pub const KEYWORD: u8 = 0x27;
     pub const AGAIN: u8 = 0x28;
-    pub const INTERNED: u8 = 0x29;
     pub const CALLBACK_RESULT: u8 = 0x2a;
     pub const FRAME: u8 = 0x2b;
     pub const ATTRIBUTE: u8 = 0x2c;
@@ -57,6 +57,24 @@ pub mod tag {
     pub const PATH: u8 = 0x30;
     pub const FRESH: u8 = 0x31;
     pub const REFERENCES: u8 = 0x32;
+    pub const REDUCED: u8 = 0x33;
+    pub const NEW_BARE: u8 = 0x34;
+    pub const SIZED: u8 = 0x35;
+    pub const INSTANCE: u8 = 0x36;
+    /// `SHORT_STR + n` is an ASCII string of `n` characters, of fewer than `SHORT_STRS`.
+    pub const SHORT_STR: u8 = 0x40;
+    pub const SHORT_STRS: usize = 0x20;
+    pub const LAST_SHORT_STR: u8 = SHORT_STR + SHORT_STRS as u8 - 1;
+    /// `SHORT_TUPLE + n` is a tuple of `n` values, of fewer than `SHORT_LISTS`; lists likewise.
+    pub const SHORT_TUPLE: u8 = 0x60;
+    pub const SHORT_LIST: u8 = 0x68;
+    pub const SHORT_LISTS: usize = 8;
+    pub const LAST_SHORT_TUPLE: u8 = SHORT_TUPLE + SHORT_LISTS as u8 - 1;
+    pub const LAST_SHORT_LIST: u8 = SHORT_LIST + SHORT_LISTS as u8 - 1;
+    /// `SHORT_AGAIN + n` is the noted string `n`, of fewer than `SHORT_AGAINS`.
+    pub const SHORT_AGAIN: u8 = 0x70;
+    pub const SHORT_AGAINS: u64 = 0x10;
+    pub const LAST_SHORT_AGAIN: u8 = SHORT_AGAIN + SHORT_AGAINS as u8 - 1;
     /// `SMALL_INT + n` is the int `n`, from 0 to 127.
     pub const SMALL_INT: u8 = 0x80;
 }
@@ -75,9 +93,47 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-pub(crate) fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends the length of `bytes` and them.
+pub fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Appends the tag of a tuple or list of `length` values, and the length where the tag does not say it.
+#[inline]
+pub fn put_sequence_head(out: &mut Vec<u8>, tag: u8, length: usize) {
+    let short = if tag == tag::TUPLE { tag::SHORT_TUPLE } else { tag::SHORT_LIST };
+    if length < tag::SHORT_LISTS {
+        out.push(short | length as u8);
+    } else {
+        out.push(tag);
+        put_varint(out, length as u64);
+    }
+}
+
+/// The tag of a summary: only what there is follows the type's name.
+pub fn digest_tag(length: u64, hash: u64) -> u8 {
+    match (length, hash) {
+        (0, 0) => tag::INSTANCE,
+        (_, 0) => tag::SIZED,
+        _ => tag::DIGEST,
+    }
+}
+
+/// What follows the type's name.
+pub fn put_digest(out: &mut Vec<u8>, length: u64, hash: u64) {
+    if digest_tag(length, hash) != tag::INSTANCE {
+        put_varint(out, length);
+    }
+    if hash != 0 {
+        out.extend_from_slice(&hash.to_le_bytes());
+    }
+}
+
+/// A memory's bytes without the zeros at its end, which the reader puts back.
+pub fn without_zeros(scalars: &[u8]) -> &[u8] {
+    let used = scalars.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &scalars[..used]
 }
 
 fn put_values(out: &mut Vec<u8>, values: &[Value]) {
@@ -94,12 +150,19 @@ pub struct NewHandle {
     pub id: u64,
     /// Its type.
     pub type_: Value,
-    /// Its scalar members' memory, concatenated.
+    /// Its scalar members' memory, concatenated, without the zeros at the end.
     pub scalars: Vec<u8>,
     /// Its object members.
     pub members: Vec<Value>,
     /// Its `__dict__`: a dict or Null.
     pub dict: Value,
+}
+
+impl NewHandle {
+    /// Whether there is nothing to say but its type.
+    fn is_bare(&self) -> bool {
+        self.scalars.is_empty() && self.members.is_empty() && self.dict == Value::Null
+    }
 }
 
 /// One value. The variants are the format's, in its order.
@@ -149,6 +212,7 @@ pub enum Value {
         call: u64,
         argument: u64,
     },
+    /// A length and hash of 0 where there are none.
     Digest {
         type_name: Str,
         length: u64,
@@ -178,6 +242,11 @@ pub enum Value {
     Fresh(Box<Value>),
     /// An instance that is nothing but its references.
     References {
+        type_: Box<Value>,
+        items: Vec<Value>,
+    },
+    /// What a class makes of these arguments.
+    Reduced {
         type_: Box<Value>,
         items: Vec<Value>,
     },
@@ -244,8 +313,8 @@ impl Value {
             Value::ByteArray(bytes) => put_blob(out, tag::BYTEARRAY, bytes),
             Value::Pickle(bytes) => put_blob(out, tag::PICKLE, bytes),
             Value::Str(string) => string.encode(out),
-            Value::Tuple(items) => put_list(out, tag::TUPLE, items),
-            Value::List(items) => put_list(out, tag::LIST, items),
+            Value::Tuple(items) => put_sequence(out, tag::TUPLE, items),
+            Value::List(items) => put_sequence(out, tag::LIST, items),
             Value::Set(items) => put_list(out, tag::SET, items),
             Value::FrozenSet(items) => put_list(out, tag::FROZENSET, items),
             Value::Dict(pairs) => {
@@ -278,6 +347,10 @@ impl Value {
             Value::Member(index) => put_number(out, tag::MEMBER, *index),
             Value::Handle(id) => put_number(out, tag::HANDLE, *id),
             Value::NewHandle(new) => {
+                if new.is_bare() {
+                    put_number(out, tag::NEW_BARE, new.id);
+                    return new.type_.encode(out);
+                }
                 put_number(out, tag::NEW_HANDLE, new.id);
                 new.type_.encode(out);
                 put_prefixed(out, &new.scalars);
@@ -289,10 +362,9 @@ impl Value {
                 put_varint(out, *argument);
             }
             Value::Digest { type_name, length, hash } => {
-                out.push(tag::DIGEST);
+                out.push(digest_tag(*length, *hash));
                 type_name.encode(out);
-                put_varint(out, *length);
-                out.extend_from_slice(&hash.to_le_bytes());
+                put_digest(out, *length, *hash);
             }
             Value::Keyword { name, value } => {
                 out.push(tag::KEYWORD);
@@ -326,12 +398,17 @@ impl Value {
                 type_.encode(out);
                 put_values(out, items);
             }
+            Value::Reduced { type_, items } => {
+                out.push(tag::REDUCED);
+                type_.encode(out);
+                put_values(out, items);
+            }
         }
     }
 
     /// Reads one value. Memory is bounded by a constant factor of what `source` holds, recursion by [`MAX_DEPTH`].
-    pub fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings) -> Result<Value, DecodeError> {
-        decode(source, strings, MAX_DEPTH)
+    pub fn decode<S: ByteSource>(source: &mut S, notes: &mut Notes) -> Result<Value, DecodeError> {
+        decode(source, notes, MAX_DEPTH)
     }
 }
 
@@ -357,6 +434,13 @@ fn put_blob(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     put_prefixed(out, bytes);
 }
 
+fn put_sequence(out: &mut Vec<u8>, tag: u8, items: &[Value]) {
+    put_sequence_head(out, tag, items.len());
+    for item in items {
+        item.encode(out);
+    }
+}
+
 fn put_list(out: &mut Vec<u8>, tag: u8, items: &[Value]) {
     out.push(tag);
     put_values(out, items);
@@ -369,12 +453,12 @@ fn put_three(out: &mut Vec<u8>, tag: u8, parts: &[Value; 3]) {
     }
 }
 
-fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings, depth: usize) -> Result<Value, DecodeError> {
+fn decode<S: ByteSource>(source: &mut S, notes: &mut Notes, depth: usize) -> Result<Value, DecodeError> {
     let tag = source.read_u8()?;
     if tag >= tag::SMALL_INT {
         return Ok(Value::Int(i64::from(tag - tag::SMALL_INT)));
     }
-    if let Some(string) = Str::decode_tagged(tag, source, strings)? {
+    if let Some(string) = Str::decode_tagged(tag, source, notes)? {
         return Ok(Value::Str(string));
     }
     Ok(match tag {
@@ -392,22 +476,22 @@ fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings, depth: usize) ->
         tag::BYTES => Value::Bytes(source.read_prefixed()?),
         tag::BYTEARRAY => Value::ByteArray(source.read_prefixed()?),
         tag::PICKLE => Value::Pickle(source.read_prefixed()?),
-        tag::GLOBAL => Value::Global { module: Str::decode(source, strings)?, name: Str::decode(source, strings)? },
-        tag::OPAQUE => Value::Opaque(Str::decode(source, strings)?),
+        tag::GLOBAL => Value::Global { module: Str::decode(source, notes)?, name: Str::decode(source, notes)? },
+        tag::OPAQUE => Value::Opaque(Str::decode(source, notes)?),
         tag::RECEIVER => Value::Receiver,
         tag::ARGUMENT => Value::Argument(source.read_varint()?),
         tag::MEMBER => Value::Member(source.read_varint()?),
         tag::HANDLE => Value::Handle(source.read_varint()?),
         tag::BOUND => Value::Bound { call: source.read_varint()?, argument: source.read_varint()? },
-        tag::DIGEST => Value::Digest {
-            type_name: Str::decode(source, strings)?,
-            length: source.read_varint()?,
-            hash: source.read_u64()?,
+        tag::DIGEST | tag::SIZED | tag::INSTANCE => Value::Digest {
+            type_name: Str::decode(source, notes)?,
+            length: if tag == tag::INSTANCE { 0 } else { source.read_varint()? },
+            hash: if tag == tag::DIGEST { source.read_u64()? } else { 0 },
         },
         tag::CALLBACK_RESULT => Value::CallbackResult(source.read_varint()?),
         tag::KEPT => Value::Kept(source.read_varint()?),
         tag::FRAME => Value::Frame,
-        _ => return decode_compound(tag, source, strings, depth),
+        _ => return decode_compound(tag, source, notes, depth),
     })
 }
 
@@ -415,72 +499,95 @@ fn decode<S: ByteSource>(source: &mut S, strings: &mut Strings, depth: usize) ->
 fn decode_compound<S: ByteSource>(
     tag: u8,
     source: &mut S,
-    strings: &mut Strings,
+    notes: &mut Notes,
     depth: usize,
 ) -> Result<Value, DecodeError> {
     let depth = depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
     Ok(match tag {
-        tag::TUPLE => Value::Tuple(decode_values(source, strings, depth)?),
-        tag::LIST => Value::List(decode_values(source, strings, depth)?),
-        tag::SET => Value::Set(decode_values(source, strings, depth)?),
-        tag::FROZENSET => Value::FrozenSet(decode_values(source, strings, depth)?),
+        tag::TUPLE => Value::Tuple(decode_values(source, notes, depth)?),
+        tag::SHORT_TUPLE..=tag::LAST_SHORT_TUPLE => {
+            Value::Tuple(decode_some(u64::from(tag - tag::SHORT_TUPLE), source, notes, depth)?)
+        }
+        tag::SHORT_LIST..=tag::LAST_SHORT_LIST => {
+            Value::List(decode_some(u64::from(tag - tag::SHORT_LIST), source, notes, depth)?)
+        }
+        tag::LIST => Value::List(decode_values(source, notes, depth)?),
+        tag::SET => Value::Set(decode_values(source, notes, depth)?),
+        tag::FROZENSET => Value::FrozenSet(decode_values(source, notes, depth)?),
         tag::DICT => {
             let (count, capacity) = source.read_count(2)?;
             let mut pairs = Vec::with_capacity(capacity);
             for _ in 0..count {
-                pairs.push((decode(source, strings, depth)?, decode(source, strings, depth)?));
+                pairs.push((decode(source, notes, depth)?, decode(source, notes, depth)?));
             }
             Value::Dict(pairs)
         }
-        tag::SLICE => Value::Slice(decode_three(source, strings, depth)?),
-        tag::RANGE => Value::Range(decode_three(source, strings, depth)?),
-        tag::EXCEPTION => Value::Exception(decode_three(source, strings, depth)?),
+        tag::SLICE => Value::Slice(decode_three(source, notes, depth)?),
+        tag::RANGE => Value::Range(decode_three(source, notes, depth)?),
+        tag::EXCEPTION => Value::Exception(decode_three(source, notes, depth)?),
         tag::STRUCTSEQ => Value::StructSeq {
-            type_: Box::new(decode(source, strings, depth)?),
-            items: decode_values(source, strings, depth)?,
+            type_: Box::new(decode(source, notes, depth)?),
+            items: decode_values(source, notes, depth)?,
         },
         tag::NEW_HANDLE => Value::NewHandle(Box::new(NewHandle {
             id: source.read_varint()?,
-            type_: decode(source, strings, depth)?,
+            type_: decode(source, notes, depth)?,
             scalars: source.read_prefixed()?,
-            members: decode_values(source, strings, depth)?,
-            dict: decode(source, strings, depth)?,
+            members: decode_values(source, notes, depth)?,
+            dict: decode(source, notes, depth)?,
+        })),
+        tag::NEW_BARE => Value::NewHandle(Box::new(NewHandle {
+            id: source.read_varint()?,
+            type_: decode(source, notes, depth)?,
+            scalars: Vec::new(),
+            members: Vec::new(),
+            dict: Value::Null,
         })),
         tag::KEYWORD => {
-            Value::Keyword { name: Str::decode(source, strings)?, value: Box::new(decode(source, strings, depth)?) }
+            Value::Keyword { name: Str::decode(source, notes)?, value: Box::new(decode(source, notes, depth)?) }
         }
         tag::ATTRIBUTE => {
-            Value::Attribute { of: Box::new(decode(source, strings, depth)?), name: Str::decode(source, strings)? }
+            Value::Attribute { of: Box::new(decode(source, notes, depth)?), name: Str::decode(source, notes)? }
         }
-        tag::PATH => Value::Path(decode_three(source, strings, depth)?),
-        tag::FRESH => Value::Fresh(Box::new(decode(source, strings, depth)?)),
+        tag::PATH => Value::Path(decode_three(source, notes, depth)?),
+        tag::FRESH => Value::Fresh(Box::new(decode(source, notes, depth)?)),
         tag::REFERENCES => Value::References {
-            type_: Box::new(decode(source, strings, depth)?),
-            items: decode_values(source, strings, depth)?,
+            type_: Box::new(decode(source, notes, depth)?),
+            items: decode_values(source, notes, depth)?,
         },
-        tag::KEEP => Value::Keep(Box::new(decode(source, strings, depth)?)),
-        tag::ITEM => Value::Item { of: Box::new(decode(source, strings, depth)?), index: source.read_varint()? },
+        tag::REDUCED => Value::Reduced {
+            type_: Box::new(decode(source, notes, depth)?),
+            items: decode_values(source, notes, depth)?,
+        },
+        tag::KEEP => Value::Keep(Box::new(decode(source, notes, depth)?)),
+        tag::ITEM => Value::Item { of: Box::new(decode(source, notes, depth)?), index: source.read_varint()? },
         _ => return Err(DecodeError::UnknownTag(tag)),
     })
 }
 
-fn decode_values<S: ByteSource>(
+fn decode_values<S: ByteSource>(source: &mut S, notes: &mut Notes, depth: usize) -> Result<Vec<Value>, DecodeError> {
+    let (count, _) = source.read_count(1)?;
+    decode_some(count, source, notes, depth)
+}
+
+/// So many values. A decoded one is larger than an encoded one: the vector grows as they really come.
+fn decode_some<S: ByteSource>(
+    count: u64,
     source: &mut S,
-    strings: &mut Strings,
+    notes: &mut Notes,
     depth: usize,
 ) -> Result<Vec<Value>, DecodeError> {
-    let (count, capacity) = source.read_count(1)?;
-    let mut values = Vec::with_capacity(capacity);
+    let mut values = Vec::with_capacity(count.min(256) as usize);
     for _ in 0..count {
-        values.push(decode(source, strings, depth)?);
+        values.push(decode(source, notes, depth)?);
     }
     Ok(values)
 }
 
 fn decode_three<S: ByteSource>(
     source: &mut S,
-    strings: &mut Strings,
+    notes: &mut Notes,
     depth: usize,
 ) -> Result<Box<[Value; 3]>, DecodeError> {
-    Ok(Box::new([decode(source, strings, depth)?, decode(source, strings, depth)?, decode(source, strings, depth)?]))
+    Ok(Box::new([decode(source, notes, depth)?, decode(source, notes, depth)?, decode(source, notes, depth)?]))
 }

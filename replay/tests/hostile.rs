@@ -3,7 +3,9 @@
 use std::fs;
 
 use proptest::prelude::*;
-use retrace_replay::event::Event;
+use retrace_replay::event::{Event, Position};
+use retrace_replay::notes::{NOTED, put_note};
+use retrace_replay::turns::Turns;
 use retrace_replay::value::{Str, Value};
 use retrace_replay::{Options, Trace, TraceError, TraceWriter, layout};
 
@@ -20,6 +22,16 @@ fn sample() -> Vec<u8> {
                 .encode(&mut bytes);
             writer.append(&[&bytes]);
         }
+    }
+    let mut turns = Turns::new();
+    for serial in 1..40 {
+        let mut bytes = Vec::new();
+        put_note(&mut bytes, &[&format!("name {serial}")], &[&[1, 0x80 + serial as u8]]);
+        turns.encode(&Event::Thread { serial, ident: serial << 30, kind: 0, error: 0 }, &mut bytes);
+        turns.encode(&Event::Switch { thread: serial, from: Position::Released(serial % 3) }, &mut bytes);
+        bytes.extend([7, 0x90, 0, 0, NOTED, serial as u8 - 1]);
+        turns.encode(&Event::Switch { thread: 0, from: Position::InCall }, &mut bytes);
+        two.append(&[&bytes]);
     }
     let mut large = Vec::new();
     Event::Stopped(Str::from("x".repeat(9000).as_str())).encode(&mut large);
@@ -49,7 +61,7 @@ fn read_bytes(bytes: &[u8]) -> Result<u64, TraceError> {
 
 #[test]
 fn the_sample_is_whole() {
-    assert_eq!(read_bytes(&sample()).unwrap(), 801);
+    assert_eq!(read_bytes(&sample()).unwrap(), 801 + 39 * 4);
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! What is written is what is read: values and events of every kind, across extents of the smallest size.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use retrace_replay::byte_source::{DecodeError, SliceSource};
 use retrace_replay::event::{
     COLLECT_AT_CHECK, Call, Event, Fingerprint, General, Hook, HookKind, ModuleTreatment, Outcome, Position, WaitEnd,
 };
 use retrace_replay::text::Text;
-use retrace_replay::value::{MAX_DEPTH, NewHandle, Str, Strings, Value, tag};
+use retrace_replay::value::{MAX_DEPTH, NewHandle, Notes, Str, Value, tag};
 use retrace_replay::{Options, Trace, TraceWriter};
 
 fn text() -> impl Strategy<Value = Text> {
@@ -19,7 +17,7 @@ fn text() -> impl Strategy<Value = Text> {
     ]
 }
 
-/// Strings that stand for themselves. Interning depends on what came before; it has tests of its own.
+/// Notes that stand for themselves. Interning depends on what came before; it has tests of its own.
 fn string() -> impl Strategy<Value = Str> {
     text().prop_map(Str::Plain)
 }
@@ -56,6 +54,8 @@ fn value() -> impl Strategy<Value = Value> {
         (any::<u64>(), any::<u64>()).prop_map(|(call, argument)| Value::Bound { call, argument }),
         (string(), any::<u64>(), any::<u64>())
             .prop_map(|(type_name, length, hash)| { Value::Digest { type_name, length, hash } }),
+        (string(), any::<u64>()).prop_map(|(type_name, length)| Value::Digest { type_name, length, hash: 0 }),
+        string().prop_map(|type_name| Value::Digest { type_name, length: 0, hash: 0 }),
         any::<u64>().prop_map(Value::CallbackResult),
         Just(Value::Frame),
     ];
@@ -74,6 +74,7 @@ fn value() -> impl Strategy<Value = Value> {
             three().prop_map(Value::Path),
             inner.clone().prop_map(|class| Value::Fresh(Box::new(class))),
             (inner.clone(), items()).prop_map(|(type_, items)| Value::References { type_: Box::new(type_), items }),
+            (inner.clone(), items()).prop_map(|(type_, items)| Value::Reduced { type_: Box::new(type_), items }),
             (inner.clone(), items()).prop_map(|(type_, items)| Value::StructSeq { type_: Box::new(type_), items }),
             (any::<u64>(), inner.clone(), bytes(), items(), inner.clone()).prop_map(
                 |(id, type_, scalars, members, dict)| {
@@ -102,6 +103,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::None),
         Just(Outcome::End),
+        bytes().prop_map(Outcome::Filled),
         float().prop_map(Outcome::Float),
         value().prop_map(Outcome::Value),
         value().prop_map(Outcome::Raised),
@@ -177,7 +179,7 @@ proptest! {
         let mut bytes = Vec::new();
         value.encode(&mut bytes);
         let mut source = SliceSource::new(&bytes);
-        prop_assert_eq!(Value::decode(&mut source, &mut Strings::default()), Ok(value.clone()));
+        prop_assert_eq!(Value::decode(&mut source, &mut Notes::default()), Ok(value.clone()));
         prop_assert!(source.rest().is_empty());
         // Neither listing may panic, nor outgrow its width.
         prop_assert!(value.display(30).chars().count() <= 30);
@@ -189,14 +191,14 @@ proptest! {
         let mut bytes = Vec::new();
         value.encode(&mut bytes);
         let cut = cut.index(bytes.len());
-        let decoded = Value::decode(&mut SliceSource::new(&bytes[..cut]), &mut Strings::default());
+        let decoded = Value::decode(&mut SliceSource::new(&bytes[..cut]), &mut Notes::default());
         prop_assert_eq!(decoded, Err(DecodeError::UnexpectedEnd));
     }
 
     #[test]
     fn random_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Value::decode(&mut SliceSource::new(&bytes), &mut Strings::default());
-        let _ = Event::decode(&mut SliceSource::new(&bytes), &mut Strings::default());
+        let _ = Value::decode(&mut SliceSource::new(&bytes), &mut Notes::default());
+        let _ = Event::decode(&mut SliceSource::new(&bytes), &mut Notes::default());
     }
 }
 
@@ -251,26 +253,11 @@ fn append(writer: &mut TraceWriter, bytes: &[u8], direct: bool) {
 }
 
 #[test]
-fn interned_strings_are_resolved_in_their_stream() {
-    let text = Arc::new(Text::from("name"));
-    let mut bytes = Vec::new();
-    for string in [Str::Interned(Arc::clone(&text)), Str::Again(0, None), Str::Again(9, None)] {
-        Value::Str(string).encode(&mut bytes);
-    }
-    let mut source = SliceSource::new(&bytes);
-    let mut strings = Strings::default();
-    let mut next = || Value::decode(&mut source, &mut strings);
-    assert_eq!(next(), Ok(Value::Str(Str::Interned(Arc::clone(&text)))));
-    assert_eq!(next(), Ok(Value::Str(Str::Again(0, Some(text)))));
-    assert_eq!(next(), Ok(Value::Str(Str::Again(9, None))));
-}
-
-#[test]
 fn nesting_is_bounded() {
     let nested = |depth: usize| {
         let mut bytes = [tag::LIST, 1].repeat(depth);
         bytes.push(tag::NONE);
-        Value::decode(&mut SliceSource::new(&bytes), &mut Strings::default())
+        Value::decode(&mut SliceSource::new(&bytes), &mut Notes::default())
     };
     assert!(nested(MAX_DEPTH).is_ok());
     assert_eq!(nested(MAX_DEPTH + 1), Err(DecodeError::TooDeep));
@@ -282,6 +269,6 @@ fn a_lying_count_allocates_nothing() {
     let mut bytes = vec![tag::LIST];
     retrace_replay::value::put_varint(&mut bytes, u64::MAX);
     bytes.extend([tag::NONE; 100]);
-    let decoded = Value::decode(&mut SliceSource::new(&bytes), &mut Strings::default());
+    let decoded = Value::decode(&mut SliceSource::new(&bytes), &mut Notes::default());
     assert_eq!(decoded, Err(DecodeError::UnexpectedEnd));
 }

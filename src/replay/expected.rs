@@ -17,7 +17,7 @@ pub unsafe fn expect_callback_end(serial: u64, raised: bool) -> Result<(), Failu
     unsafe {
         read_pending_hooks();
         let source = source();
-        if source.at_end() || source.peek_u16()? != code::CALLBACK_END {
+        if source.at_end() || source.peek_code()? != code::CALLBACK_END {
             return Err(Failure::Missing(format!("callback {serial} ended earlier than in the recording")));
         }
         source.read_u16()?;
@@ -45,7 +45,7 @@ pub unsafe fn finalizer_was_open(object: *mut PyObject) -> bool {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
-        if source().at_end() || source().peek_u16().ok() != Some(code::WARNING) {
+        if source().at_end() || source().peek_code().ok() != Some(code::WARNING) {
             return false;
         }
         let number = crate::external::handle_of(object).unwrap_or(0);
@@ -68,7 +68,7 @@ pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) -> (ModuleT
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
-        if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
+        if source().at_end() || source().peek_code().ok() != Some(code::MODULE) {
             let why = format!("the extension module {} is loaded here, which the recording did not do", file.name);
             divergence::stop(None, &Failure::Missing(why));
         }
@@ -98,7 +98,7 @@ pub unsafe fn extension_module(file: &crate::modules::ExtensionFile) -> (ModuleT
 pub unsafe fn extension_missing(call: &Call) {
     // SAFETY: by contract.
     unsafe {
-        if source().at_end() || source().peek_u16().ok() != Some(code::MODULE) {
+        if source().at_end() || source().peek_code().ok() != Some(code::MODULE) {
             return;
         }
         let Some(&spec) = call.args.first() else { return };
@@ -120,11 +120,10 @@ pub unsafe fn foreign_callback() -> Result<bool, Failure> {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
-        if source().at_end() || source().peek_u16()? != code::CALLBACK {
+        if source().at_end() || source().peek_code()? != code::CALLBACK {
             return Ok(false);
         }
         source().read_u16()?;
-        source().finish_event();
         callback::replay(None)?;
         Ok(true)
     }

@@ -71,8 +71,8 @@ pub unsafe fn settle() {
     unsafe {
         let source = source();
         if !source.at_end()
-            && let Ok(head) = source.peek_u16()
-            && head > code::START
+            && let Ok(code) = source.peek_code()
+            && code > code::START
         {
             look_ahead();
         } else {
@@ -89,7 +89,7 @@ unsafe fn look_ahead() {
             match schedule_event() {
                 // It has just come to Python: who has the GIL makes it known, and switches to it next.
                 Front::Thread { serial, ident, kind: crate::schedule::FOREIGN, .. }
-                    if source().peek_u16() == Ok(code::THREAD) =>
+                    if source().peek_code() == Ok(code::THREAD) =>
                 {
                     if !matches!(source().next_event(), Ok(Some(_))) {
                         break Front::Other;
@@ -107,7 +107,7 @@ unsafe fn look_ahead() {
 pub(super) unsafe fn behind_hooks() -> EventStream {
     // SAFETY: as in `settle`.
     let mut ahead = unsafe { source() }.clone();
-    while ahead.peek_u16() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
+    while ahead.peek_code() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
     ahead
 }
 
@@ -117,7 +117,7 @@ unsafe fn schedule_event() -> Front {
     unsafe {
         use code::{BUSY, COLLECT, FORK, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
         let mut ahead = behind_hooks();
-        if !matches!(ahead.peek_u16(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
+        if !matches!(ahead.peek_code(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
             return Front::Other;
         }
         match ahead.next_event() {
@@ -142,7 +142,7 @@ unsafe fn schedule_event() -> Front {
 pub unsafe fn read_pending_hooks() {
     // SAFETY: by contract.
     unsafe {
-        while source().peek_u16() == Ok(code::HOOKS) {
+        while source().peek_code() == Ok(code::HOOKS) {
             if let Err(failure) = read_hooks() {
                 divergence::stop(None, &failure);
             }

@@ -30,8 +30,8 @@ pub unsafe fn front_call(hook: u16) -> Option<retrace_replay::event::Call> {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
-        let head = source().peek_u16().ok()?;
-        if our_hook(head & code::MASK) != Some(hook) {
+        let code = source().peek_code().ok()?;
+        if our_hook(code) != Some(hook) {
             return None;
         }
         let mut ahead = source().clone();
@@ -102,7 +102,7 @@ pub unsafe fn annotation(call: &Call) -> retrace_replay::event::Call {
 /// Replaying.
 pub unsafe fn native_calls_at_front() -> bool {
     // SAFETY: by contract.
-    unsafe { behind_hooks().peek_u16() == Ok(code::RELEASED) }
+    unsafe { behind_hooks().peek_code() == Ok(code::RELEASED) }
 }
 
 /// What C code calls before its thread takes the GIL: the event at the cursor, or, for another thread than the one whose

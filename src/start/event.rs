@@ -296,6 +296,7 @@ unsafe fn put_stream(streams: &mut Dict, name: &CStr) {
 pub unsafe fn record_forked_child(parent: u32, fork: u64) {
     // SAFETY: by contract.
     unsafe {
+        crate::notes::pause();
         let mut start = Dict::new();
         start.int("pid", std::process::id().into());
         start.int("ppid", libc::getppid().into());
@@ -310,5 +311,6 @@ pub unsafe fn record_forked_child(parent: u32, fork: u64) {
         session::append(&[&event]);
         let hooks = record::hooks_event(0, crate::hook::all());
         session::append(&[&hooks]);
+        crate::notes::resume();
     }
 }
