@@ -2,6 +2,7 @@
 //!
 //! It allocates and populates extents ahead, seals full ones, and stores sources. It takes no lock that the recorded
 //! threads take, and no signal; it is stopped before a fork and started again on both sides, never inherited.
+#![forbid(unsafe_code)]
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,7 +17,7 @@ use crossbeam_queue::{ArrayQueue, SegQueue};
 use crate::content_hash;
 use crate::extent::Extent;
 use crate::layout;
-use crate::platform;
+use crate::platform::{self, Pages};
 use crate::stream_writer::{ExtentSupply, Remains, StreamWriter};
 use crate::trace_file::{Descriptor, TraceFile};
 use crate::trace_writer::WriteError;
@@ -34,8 +35,8 @@ const DRAIN: u8 = 2;
 
 /// Work on extents, done in this order, so that nothing is asked of an extent after it is unmapped.
 pub(crate) enum Command {
-    /// Fault in `length` bytes at `start`, page-aligned.
-    Populate { start: usize, length: usize },
+    /// Fault these in.
+    Populate(Pages),
     /// Have an extent ready.
     Ahead,
     /// Seal a full extent and unmap it.
@@ -174,16 +175,16 @@ pub(crate) fn drain_here(shared: &Shared, descriptor: &mut Descriptor, sources: 
 
 fn execute(shared: &Shared, command: Command, descriptor: &mut Descriptor) {
     match command {
-        // SAFETY: the range is part of an extent that is unmapped by a later command of the same queue, or after
-        // the queue has been emptied.
-        Command::Populate { start, length } => unsafe { platform::populate(start as *mut u8, length) },
+        Command::Populate(pages) => pages.populate(),
         Command::Ahead => {
             if shared.ready.is_full() {
                 return;
             }
             // A failure here is nobody's: whoever needs the extent tries again and gets the error.
             if let Ok(extent) = shared.file.allocate(descriptor) {
-                extent.populate_first(crate::trace_writer::WINDOW);
+                if let Some(pages) = extent.pages(0, crate::trace_writer::WINDOW) {
+                    pages.populate();
+                }
                 let _ = shared.ready.push(extent);
             }
         }

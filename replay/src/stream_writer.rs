@@ -2,11 +2,13 @@
 //!
 //! Invariant: the cursor is at most at `hard`, which leaves room for one last event, or else the next extent is held
 //! already. So there is always room to say why recording ended.
+#![forbid(unsafe_code)]
 
-use std::ptr::{NonNull, null, null_mut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 use crate::extent::Extent;
+use crate::platform::Cursor;
 use crate::trace_writer::WriteError;
 
 /// Room kept for the last event: a `stopped` event with its reason.
@@ -26,21 +28,11 @@ pub(crate) struct Remains {
     pub(crate) unused: Option<Extent>,
 }
 
-/// The end of a stream's chain. All pointers point into `current`'s payload.
-#[repr(C)] // What the hot path reads comes first and shares a cache line.
+/// The end of a stream's chain.
+#[repr(C)] // The hot path's part first.
 pub(crate) struct StreamWriter {
-    /// Where the next item goes. Null once the stream is closed.
-    cursor: *mut u8,
-    /// How far the fast path may go: a window's end, at most `hard`. Null once the stream is closed.
-    limit: *mut u8,
-    /// The payload's beginning.
-    base: *mut u8,
-    /// The current extent's committed length.
-    committed: *const AtomicU64,
-    /// Beyond this, the next extent is held.
-    hard: *mut u8,
-    /// The payload's end.
-    end: *mut u8,
+    /// In `current`. Closed once the stream takes no more.
+    cursor: Cursor,
     /// None once the stream is finished.
     current: Option<Extent>,
     next: Option<Extent>,
@@ -50,26 +42,11 @@ pub(crate) struct StreamWriter {
     sequence: u32,
 }
 
-// SAFETY: the pointers point into `current`, which the writer owns and which is itself Send.
-unsafe impl Send for StreamWriter {}
-
 impl StreamWriter {
     /// Begins a stream in `extent`. The fast path is let through `window` bytes at a time.
     pub(crate) fn new(extent: Extent, process: u32, stream: u32, window: usize) -> StreamWriter {
-        let mut writer = StreamWriter {
-            cursor: null_mut(),
-            limit: null_mut(),
-            base: null_mut(),
-            committed: null(),
-            hard: null_mut(),
-            end: null_mut(),
-            current: None,
-            next: None,
-            window,
-            process,
-            stream,
-            sequence: 0,
-        };
+        let mut writer =
+            StreamWriter { cursor: Cursor::closed(), current: None, next: None, window, process, stream, sequence: 0 };
         writer.enter(extent);
         writer
     }
@@ -78,16 +55,7 @@ impl StreamWriter {
     fn enter(&mut self, extent: Extent) -> Option<Extent> {
         extent.begin(self.process, self.sequence, self.stream);
         self.sequence += 1;
-        let capacity = extent.capacity();
-        self.base = extent.payload();
-        self.cursor = self.base;
-        self.committed = extent.committed();
-        // SAFETY: all of these are within the payload or one past it; RESERVE is smaller than any payload.
-        unsafe {
-            self.end = self.base.add(capacity);
-            self.hard = self.base.add(capacity - RESERVE);
-            self.limit = self.base.add(self.window.min(capacity - RESERVE));
-        }
+        self.cursor = extent.cursor(RESERVE, self.window);
         self.current.replace(extent)
     }
 
@@ -98,77 +66,36 @@ impl StreamWriter {
 
     /// Whether the stream takes no more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.cursor.is_null()
-    }
-
-    /// Bytes from the cursor to `pointer`; 0 where the cursor is beyond.
-    fn room(&self, pointer: *mut u8) -> usize {
-        (pointer as usize).saturating_sub(self.cursor as usize)
+        self.cursor.is_closed()
     }
 
     /// The cursor, if at least `need` (more than no) bytes follow it before the limit.
     #[inline(always)]
     pub(crate) fn cursor(&self, need: usize) -> Option<NonNull<u8>> {
-        // Signed: the cursor may be beyond the limit.
-        let room = (self.limit as isize).wrapping_sub(self.cursor as isize);
-        // SAFETY: a closed stream's limit is its cursor, both null.
-        (room >= need as isize && need > 0).then(|| unsafe { NonNull::new_unchecked(self.cursor) })
+        self.cursor.get(need)
     }
 
     /// Fetches the cache lines after the cursor's, for writing.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        for line in [64, 128, 192] {
-            // SAFETY: a hint, good for any address, and nothing to a processor that does not know it. In assembly, because
-            // the intrinsic fetches for reading unless built for a newer processor.
-            unsafe {
-                std::arch::asm!("prefetchw [{}]", in(reg) self.cursor.wrapping_add(line),
-                    options(nostack, preserves_flags, readonly));
-            }
-        }
+        self.cursor.prefetch();
     }
 
     /// Moves the limit one window on. Returns where in the extent the window after it begins, if there is one.
     pub(crate) fn advance_limit(&mut self) -> Option<usize> {
-        if self.limit >= self.hard {
-            return None;
-        }
-        let offset = (self.limit as usize - self.base as usize) + self.window;
-        let last = self.hard as usize - self.base as usize;
-        // SAFETY: at most `hard`.
-        self.limit = unsafe { self.base.add(offset.min(last)) };
         // Windows are whole pages of the extent. The payload is a header behind, which the page before covers.
-        Some(offset)
+        self.cursor.advance_limit(self.window)
     }
 
     /// Whether the fast path has been let into the extent's second half.
     pub(crate) fn in_second_half(&self) -> bool {
-        (self.limit as usize - self.base as usize) >= (self.end as usize - self.base as usize) / 2
+        self.cursor.in_second_half()
     }
 
-    /// Publishes what was written up to `end`.
-    ///
-    /// # Safety
-    /// `end` is at or after the cursor and not beyond the current extent's payload, and every byte between them has
-    /// been written by this thread.
+    /// The cursor itself, to publish what was written at it.
     #[inline(always)]
-    pub(crate) unsafe fn commit(&mut self, end: *mut u8) {
-        debug_assert!(end >= self.cursor && end <= self.end);
-        self.cursor = end;
-        let length = (end as usize - self.base as usize) as u64;
-        // SAFETY: `committed` points into the current extent's header. Release: see `Extent::committed`.
-        unsafe { &*self.committed }.store(length, Ordering::Release);
-    }
-
-    /// Copies `bytes` to the cursor without publishing them; they fit in the current extent.
-    fn put(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() <= self.room(self.end));
-        // SAFETY: the caller has made sure of the room. The extent's memory is this writer's alone.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.cursor, bytes.len());
-            self.cursor = self.cursor.add(bytes.len());
-        }
+    pub(crate) fn cursor_mut(&mut self) -> &mut Cursor {
+        &mut self.cursor
     }
 
     /// Appends a whole item of any size. On an error nothing of it is committed.
@@ -177,16 +104,15 @@ impl StreamWriter {
             return Ok(());
         }
         let total = parts.iter().map(|part| part.len()).sum::<usize>();
-        if total <= self.room(self.hard) {
+        if total <= self.cursor.room_before_reserve() {
             self.append_here(parts);
             return Ok(());
         }
-        let capacity = self.end as usize - self.base as usize;
-        let beyond = total.saturating_sub(self.room(self.end));
+        let capacity = self.cursor.capacity();
+        let beyond = total.saturating_sub(self.cursor.room());
         let further = beyond.div_ceil(capacity);
         // Where the item will end in its last extent decides whether one more has to be held.
-        let last =
-            if further == 0 { capacity - self.room(self.end) + total } else { beyond - (further - 1) * capacity };
+        let last = if further == 0 { capacity - self.cursor.room() + total } else { beyond - (further - 1) * capacity };
         let wanted = further + usize::from(last > capacity - RESERVE);
         let mut extents = Vec::new();
         extents.extend(self.next.take());
@@ -205,10 +131,9 @@ impl StreamWriter {
 
     fn append_here(&mut self, parts: &[&[u8]]) {
         for part in parts {
-            self.put(part);
+            self.cursor.put(part);
         }
-        // SAFETY: everything up to the cursor has just been written.
-        unsafe { self.commit(self.cursor) };
+        self.cursor.publish();
     }
 
     /// Writes an item into the current extent and the first `further` of `extents`, holding the one after. Commits
@@ -219,18 +144,17 @@ impl StreamWriter {
         for part in parts {
             let mut rest = *part;
             while !rest.is_empty() {
-                if self.room(self.end) == 0 {
+                if self.cursor.room() == 0 {
                     let Some(extent) = extents.next() else { unreachable!("the item was measured") };
                     filled.extend(self.enter(extent));
                 }
-                let (now, later) = rest.split_at(rest.len().min(self.room(self.end)));
-                self.put(now);
+                let (now, later) = rest.split_at(rest.len().min(self.cursor.room()));
+                self.cursor.put(now);
                 rest = later;
             }
         }
         self.next = extents.next();
-        // SAFETY: everything up to the cursor has just been written.
-        unsafe { self.commit(self.cursor) };
+        self.cursor.publish();
         for extent in filled.iter().rev() {
             extent.committed().store(extent.capacity() as u64, Ordering::Release);
         }
@@ -244,7 +168,7 @@ impl StreamWriter {
         if self.is_closed() {
             return;
         }
-        if item.len() <= self.room(self.end) {
+        if item.len() <= self.cursor.room() {
             self.append_here(&[item]);
         } else if let Some(next) = self.next.take() {
             self.append_across(&[item], vec![next], 1, supply);
@@ -253,11 +177,7 @@ impl StreamWriter {
     }
 
     fn close(&mut self) {
-        self.cursor = null_mut();
-        self.limit = null_mut();
-        self.hard = null_mut();
-        self.end = null_mut();
-        self.base = null_mut();
+        self.cursor = Cursor::closed();
     }
 
     /// Seals the last extent and hands over what is left. The stream takes no more.

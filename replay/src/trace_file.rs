@@ -2,21 +2,18 @@
 //!
 //! Whoever claims anything holds a shared `flock` of its own, and the file is only ever truncated under the exclusive
 //! one. So nobody's mapping can lose its pages, which would be SIGBUS in the recorded program.
+#![forbid(unsafe_code)]
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use memmap2::MmapRaw;
-
-use crate::extent::{Extent, map_shared};
+use crate::extent::Extent;
 use crate::layout;
-use crate::platform;
+use crate::platform::{self, SharedMap, close, identity, lock, open};
 use crate::trace_writer::{Options, WriteError};
 
 /// How long a joining process waits for one that is just trimming the file. That takes microseconds.
@@ -27,7 +24,7 @@ pub(crate) struct TraceFile {
     path: PathBuf,
     device: u64,
     inode: u64,
-    header: MmapRaw,
+    header: SharedMap,
     extent_size: u32,
 }
 
@@ -63,23 +60,6 @@ impl Descriptor {
     }
 }
 
-fn close(fd: RawFd) {
-    // SAFETY: the caller owns `fd` and gives it up.
-    unsafe { libc::close(fd) };
-}
-
-fn open(path: &Path, flags: libc::c_int) -> io::Result<RawFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `path` is a C string. 0600: a recording holds whatever the program read.
-    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC | libc::O_NOCTTY, 0o600) };
-    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
-}
-
-fn lock(fd: RawFd, operation: libc::c_int) -> bool {
-    // SAFETY: a system call on a descriptor.
-    unsafe { libc::flock(fd, operation | libc::LOCK_NB) == 0 }
-}
-
 /// Takes the shared lock; fails when somebody holds the exclusive one for longer than trimming can take.
 fn lock_shared(fd: RawFd) -> Result<(), io::Error> {
     let deadline = Instant::now() + LOCK_PATIENCE;
@@ -92,14 +72,6 @@ fn lock_shared(fd: RawFd) -> Result<(), io::Error> {
         std::thread::yield_now();
     }
     Ok(())
-}
-
-fn identity(fd: RawFd) -> Option<(u64, u64)> {
-    // SAFETY: stat is plain numbers, for which zeros are valid.
-    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `stat` is writable.
-    let known = unsafe { libc::fstat(fd, &mut stat) } == 0;
-    known.then_some((stat.st_dev as u64, stat.st_ino))
 }
 
 impl TraceFile {
@@ -134,16 +106,13 @@ impl TraceFile {
             return Err(io::Error::from_raw_os_error(libc::EFBIG));
         }
         platform::allocate(fd, 0, layout::FILE_HEADER)?;
-        let header = map_shared(fd, 0, layout::FILE_HEADER as usize)?;
+        let header = SharedMap::new(fd, 0, layout::FILE_HEADER as usize)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut id = [0u8; 16];
         match options.recording_id {
             Some(given) => id = given,
-            None => {
-                // SAFETY: `id` is writable for its length, which is below getentropy's limit of 256. Should it fail,
-                // the id is the creation time's alone, below.
-                unsafe { libc::getentropy(id.as_mut_ptr().cast(), id.len()) };
-            }
+            // Should it fail, the id is the creation time's alone, below.
+            None => platform::random(&mut id),
         }
         let mut bytes = [0u8; 128];
         let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
@@ -154,16 +123,13 @@ impl TraceFile {
         put(layout::PYTHON, &options.python.to_le_bytes());
         put(layout::SIZE_LIMIT, &options.max_bytes.unwrap_or(0).to_le_bytes());
         let magic = u64::from_le_bytes(layout::FILE_MAGIC);
-        // SAFETY: the header is mapped, longer than `bytes`, and nobody else knows the file yet. The magic comes
-        // last, with Release: its partners are the processes that look whether this is a trace.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), header.as_mut_ptr(), bytes.len());
-            AtomicU64::from_ptr(header.as_mut_ptr().cast()).store(magic, Ordering::Release);
-        }
+        header.write(0, &bytes);
+        // Last, with Release: its partners are the processes that look whether this is a trace.
+        header.u64_at(0).store(magic, Ordering::Release);
         TraceFile::new(path, fd, header, options.extent_size)
     }
 
-    fn new(path: &Path, fd: RawFd, header: MmapRaw, extent_size: u32) -> io::Result<TraceFile> {
+    fn new(path: &Path, fd: RawFd, header: SharedMap, extent_size: u32) -> io::Result<TraceFile> {
         let (device, inode) = identity(fd).ok_or_else(io::Error::last_os_error)?;
         Ok(TraceFile { path: path.to_owned(), device, inode, header, extent_size })
     }
@@ -179,7 +145,7 @@ impl TraceFile {
             if length < layout::FILE_HEADER {
                 return Err(WriteError::NotATrace { path: path.clone() });
             }
-            let header = map_shared(fd, 0, layout::FILE_HEADER as usize).map_err(error)?;
+            let header = SharedMap::new(fd, 0, layout::FILE_HEADER as usize).map_err(error)?;
             let extent_size = check_header(&header, &path)?;
             if id.is_some_and(|id| *id != recording_id(&header)) {
                 return Err(WriteError::OtherRecording { path: path.clone() });
@@ -200,8 +166,7 @@ impl TraceFile {
     }
 
     fn counter(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: within the header's page, aligned, alive as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.header.as_mut_ptr().add(offset).cast()) }
+        self.header.u64_at(offset)
     }
 
     /// Claims the index of a process. Relaxed: the number itself is all that is exchanged.
@@ -266,7 +231,7 @@ impl TraceFile {
         let fd = self.reopen();
         inherited.close(self);
         let fd = fd?;
-        let file = map_shared(fd, 0, layout::FILE_HEADER as usize)
+        let file = SharedMap::new(fd, 0, layout::FILE_HEADER as usize)
             .and_then(|header| TraceFile::new(&self.path, fd, header, self.extent_size));
         match file {
             Ok(file) => Ok((file, Descriptor { fd })),
@@ -311,8 +276,7 @@ impl TraceFile {
                 && end < length
                 && self.is(fd)
             {
-                // SAFETY: a system call on a descriptor that is the trace's.
-                unsafe { libc::ftruncate(fd, end as libc::off_t) };
+                platform::truncate(fd, end);
             }
         }
         // Explicit, because a forked child that has not yet reopened the file keeps this lock alive otherwise.
@@ -321,19 +285,15 @@ impl TraceFile {
 }
 
 /// The recording's id, in a header that was checked.
-fn recording_id(header: &MmapRaw) -> [u8; 16] {
-    // SAFETY: within the header; the id no longer changes once the file has its magic.
-    unsafe { header.as_ptr().add(layout::RECORDING_ID).cast::<[u8; 16]>().read() }
+fn recording_id(header: &SharedMap) -> [u8; 16] {
+    header.read(layout::RECORDING_ID)
 }
 
 /// Checks a mapped header; returns the extent size.
-fn check_header(header: &MmapRaw, path: &Path) -> Result<u32, WriteError> {
-    // SAFETY: the header is mapped; Acquire pairs with the Release of `initialise`.
-    let magic = unsafe { AtomicU64::from_ptr(header.as_mut_ptr().cast()) }.load(Ordering::Acquire);
-    let field = |offset: usize| {
-        // SAFETY: within the header; these fields no longer change once the magic is there.
-        unsafe { header.as_ptr().add(offset).cast::<u32>().read() }
-    };
+fn check_header(header: &SharedMap, path: &Path) -> Result<u32, WriteError> {
+    // Acquire pairs with the Release of `initialise`: the other fields no longer change once the magic is there.
+    let magic = header.u64_at(0).load(Ordering::Acquire);
+    let field = |offset: usize| header.u32_at(offset).load(Ordering::Relaxed);
     let extent_size = field(layout::EXTENT_SIZE);
     if magic != u64::from_le_bytes(layout::FILE_MAGIC) || !layout::is_extent_size(extent_size) {
         return Err(WriteError::NotATrace { path: path.to_owned() });
@@ -351,9 +311,7 @@ pub(crate) fn is_being_recorded(path: &Path) -> bool {
         return false;
     };
     let mut magic = [0u8; 8];
-    // SAFETY: `magic` is writable for its length.
-    let read = unsafe { libc::pread(fd, magic.as_mut_ptr().cast(), magic.len(), 0) };
-    let recorded = read == 8
+    let recorded = platform::read_at(fd, &mut magic, 0) == 8
         && magic == layout::FILE_MAGIC
         && !lock(fd, libc::LOCK_EX)
         && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK);

@@ -16,7 +16,7 @@ use crate::content_hash;
 use crate::event::Event;
 use crate::event_stream::{Chain, Span};
 use crate::layout;
-use crate::map::Map;
+use crate::platform::Map;
 use crate::sources::Sources;
 use crate::start::Start;
 

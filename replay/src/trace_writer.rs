@@ -250,9 +250,10 @@ impl TraceWriter {
     /// [`cursor`](TraceWriter::cursor) has just returned a pointer that was not null, `end` is past that pointer by at
     /// most the bytes asked for, and all bytes between have been written.
     #[inline(always)]
+    #[allow(unsafe_code, reason = "the hooks write events in place, and vouch for it here")]
     pub unsafe fn commit(&mut self, end: *mut u8) {
         // SAFETY: the caller's contract.
-        unsafe { self.stream.commit(end) };
+        unsafe { self.stream.cursor_mut().commit(end) };
     }
 
     /// The end of a window, of the extent, or of the recording. Once every [`WINDOW`] bytes: has the helper fault in
@@ -290,8 +291,8 @@ impl TraceWriter {
 
     /// Has the helper fault in the window at `offset` of the current extent.
     fn populate(&self, offset: usize) {
-        if let Some((start, length)) = self.stream.current().and_then(|extent| extent.range(offset, WINDOW)) {
-            self.command(Command::Populate { start: start as usize, length });
+        if let Some(pages) = self.stream.current().and_then(|extent| extent.pages(offset, WINDOW)) {
+            self.command(Command::Populate(pages));
         }
     }
 

@@ -1,4 +1,5 @@
-//! What differs between operating systems, behind the same function names.
+//! What the operating system is asked for, and the memory that it maps: all of the crate's unsafe code. What differs
+//! between systems is behind the same function names.
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
@@ -7,7 +8,14 @@ mod imp;
 #[path = "macos.rs"]
 mod imp;
 
-pub(crate) use imp::{allocate, own_descriptors, populate, punch_hole, thread_id, wait_for_thread_exit};
+mod cursor;
+mod descriptor;
+mod map;
+
+pub(crate) use cursor::Cursor;
+pub(crate) use descriptor::{close, identity, lock, open, random, read_at, truncate};
+pub(crate) use imp::{allocate, own_descriptors, punch_hole, thread_id, wait_for_thread_exit};
+pub(crate) use map::{Map, Pages, SharedMap};
 
 use std::io;
 use std::os::fd::RawFd;
