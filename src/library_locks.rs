@@ -195,8 +195,7 @@ pub unsafe extern "C" fn retrace_lock_taken_alone(lock: *const libc::sem_t) {
         if changes_hands || passed > 0 {
             let arguments = [tries, taken, passed].map(|number| Value::Int(number as i64)).to_vec();
             let outcome = Outcome::None;
-            schedule::append_native_call(Call { hook: alone(), at: NO_FRAME, arguments: Some(arguments), outcome });
-            schedule::library_lock_logged();
+            schedule::append_lock_event(Call { hook: alone(), at: NO_FRAME, arguments: Some(arguments), outcome });
         }
     }
 }
@@ -245,8 +244,7 @@ unsafe fn record_taken(mutex: NativeMutex) {
         known.last = thread;
         drop(mutexes);
         if changes_hands {
-            schedule::append_native_call(event(tries, taken as i64));
-            schedule::library_lock_logged();
+            schedule::append_lock_event(event(tries, taken as i64));
         }
     }
 }
@@ -460,8 +458,7 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
                     record_taken(mutex);
                 } else {
                     let (_, tries) = schedule::count_library_lock();
-                    schedule::append_native_call(event(tries, BUSY));
-                    schedule::library_lock_logged();
+                    schedule::append_lock_event(event(tries, BUSY));
                 }
                 error
             }
@@ -521,8 +518,7 @@ unsafe extern "C" fn run_once() {
     mark_done(control);
     // SAFETY: recording, on a thread of the program's, in its call of `once`, which has counted the try.
     unsafe {
-        schedule::append_native_call(once_event(schedule::library_locks_counted()));
-        schedule::library_lock_logged();
+        schedule::append_lock_event(once_event(schedule::library_locks_counted()));
         routine();
     }
 }
@@ -542,8 +538,7 @@ unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int 
                 ROUTINE.set(outer);
                 if mark_done(control as usize) {
                     // It was done where nothing is recorded: on replay it is for this thread to do.
-                    schedule::append_native_call(once_event(tries));
-                    schedule::library_lock_logged();
+                    schedule::append_lock_event(once_event(tries));
                 }
                 error
             }

@@ -608,13 +608,16 @@ pub unsafe fn library_locks_counted() -> u64 {
     unsafe { (*gil::retrace_actor().cast::<Actor>()).library_locks }
 }
 
-/// The try that was counted last is in the log.
+/// Logs the event of the try that was counted last: tries are counted anew from there.
 ///
 /// # Safety
 /// As [`append_native_call`].
-pub unsafe fn library_lock_logged() {
+pub unsafe fn append_lock_event(event: NativeCall) {
     // SAFETY: by contract.
-    unsafe { (*gil::retrace_actor().cast::<Actor>()).library_locks = 0 };
+    unsafe {
+        append_native_call(event);
+        (*gil::retrace_actor().cast::<Actor>()).library_locks = 0;
+    }
 }
 
 /// Tries of locks with the GIL, releases of it and switches so far.
