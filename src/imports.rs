@@ -20,6 +20,7 @@ macro_rules! replaced {
 pub(crate) use replaced;
 
 /// One imported function and what is to be called in its place.
+#[derive(Clone, Copy)]
 pub struct Binding {
     pub name: &'static CStr,
     pub with: *mut c_void,

@@ -11,7 +11,7 @@ use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The C library's own parts, and what every image needs to be loaded: they are the other side of the boundary.
 const SYSTEM: [&str; 13] = [
@@ -226,26 +226,37 @@ fn interpreter_images(images: &[Image]) -> BTreeSet<usize> {
 }
 
 /// What is put into an extension module's import table.
-unsafe fn bindings() -> Vec<Binding> {
-    // SAFETY: by the callers' contract.
-    unsafe {
-        let mut bindings = libc_calls::bindings();
-        bindings.extend(library_locks::bindings());
-        bindings.extend(lookups::bindings());
-        bindings.extend(native_handlers::bindings());
-        bindings.extend(library_waits::bindings());
-        bindings.extend(library_threads::bindings());
-        bindings
-    }
+unsafe fn bindings() -> &'static [Binding] {
+    static BINDINGS: OnceLock<Bindings> = OnceLock::new();
+    let made = BINDINGS.get_or_init(|| {
+        // SAFETY: by the callers' contract.
+        unsafe {
+            let mut bindings = libc_calls::bindings();
+            bindings.extend(library_locks::bindings());
+            bindings.extend(lookups::bindings());
+            bindings.extend(native_handlers::bindings());
+            bindings.extend(library_waits::bindings());
+            bindings.extend(library_threads::bindings());
+            Bindings(bindings)
+        }
+    });
+    &made.0
 }
+
+struct Bindings(Vec<Binding>);
+
+// SAFETY: their pointers are to functions, and to statics that are written as `Binding` says.
+unsafe impl Send for Bindings {}
+// SAFETY: as above.
+unsafe impl Sync for Bindings {}
 
 /// What takes the place of the C library's function of that name in a module's import table.
 ///
 /// # Safety
 /// In a session; an image was redirected.
-pub unsafe fn binding(name: &CStr) -> Option<Binding> {
+pub unsafe fn binding(name: &CStr) -> Option<&'static Binding> {
     // SAFETY: by contract.
-    unsafe { bindings() }.into_iter().find(|binding| binding.name == name)
+    unsafe { bindings() }.iter().find(|binding| binding.name == name)
 }
 
 /// Redirects an image's imports, once. `turns`: its threads, or those of another part of its module, take turns.
@@ -255,7 +266,7 @@ unsafe fn redirect(image: &Image, turns: bool) {
         if !REDIRECTED.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
             return;
         }
-        let mut bindings = bindings();
+        let mut bindings = bindings().to_vec();
         if turns {
             bindings.extend(library_threads::with_turns());
             if takes_turns(image) {
