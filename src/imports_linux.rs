@@ -3,6 +3,8 @@
 
 use super::{Binding, Image, ImportError};
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 #[repr(C)]
 struct Dynamic {
@@ -215,27 +217,36 @@ pub unsafe fn needs(image: *const c_void) -> Vec<String> {
 pub unsafe fn own_function(image: &Image, name: &CStr) -> Option<*mut c_void> {
     // SAFETY: by contract.
     let base = unsafe { Tables::of(image.address as *const c_void) }.ok()?.base;
-    let value = function_in_file(&std::fs::read(&image.path).ok()?, name)?;
+    let value = function_in_file(&File::open(&image.path).ok()?, name)?;
     Some(base.wrapping_add(value as usize) as *mut c_void)
 }
 
-/// The value of a function's symbol in an ELF file for this machine.
-fn function_in_file(file: &[u8], name: &CStr) -> Option<u64> {
-    let header: libc::Elf64_Ehdr = read_at(file, 0)?;
-    if !file.starts_with(b"\x7fELF") {
+/// The value of a function's symbol in an ELF file for this machine. Only the tables are read: a library may be large.
+fn function_in_file(file: &File, name: &CStr) -> Option<u64> {
+    let length = file.metadata().ok()?.len();
+    let part = |at: u64, size: u64| -> Option<Vec<u8>> {
+        at.checked_add(size).filter(|end| *end <= length)?;
+        let mut bytes = vec![0; usize::try_from(size).ok()?];
+        file.read_exact_at(&mut bytes, at).ok()?;
+        Some(bytes)
+    };
+    let start = part(0, size_of::<libc::Elf64_Ehdr>() as u64)?;
+    if !start.starts_with(b"\x7fELF") {
         return None;
     }
-    let section = |i: u64| -> Option<libc::Elf64_Shdr> {
-        read_at(file, usize::try_from(header.e_shoff + i * u64::from(header.e_shentsize)).ok()?)
-    };
+    let header: libc::Elf64_Ehdr = read_at(&start, 0)?;
+    let size = u64::from(header.e_shentsize);
+    let sections = part(header.e_shoff, u64::from(header.e_shnum) * size)?;
+    let section = |i: u64| -> Option<libc::Elf64_Shdr> { read_at(&sections, usize::try_from(i * size).ok()?) };
     for table in (0..u64::from(header.e_shnum)).filter_map(section) {
         if ![SHT_SYMTAB, SHT_DYNSYM].contains(&table.sh_type) {
             continue;
         }
         let names = section(table.sh_link.into())?;
-        let names = file.get(usize::try_from(names.sh_offset).ok()?..)?;
-        for at in (table.sh_offset..table.sh_offset + table.sh_size).step_by(size_of::<libc::Elf64_Sym>()) {
-            let symbol: libc::Elf64_Sym = read_at(file, usize::try_from(at).ok()?)?;
+        let names = part(names.sh_offset, names.sh_size)?;
+        let symbols = part(table.sh_offset, table.sh_size)?;
+        for at in (0..symbols.len()).step_by(size_of::<libc::Elf64_Sym>()) {
+            let symbol: libc::Elf64_Sym = read_at(&symbols, at)?;
             let is_own_function = symbol.st_info & 0xf == STT_FUNC && symbol.st_shndx != UNDEFINED;
             if is_own_function && names.get(symbol.st_name as usize..)?.starts_with(name.to_bytes_with_nul()) {
                 return Some(symbol.st_value);
