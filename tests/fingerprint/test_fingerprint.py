@@ -1,20 +1,14 @@
-"""The shim's fingerprints, alone: built into a small extension, no Rust, no trace.
-
-Interpreters: RETRACE_TEST_PYTHONS (separated by colons), else pyenv's 3.11 and 3.12 and Debian's. There is one build
-per minor version, made with the headers of the first interpreter of it, and used with all.
-"""
-import glob
+"""The shim's fingerprints, alone."""
 import json
 import os
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from probes import HANG, SHIM, builder, find_pythons, python_id
+
 HERE = Path(__file__).resolve().parent
-SHIM = HERE.parents[1] / "cshim"
-HANG = 600  # against a hang only
 
 # What of CPython's own tests makes frames, generators and handlers of every kind, and takes a few seconds in all.
 CPYTHON_TESTS = [f"test.test_{name}" for name in
@@ -25,41 +19,17 @@ DEEP_ONLY = {"linked_list", "attribute", "attribute_in_dict", "slot", "delegated
              "function_from_elsewhere", "global_table", "coroutines", "pair_of_iterators"}
 
 
-def find_pythons():
-    named = os.environ.get("RETRACE_TEST_PYTHONS")
-    if named:
-        return named.split(":")
-    pyenv = [p for minor in ("3.11", "3.12") for p in sorted(glob.glob(os.path.expanduser(
-        f"~/.pyenv/versions/{minor}.*/bin/python")))]
-    return pyenv + [p for p in ("/usr/bin/python3.11",) if os.path.exists(p)]
-
-
-@cache
-def minor_and_include(python):
-    script = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_path('include'))"
-    return subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout.split()
-
-
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory):
-    """minor version -> folder with fingerprint_probe.so"""
-    folders = {}
+    """build(python): a folder with fingerprint_probe.so"""
 
-    def build(python):
-        minor, include = minor_and_include(python)
-        if minor not in folders:
-            folders[minor] = tmp_path_factory.mktemp(f"fingerprint-probe-{minor}")
-            subprocess.run(
-                ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
-                 "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", f"-I{include}", f"-I{include}/internal", f"-I{SHIM}",
-                 "-o", folders[minor] / "fingerprint_probe.so", HERE / "fingerprint_probe.c",
-                 *sorted(SHIM.glob("fingerprint*.c")), SHIM / f"version_{minor.replace('.', '_')}.c"], check=True)
-        return folders[minor]
+    def sources(minor):
+        return [*sorted(SHIM.glob("fingerprint*.c")), SHIM / f"version_{minor.replace('.', '_')}.c"]
 
-    return build
+    return builder(tmp_path_factory, HERE / "fingerprint_probe.c", sources)
 
 
-@pytest.fixture(params=find_pythons(), ids=lambda p: "-".join(Path(p).parts[-3:]), scope="session")
+@pytest.fixture(params=find_pythons(), ids=python_id, scope="session")
 def run(request, builds):
     """run("program.py", …): the last line of its output; the test fails with its standard error if it does."""
     python = request.param

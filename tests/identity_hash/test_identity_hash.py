@@ -1,21 +1,15 @@
-"""The shim's identity hashes and collector control, alone: built into a small extension, no Rust, no trace.
-
-Interpreters: RETRACE_TEST_PYTHONS (separated by colons), else pyenv's 3.11 and 3.12 and Debian's. There is one build
-per minor version, made with the headers of the first interpreter of it, and used with all.
-"""
-import glob
+"""The shim's identity hashes and collector control, alone."""
 import json
 import os
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from probes import HANG, SHIM, builder, find_pythons, python_id
+
 HERE = Path(__file__).resolve().parent
-SHIM = HERE.parents[1] / "cshim"
 SOURCES = ["number_table", "free_watch", "heap_walk", "rehash", "identity_hash", "collector"]
-HANG = 600  # against a hang only
 
 # What of CPython's own tests looks at hashes, sets, deallocation, classes or the collector.
 CPYTHON_TESTS = """test_abc test_asyncio.test_futures test_asyncio.test_locks test_builtin test_class test_collections
@@ -26,41 +20,14 @@ test_ordered_dict test_pickle test_set test_subclassinit test_super test_threadi
 test_typing test_weakref test_weakset test_xml_etree test_xml_etree_c""".split()
 
 
-def find_pythons():
-    named = os.environ.get("RETRACE_TEST_PYTHONS")
-    if named:
-        return named.split(":")
-    pyenv = [p for minor in ("3.11", "3.12") for p in sorted(glob.glob(os.path.expanduser(
-        f"~/.pyenv/versions/{minor}.*/bin/python")))]
-    return pyenv + [p for p in ("/usr/bin/python3.11",) if os.path.exists(p)]
-
-
-@cache
-def minor_and_include(python):
-    script = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_path('include'))"
-    return subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout.split()
-
-
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory):
-    """minor version -> folder with identity_probe.so"""
-    folders = {}
-
-    def build(python):
-        minor, include = minor_and_include(python)
-        if minor not in folders:
-            folders[minor] = tmp_path_factory.mktemp(f"identity-probe-{minor}")
-            subprocess.run(
-                ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden",
-                 "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", f"-I{include}", f"-I{include}/internal", f"-I{SHIM}",
-                 "-o", folders[minor] / "identity_probe.so", HERE / "identity_probe.c",
-                 *(SHIM / f"{s}.c" for s in SOURCES)], check=True)
-        return folders[minor]
-
-    return build
+    """build(python): a folder with identity_probe.so"""
+    sources = [SHIM / f"{source}.c" for source in SOURCES]
+    return builder(tmp_path_factory, HERE / "identity_probe.c", lambda minor: sources)
 
 
-@pytest.fixture(params=find_pythons(), ids=lambda p: "-".join(Path(p).parts[-3:]), scope="session")
+@pytest.fixture(params=find_pythons(), ids=python_id, scope="session")
 def run(request, builds):
     """run("program.py", …): its standard output; the test fails with its standard error if it does."""
     python = request.param
