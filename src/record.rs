@@ -308,10 +308,8 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         let mirrored = call.mirrored();
         let before = mirrored.map(|external| external.snapshot(call.receiver));
         let mut event = Event::begin(call, thread);
+        event.namespaces = special::namespaces(call);
         event.arguments(call);
-        if call.hook.entry.namespace {
-            event.names = special::namespace(call);
-        }
         if call.hook.entry.last {
             event.announce();
             if call.hook.name == "posix._exit" && special::exits(call) {
@@ -379,8 +377,8 @@ pub struct Event {
     /// A large payload that is appended behind the buffer without being copied into it.
     payload: *mut PyObject,
     opaque: u32,
-    /// The names of the module before the call, where that may rebind them; else null.
-    names: Owned,
+    /// The modules whose names the call may rebind, as they were: see [`special::namespaces`].
+    namespaces: Owned,
 }
 
 impl Event {
@@ -389,7 +387,7 @@ impl Event {
         buffer.extend_from_slice(&call.hook.index.to_le_bytes());
         // SAFETY: the GIL is held.
         buffer.extend_from_slice(&unsafe { caller_offset() }.to_le_bytes());
-        Event { buffer, payload: ptr::null_mut(), opaque: 0, names: Owned(ptr::null_mut()) }
+        Event { buffer, payload: ptr::null_mut(), opaque: 0, namespaces: Owned(ptr::null_mut()) }
     }
 
     /// An event of which what comes before the outcome has been assembled elsewhere.
@@ -403,7 +401,7 @@ impl Event {
         }
         // SAFETY: by contract.
         unsafe { notes::shorten_arguments(&mut buffer, ARGUMENTS_AT) };
-        Event { buffer, payload: ptr::null_mut(), opaque: 0, names: Owned(ptr::null_mut()) }
+        Event { buffer, payload: ptr::null_mut(), opaque: 0, namespaces: Owned(ptr::null_mut()) }
     }
 
     fn set_head(&mut self, bits: u16) {
@@ -606,8 +604,8 @@ impl Event {
                     flags |= flag::EXTRA;
                     self.encode(Context::NONE, state.0);
                 }
-            } else if call.hook.entry.namespace {
-                let names = special::rebound(call, &self.names);
+            } else if !self.namespaces.is_null() {
+                let names = special::rebound(&self.namespaces);
                 if !names.is_null() {
                     flags |= flag::EXTRA;
                     self.encode(Context::NONE, names.0);

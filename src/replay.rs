@@ -566,9 +566,7 @@ unsafe fn general(call: &Call, mut decoder: Decoder) -> Result<Outcome, Failure>
                 if call.hook.entry.live {
                     run_live(call);
                 }
-                if !special::rebind(call, extra.0) {
-                    return Err(Failure::Raised);
-                }
+                special::rebind(&extra);
             }
         }
         Ok(outcome)

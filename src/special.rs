@@ -65,53 +65,85 @@ pub unsafe fn leave_errno(call: &Call, result: *mut PyObject) {
     }
 }
 
-/// The names of the module that a call is made on: a copy of its dict, or null.
+/// The module that a call is a function of, and the Python module that shows its names (`curses` those of `_curses`):
+/// each by name, with a copy of its dictionary. Null for other calls, and with nothing set where that fails.
 ///
 /// # Safety
-/// The GIL is held; no exception is set.
-pub unsafe fn namespace(call: &Call) -> Owned {
-    // SAFETY: by contract; a module's dict is borrowed.
+/// The GIL is held; the call's references are live.
+pub unsafe fn namespaces(call: &Call) -> Owned {
+    // SAFETY: by contract; module dictionaries are borrowed from live modules.
     unsafe {
-        if PyModule_Check(call.receiver) == 0 {
-            return Owned(ptr::null_mut());
+        let none = Owned(ptr::null_mut());
+        if !call.hook.entry.namespace || PyModule_Check(call.receiver) == 0 {
+            return none;
         }
-        let copy = PyDict_Copy(PyModule_GetDict(call.receiver));
-        if copy.is_null() {
-            PyErr_Clear();
+        let copies = Owned(PyDict_New());
+        let name = crate::python::text(crate::python::attribute(call.receiver, c"__name__").0);
+        for name in [name.as_str(), name.trim_start_matches('_')] {
+            let Some(names) = names_of(name) else { continue };
+            let copy = Owned(PyDict_Copy(names));
+            let key = crate::python::string(name);
+            if copies.is_null() || copy.is_null() || PyDict_SetItem(copies.0, key.0, copy.0) < 0 {
+                PyErr_Clear();
+                return none;
+            }
         }
-        Owned(copy)
+        copies
     }
 }
 
-/// What a call has bound anew of the names that [`namespace`] had: a dict, or null where that is not known.
+/// The dictionary of a module that was imported, borrowed.
+unsafe fn names_of(module: &str) -> Option<*mut PyObject> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let module = PyDict_GetItem(PyImport_GetModuleDict(), crate::python::string(module).0);
+        (!module.is_null() && PyModule_Check(module) != 0).then(|| PyModule_GetDict(module))
+    }
+}
+
+/// What has been bound since, in the modules that `before` has the copies of: a dict of dicts.
 ///
 /// # Safety
-/// As [`namespace`].
-pub unsafe fn rebound(call: &Call, before: &Owned) -> Owned {
-    // SAFETY: by contract; nothing in between runs Python code: the names are strings.
+/// The GIL is held; `before` is what [`namespaces`] returned.
+pub unsafe fn rebound(before: &Owned) -> Owned {
+    // SAFETY: by contract; the dictionaries do not change while they are walked: names are strings, whose comparison
+    // runs no Python code.
     unsafe {
         let changes = Owned(PyDict_New());
-        if before.is_null() || changes.is_null() {
-            PyErr_Clear();
-            return Owned(ptr::null_mut());
-        }
-        let (mut position, mut name, mut value) = (0, ptr::null_mut(), ptr::null_mut());
-        while PyDict_Next(PyModule_GetDict(call.receiver), &mut position, &mut name, &mut value) != 0 {
-            if PyUnicode_CheckExact(name) != 0 && PyDict_GetItem(before.0, name) != value {
-                PyDict_SetItem(changes.0, name, value);
+        let (mut position, mut name, mut copy) = (0, ptr::null_mut(), ptr::null_mut());
+        while !changes.is_null() && PyDict_Next(before.0, &mut position, &mut name, &mut copy) != 0 {
+            let Some(names) = names_of(&crate::python::text(name)) else { continue };
+            let changed = Owned(PyDict_New());
+            let (mut place, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+            while !changed.is_null() && PyDict_Next(names, &mut place, &mut key, &mut value) != 0 {
+                if PyDict_GetItem(copy, key) != value {
+                    PyDict_SetItem(changed.0, key, value);
+                }
+            }
+            if !changed.is_null() && PyDict_Size(changed.0) > 0 {
+                PyDict_SetItem(changes.0, name, changed.0);
             }
         }
+        PyErr_Clear();
         changes
     }
 }
 
-/// Binds on replay what [`rebound`] saw. False where that fails.
+/// Binds the names that the recorded call bound.
 ///
 /// # Safety
-/// As [`namespace`].
-pub unsafe fn rebind(call: &Call, changes: *mut PyObject) -> bool {
-    // SAFETY: by contract.
-    unsafe { PyModule_Check(call.receiver) != 0 && PyDict_Update(PyModule_GetDict(call.receiver), changes) == 0 }
+/// The GIL is held; `changes` is what [`rebound`] returned in the recording, or null.
+pub unsafe fn rebind(changes: &Owned) {
+    // SAFETY: by contract; as in `rebound`.
+    unsafe {
+        let (mut position, mut name, mut changed) = (0, ptr::null_mut(), ptr::null_mut());
+        while !changes.is_null() && PyDict_Next(changes.0, &mut position, &mut name, &mut changed) != 0 {
+            if let Some(names) = names_of(&crate::python::text(name)) {
+                PyDict_Update(names, changed);
+            }
+        }
+        PyErr_Clear();
+    }
 }
 
 /// Whether a method of `datetime` asks for the local time zone: there is none in the receiver, or none was given.

@@ -30,6 +30,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "finalizers",
         "atexit_time",
         "addresses",
+        "rebound_names",
     ],
 )
 def test_program(trial, program):
