@@ -68,6 +68,10 @@ static void *load_library(const char *directory)
         complain("Python 3.11 and 3.12 are supported, this is", name);
         return NULL;
     }
+    if (dlsym(RTLD_DEFAULT, "_Py_NegativeRefcount") != NULL) {
+        complain("debug builds of Python are not supported", NULL);
+        return NULL;
+    }
     char path[4096];
     snprintf(path, sizeof path, "%s/libretrace-%d.%d.%s", directory, major, minor, LIBRARY_SUFFIX);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);

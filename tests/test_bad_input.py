@@ -181,7 +181,9 @@ def test_output_that_cannot_be_written_when_activated(trial, installed, where, h
 def unsupported_pythons():
     versions = Path.home() / ".pyenv" / "versions"
     found = [path for minor in ("3.8", "3.9", "3.10", "3.13") for path in versions.glob(f"{minor}.*/bin/python{minor}")]
-    return sorted(found)
+    # Debian's debug build of a version that is supported.
+    debug = [path for path in [Path("/usr/bin/python3.11d")] if path.exists()]
+    return sorted(found) + debug
 
 
 @pytest.mark.parametrize("python", unsupported_pythons(), ids=lambda path: path.name)
@@ -192,7 +194,7 @@ def test_unsupported_interpreter(python, tmp_path):
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     result = run([RETRACE, "record", "-o", trace, "--", python, "-c", program, "x"], cwd=tmp_path, env=env)
     assert (result.stdout, result.exit) == (b"ran x\n", 4), result
-    version = python.name.removeprefix("python")
+    version = "debug" if python.name.endswith("d") else python.name.removeprefix("python")
     assert result.stderr.count(b"\n") == 1 and result.stderr.startswith(b"retrace: "), result
     assert version in result.stderr.decode() and "unrecorded" in result.stderr.decode(), result
     assert not trace.exists()

@@ -69,6 +69,8 @@ def _start(folder):
     library = _library(folder, version)
     if library is None:
         return _say(f"Python 3.11 and 3.12 are supported, this is {sys.version.split()[0]}")
+    if hasattr(sys, "gettotalrefcount"):
+        return _say("debug builds of Python are not supported")
     import _imp
 
     # What importlib does for an extension module, without the entry in sys.modules.
