@@ -2,15 +2,21 @@
 //!
 //! It allocates and populates extents ahead, seals full ones, and stores sources. It takes no lock that the recorded
 //! threads take, and no signal; it is stopped before a fork and started again on both sides, never inherited.
+//!
+//! But for its start and for sources it is **quiet**: it allocates no memory and asks nothing of the C library but system
+//! calls. Then a program with one thread may call the C library as if there were no helper ([`platform::Alone`]). What is
+//! not quiet is counted, by who gives the work ([`Shared::settled`]).
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
@@ -26,8 +32,20 @@ use crate::value::{put_str, put_varint};
 /// The helper's stack: zstd keeps its tables on the heap.
 const STACK: usize = 256 << 10;
 
+/// How long a process waits for its helper to start. A descriptor that the program can see is better than a hang.
+const START: Duration = Duration::from_millis(50);
+
 /// Sources take zstd's fastest level: the helper competes with the program for the processor.
 const COMPRESSION: i32 = 1;
+
+/// Commands that may wait: what does not fit is left undone, or done by who wanted it.
+const COMMANDS: usize = 64;
+
+/// The helper has not looked yet.
+const UNKNOWN: u8 = 0;
+/// Its descriptors are its own: see [`platform::own_descriptors`].
+const OWN: u8 = 1;
+const SHARED: u8 = 2;
 
 const RUN: u8 = 0;
 const PAUSE: u8 = 1;
@@ -53,7 +71,7 @@ pub(crate) struct Source {
 /// What the recorded threads and the helper share. Queues without locks: the GIL's holder never waits.
 pub(crate) struct Shared {
     pub(crate) file: TraceFile,
-    pub(crate) commands: SegQueue<Command>,
+    pub(crate) commands: ArrayQueue<Command>,
     pub(crate) sources: SegQueue<Source>,
     pub(crate) ready: ArrayQueue<Extent>,
     /// Why sources are no longer stored.
@@ -61,6 +79,14 @@ pub(crate) struct Shared {
     /// Whether the helper's own opening of files is invisible to the program. Where it is not, sources are read by
     /// the thread that imports, which holds the GIL. Relaxed: a source read the other way is no harm.
     pub(crate) reads_files: AtomicBool,
+    /// How many helpers have started and how many sources they have stored: what they do that is not quiet. Release, so
+    /// that who finds nothing left to do sees all that it did to the C library's state.
+    pub(crate) settled: AtomicU32,
+    table: AtomicU8,
+    bell: platform::Bell,
+    /// Whether the helper gives its lock on the file up when it ends: who stops it has one by another descriptor. The map
+    /// of the header keeps the helper's alive otherwise.
+    gives_up_lock: AtomicBool,
     state: AtomicU8,
     thread: AtomicI32,
 }
@@ -69,13 +95,30 @@ impl Shared {
     pub(crate) fn new(file: TraceFile) -> Shared {
         Shared {
             file,
-            commands: SegQueue::new(),
+            commands: ArrayQueue::new(COMMANDS),
             sources: SegQueue::new(),
             ready: ArrayQueue::new(1),
             failure: OnceLock::new(),
             reads_files: AtomicBool::new(true),
+            settled: AtomicU32::new(0),
+            table: AtomicU8::new(UNKNOWN),
+            bell: platform::Bell::new(),
+            gives_up_lock: AtomicBool::new(false),
             state: AtomicU8::new(RUN),
             thread: AtomicI32::new(0),
+        }
+    }
+
+    /// Whether the helper has descriptors of its own, the trace's among them. Acquire: it has its copy by then.
+    pub(crate) fn has_own_table(&self) -> bool {
+        self.table.load(Ordering::Acquire) == OWN
+    }
+
+    /// Waits until the helper knows that, for a moment.
+    pub(crate) fn await_table(&self) {
+        let deadline = Instant::now() + START;
+        while self.table.load(Ordering::Acquire) == UNKNOWN && Instant::now() < deadline {
+            std::thread::yield_now();
         }
     }
 }
@@ -94,6 +137,7 @@ impl Helper {
         sources: SourceWriter,
     ) -> Result<Helper, Box<SourceWriter>> {
         shared.state.store(RUN, Ordering::Relaxed);
+        shared.table.store(UNKNOWN, Ordering::Relaxed);
         // The thread takes the sources out of this once it runs; if it cannot be started they are still here.
         let luggage = Arc::new(ArrayQueue::new(1));
         let _ = luggage.push((descriptor, sources));
@@ -115,20 +159,22 @@ impl Helper {
 
     /// Tells the helper that there is work. A system call only when it sleeps.
     pub(crate) fn wake(&self) {
-        self.thread.thread().unpark();
+        self.shared.bell.ring();
     }
 
-    /// Stops the thread after what it is just doing; the queues keep the rest.
-    pub(crate) fn pause(self) -> Option<SourceWriter> {
-        self.stop(PAUSE)
+    /// Stops the thread after what it is just doing; the queues keep the rest. `gives_up_lock`: see [`Shared`].
+    pub(crate) fn pause(self, gives_up_lock: bool) -> Option<SourceWriter> {
+        self.stop(PAUSE, gives_up_lock)
     }
 
     /// Stops the thread when the queues are empty.
-    pub(crate) fn drain(self) -> Option<SourceWriter> {
-        self.stop(DRAIN)
+    pub(crate) fn drain(self, gives_up_lock: bool) -> Option<SourceWriter> {
+        self.stop(DRAIN, gives_up_lock)
     }
 
-    fn stop(self, state: u8) -> Option<SourceWriter> {
+    fn stop(self, state: u8, gives_up_lock: bool) -> Option<SourceWriter> {
+        // Relaxed: published by what follows.
+        self.shared.gives_up_lock.store(gives_up_lock, Ordering::Relaxed);
         // Release pairs with the Acquire in `run`: the helper sees every item pushed before it sees the stop.
         self.shared.state.store(state, Ordering::Release);
         self.wake();
@@ -138,27 +184,55 @@ impl Helper {
     }
 }
 
-/// The thread's body.
-fn run(shared: &Shared, mut descriptor: Descriptor, mut sources: SourceWriter) -> SourceWriter {
+/// The thread's body. It ends only when it is told to, also where something went wrong: [`platform::Alone`] relies on its
+/// being there.
+fn run(shared: &Shared, descriptor: Descriptor, sources: SourceWriter) -> SourceWriter {
+    match catch_unwind(AssertUnwindSafe(|| work(shared, descriptor, sources))) {
+        Ok(sources) => sources,
+        Err(panic) => loop {
+            let seen = shared.bell.count();
+            if shared.state.load(Ordering::Acquire) != RUN {
+                resume_unwind(panic);
+            }
+            shared.bell.wait(seen);
+        },
+    }
+}
+
+fn work(shared: &Shared, mut descriptor: Descriptor, sources: SourceWriter) -> SourceWriter {
     shared.thread.store(platform::thread_id(), Ordering::Relaxed);
-    if !platform::own_descriptors(descriptor.raw()) {
+    let own = platform::own_descriptors(descriptor.raw());
+    if !own {
         shared.reads_files.store(false, Ordering::Relaxed);
     }
+    shared.table.store(if own { OWN } else { SHARED }, Ordering::Release);
+    shared.settled.fetch_add(1, Ordering::Release);
+    let sources = until_stopped(shared, &mut descriptor, sources);
+    if own {
+        // The kernel would close it only some time after the thread has been joined.
+        descriptor.give_up(&shared.file, shared.gives_up_lock.load(Ordering::Relaxed));
+    }
+    sources
+}
+
+fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: SourceWriter) -> SourceWriter {
     loop {
+        let seen = shared.bell.count();
         // Taken before the queues are looked at: what was pushed before a stop is seen.
         let state = shared.state.load(Ordering::Acquire);
         while let Some(command) = shared.commands.pop() {
-            execute(shared, command, &mut descriptor);
+            execute(shared, command, descriptor);
         }
         if state == PAUSE {
             return sources;
         }
         if let Some(source) = shared.sources.pop() {
-            sources.store(shared, source, &mut descriptor);
+            sources.store(shared, source, descriptor);
+            shared.settled.fetch_add(1, Ordering::Release);
         } else if state == DRAIN {
             return sources;
         } else {
-            std::thread::park();
+            shared.bell.wait(seen);
         }
     }
 }
@@ -181,7 +255,9 @@ fn execute(shared: &Shared, command: Command, descriptor: &mut Descriptor) {
                 return;
             }
             // A failure here is nobody's: whoever needs the extent tries again and gets the error.
-            if let Ok(extent) = shared.file.allocate(descriptor) {
+            if let Ok(fd) = descriptor.get(&shared.file)
+                && let Ok(extent) = shared.file.claim_extent(fd)
+            {
                 if let Some(pages) = extent.pages(0, crate::trace_writer::WINDOW) {
                     pages.populate();
                 }

@@ -40,6 +40,12 @@ impl Descriptor {
         Descriptor { fd: self.fd }
     }
 
+    /// Closes the descriptor; [`get`](Descriptor::get) opens the file again. For a thread whose process has the file open
+    /// in another table.
+    pub(crate) fn hide(&mut self, file: &TraceFile) {
+        std::mem::replace(self, Descriptor { fd: -1 }).close(file);
+    }
+
     pub(crate) fn raw(&self) -> RawFd {
         self.fd
     }
@@ -52,12 +58,26 @@ impl Descriptor {
         Ok(self.fd)
     }
 
+    /// Closes the descriptor, and takes the lock away from whatever else keeps the open file: a map does.
+    pub(crate) fn give_up(self, file: &TraceFile, unlocks: bool) {
+        if unlocks && file.is(self.fd) {
+            lock(self.fd, libc::LOCK_UN);
+        }
+        self.close(file);
+    }
+
     /// Closes the descriptor if it is still the trace's.
     pub(crate) fn close(self, file: &TraceFile) {
         if file.is(self.fd) {
             close(self.fd);
         }
     }
+}
+
+/// Why there is no further extent.
+pub(crate) enum Unable {
+    SizeLimit(u64),
+    System(io::Error),
 }
 
 /// Takes the shared lock; fails when somebody holds the exclusive one for longer than trimming can take.
@@ -177,27 +197,33 @@ impl TraceFile {
 
     /// Claims an extent, allocates its space and maps it.
     pub(crate) fn allocate(&self, descriptor: &mut Descriptor) -> Result<Extent, WriteError> {
-        let error = |source| WriteError::Grow { path: self.path.clone(), source };
         let fd = descriptor.get(self)?;
+        self.claim_extent(fd).map_err(|why| match why {
+            Unable::SizeLimit(limit) => WriteError::SizeLimit { limit },
+            Unable::System(source) => WriteError::Grow { path: self.path.clone(), source },
+        })
+    }
+
+    /// The same through a descriptor that is known to be the file's. Allocates no memory: see `crate::helper`.
+    pub(crate) fn claim_extent(&self, fd: RawFd) -> Result<Extent, Unable> {
         let claimed = self.counter(layout::EXTENTS_CLAIMED);
         // Looked at before claiming, so that processes that go on trying do not count the number up.
         self.permitted(claimed.load(Ordering::Relaxed))?;
         // Relaxed: each index is handed out once, and no other memory is published by it.
         let index = claimed.fetch_add(1, Ordering::Relaxed);
         let offset = self.permitted(index)?;
-        platform::allocate(fd, offset, u64::from(self.extent_size)).map_err(error)?;
-        Extent::map(fd, index, offset, self.extent_size).map_err(error)
+        platform::allocate(fd, offset, u64::from(self.extent_size)).map_err(Unable::System)?;
+        Extent::map(fd, index, offset, self.extent_size).map_err(Unable::System)
     }
 
     /// Whether the limits let extent `index` exist, and where.
-    fn permitted(&self, index: u64) -> Result<u64, WriteError> {
-        let too_large =
-            || WriteError::Grow { path: self.path.clone(), source: io::Error::from_raw_os_error(libc::EFBIG) };
+    fn permitted(&self, index: u64) -> Result<u64, Unable> {
+        let too_large = || Unable::System(io::Error::from_raw_os_error(libc::EFBIG));
         let offset = layout::extent_offset(index, self.extent_size).ok_or_else(too_large)?;
         let end = offset + u64::from(self.extent_size);
         let limit = self.counter(layout::SIZE_LIMIT).load(Ordering::Relaxed);
         if limit != 0 && end > limit {
-            return Err(WriteError::SizeLimit { limit });
+            return Err(Unable::SizeLimit(limit));
         }
         if !platform::file_size_permitted(end) {
             return Err(too_large());
@@ -206,7 +232,7 @@ impl TraceFile {
     }
 
     /// Whether `fd` is this file.
-    fn is(&self, fd: RawFd) -> bool {
+    pub(crate) fn is(&self, fd: RawFd) -> bool {
         identity(fd) == Some((self.device, self.inode))
     }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -18,13 +19,16 @@ use crate::event::Event;
 use crate::extent::Extent;
 use crate::helper::{self, Command, Helper, Shared, Source, SourceWriter};
 use crate::layout;
-use crate::platform::{self, PreserveErrno};
+use crate::platform::{self, Alone, PreserveErrno};
 use crate::stream_writer::{ExtentSupply, RESERVE, StreamWriter};
 use crate::trace_file::{self, Descriptor, TraceFile};
 use crate::value::Str;
 
 /// How far ahead of the cursor pages are faulted in. A multiple of the page size; small, because it is resident.
 pub(crate) const WINDOW: usize = 128 << 10;
+
+/// How long to wait for an extent that only the helper can make.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most [`TraceWriter::cursor`] may be asked for.
 pub const MAX_INLINE: usize = 4096;
@@ -84,7 +88,15 @@ impl Default for Options {
 struct Recorder {
     shared: Arc<Shared>,
     descriptor: Descriptor,
+    /// Whether the descriptor and the helper's are the same open file, with one lock.
+    shares_file: bool,
+    /// Whether the descriptor stays open: the process may not reach the file again.
+    keeps_open: bool,
     helper: Option<Helper>,
+    /// What was given to helpers that is not quiet: see `Shared::settled`.
+    given: u32,
+    /// Full extents that the helper's queue had no room for.
+    full: Vec<Extent>,
     /// The sources' stream while no helper has it.
     sources: Option<SourceWriter>,
     /// Whether there may be a helper.
@@ -103,8 +115,22 @@ impl Recorder {
             Ok((process, extent)) => {
                 let shared = Arc::new(Shared::new(file));
                 let sources = Some(SourceWriter::new(process));
-                let mut recorder = Recorder { shared, descriptor, helper: None, sources, may_help };
+                let mut recorder = Recorder {
+                    shared,
+                    descriptor,
+                    shares_file: false,
+                    keeps_open: false,
+                    helper: None,
+                    given: 0,
+                    full: Vec::new(),
+                    sources,
+                    may_help,
+                };
                 recorder.start_helper();
+                if recorder.helper.is_some() {
+                    recorder.shared.await_table();
+                }
+                recorder.hide_descriptor();
                 Ok((recorder, StreamWriter::new(extent, process, layout::STREAM_EVENTS, WINDOW), process))
             }
             Err(error) => {
@@ -123,16 +149,51 @@ impl Recorder {
             return;
         };
         match Helper::start(&self.shared, self.descriptor.copy(), sources) {
-            Ok(helper) => self.helper = Some(helper),
+            Ok(helper) => {
+                self.helper = Some(helper);
+                self.shares_file = true;
+                self.given = self.given.wrapping_add(1);
+            }
             Err(sources) => self.sources = Some(*sources),
         }
     }
 
-    fn command(&self, command: Command) {
-        self.shared.commands.push(command);
+    /// Has the helper do something, or gives it back.
+    fn command(&self, command: Command) -> Result<(), Command> {
+        let result = self.shared.commands.push(command);
         if let Some(helper) = &self.helper {
             helper.wake();
         }
+        result
+    }
+
+    /// Closes the descriptor where the helper has the file open in a table of its own: the program may list its own.
+    fn hide_descriptor(&mut self) {
+        if self.helper.is_some() && !self.keeps_open && self.shared.has_own_table() {
+            self.descriptor.hide(&self.shared.file);
+            self.shares_file = false;
+        }
+    }
+
+    /// The helper is about to stop: the file stays open by the descriptor. Whether that has a lock of its own.
+    fn holds_file(&mut self) -> bool {
+        let shares = self.shares_file && self.shared.file.is(self.descriptor.raw());
+        // Where it cannot be had, the recording may end later.
+        self.descriptor.get(&self.shared.file).is_ok() && !shares
+    }
+
+    /// An extent that the helper makes, where this process cannot open the file again: for a moment.
+    fn await_extent(&self) -> Option<Extent> {
+        self.helper.as_ref()?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let _ = self.command(Command::Ahead);
+            if let Some(extent) = self.shared.ready.pop() {
+                return Some(extent);
+            }
+            std::thread::yield_now();
+        }
+        None
     }
 }
 
@@ -140,15 +201,26 @@ impl ExtentSupply for Recorder {
     fn take(&mut self) -> Result<Extent, WriteError> {
         match self.shared.ready.pop() {
             Some(extent) => Ok(extent),
-            None => self.shared.file.allocate(&mut self.descriptor),
+            None => {
+                let extent = self.shared.file.allocate(&mut self.descriptor);
+                self.hide_descriptor();
+                extent.or_else(|error| self.await_extent().ok_or(error))
+            }
         }
     }
 
     fn retire(&mut self, extent: Extent) {
-        if self.helper.is_some() {
-            self.command(Command::Seal(extent));
-        } else {
+        if self.helper.is_none() {
             extent.seal();
+            return;
+        }
+        // In the queue's order: what is still to be populated may be a part of it, and sealing unmaps it.
+        self.full.push(extent);
+        while let Some(extent) = self.full.pop() {
+            if let Err(Command::Seal(extent)) = self.command(Command::Seal(extent)) {
+                self.full.push(extent);
+                break;
+            }
         }
     }
 }
@@ -158,8 +230,12 @@ impl ExtentSupply for Recorder {
 pub struct TraceWriter {
     /// The fork generation this writer belongs to. Another one means: a child that inherited the parent's writer.
     generation: u32,
+    /// The helper has nothing to do that is not quiet, as far as is known.
+    quiet: bool,
     stream: StreamWriter,
     process: u32,
+    /// What was told the C library.
+    alone: Option<Alone>,
     recorder: Option<Recorder>,
     stopped: Option<String>,
 }
@@ -199,6 +275,8 @@ impl TraceWriter {
         let writer = TraceWriter {
             stream,
             generation: platform::fork_generation(),
+            quiet: false,
+            alone: None,
             process,
             recorder: Some(recorder),
             stopped: None,
@@ -237,11 +315,69 @@ impl TraceWriter {
         self.stream.prefetch();
     }
 
+    /// Whether `need` bytes may be written at `place`, which is at or behind the cursor by less than was asked for.
+    #[inline(always)]
+    pub fn has_room(&self, place: *mut u8, need: usize) -> bool {
+        self.stream.has_room(place, need)
+    }
+
     /// Whether this process was forked from the one that writes, and has not become a process of the trace. What it
     /// would write would land in its parent's stream. C code forks without asking anyone (uWSGI does).
     #[inline(always)]
     fn is_inherited(&self) -> bool {
         platform::fork_generation() != self.generation
+    }
+
+    /// To be called now and then: goes on where the helper has become quiet. A look at a field, mostly.
+    #[inline(always)]
+    pub fn look(&mut self) {
+        if !self.quiet {
+            self.look_at_helper();
+        }
+    }
+
+    /// The helper has done what is not quiet: the C library may forget it, and the trace's descriptor is its own.
+    #[cold]
+    #[inline(never)]
+    fn look_at_helper(&mut self) {
+        let inherited = self.is_inherited();
+        let Some(recorder) = &mut self.recorder else { return };
+        let has_helper = recorder.helper.is_some();
+        if has_helper && recorder.shared.settled.load(Ordering::Acquire) != recorder.given {
+            return;
+        }
+        self.quiet = true;
+        if has_helper && !inherited {
+            let _errno = PreserveErrno::new();
+            recorder.hide_descriptor();
+            if recorder.shared.has_own_table() && !recorder.keeps_open {
+                self.alone = Alone::with_helper();
+            }
+            if let Some(alone) = self.alone {
+                alone.tell();
+            }
+        }
+    }
+
+    /// The helper is about to do what is not quiet, or to end.
+    fn disturb(&mut self) {
+        self.quiet = false;
+        if let Some(alone) = self.alone.take() {
+            alone.revoke();
+        }
+    }
+
+    /// The process may not be able to open the trace again from now on: it stays open, also where the program sees it.
+    pub fn keep_open(&mut self) {
+        let _errno = PreserveErrno::new();
+        if !self.is_inherited()
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.keeps_open = true;
+            let _ = recorder.descriptor.get(&recorder.shared.file);
+            // glibc changes the user of all threads only where it knows that there are others.
+            self.disturb();
+        }
     }
 
     /// Publishes an event written at the cursor.
@@ -301,12 +437,14 @@ impl TraceWriter {
         if let Some(recorder) = &self.recorder
             && recorder.helper.is_some()
         {
-            recorder.command(command);
+            // What is not done ahead is done in time, by who needs it.
+            let _ = recorder.command(command);
         }
     }
 
     /// Appends a whole event of any size, the concatenation of `parts`.
     pub fn append(&mut self, parts: &[&[u8]]) {
+        self.look();
         let _errno = PreserveErrno::new();
         let Some(recorder) = &mut self.recorder else {
             return;
@@ -381,9 +519,11 @@ impl TraceWriter {
         if self.is_inherited() {
             return;
         }
+        self.disturb();
         let Some(recorder) = &mut self.recorder else {
             return;
         };
+        recorder.given = recorder.given.wrapping_add(1);
         recorder.shared.sources.push(Source { path: path.to_vec(), contents });
         if let Some(helper) = &recorder.helper {
             helper.wake();
@@ -399,11 +539,13 @@ impl TraceWriter {
         if self.is_inherited() {
             return;
         }
+        self.disturb();
         let Some(recorder) = &mut self.recorder else {
             return;
         };
         if let Some(helper) = recorder.helper.take() {
-            recorder.sources = helper.pause();
+            let locked = recorder.holds_file();
+            recorder.sources = helper.pause(locked);
             if recorder.sources.is_none() {
                 let _ = recorder.shared.failure.set(WriteError::HelperDied);
             }
@@ -433,6 +575,8 @@ impl TraceWriter {
         let Recorder { shared, descriptor, helper, sources, .. } = recorder;
         let stopped = self.stopped.is_some() || shared.failure.get().is_some();
         self.generation = platform::fork_generation();
+        self.quiet = false;
+        self.alone = None;
         self.stream.abandon();
         let forked = shared.file.after_fork(descriptor);
         if helper.is_some() {
@@ -479,13 +623,18 @@ impl TraceWriter {
             std::mem::forget(recorder);
             return;
         }
+        self.disturb();
         if let Some(helper) = recorder.helper.take() {
-            recorder.sources = helper.drain();
+            let locked = recorder.holds_file();
+            recorder.sources = helper.drain(locked);
         }
         if let Some(sources) = &mut recorder.sources {
             helper::drain_here(&recorder.shared, &mut recorder.descriptor, sources);
         } else {
             let _ = recorder.shared.failure.set(WriteError::HelperDied);
+        }
+        for extent in recorder.full.drain(..) {
+            extent.seal();
         }
         if self.stopped.is_none() {
             self.stopped = recorder.shared.failure.get().map(WriteError::to_string);

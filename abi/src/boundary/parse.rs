@@ -147,6 +147,7 @@ const DEFAULT_KEYS: &[&str] = &["functions", "types"];
 const TYPE_KEYS: &[&str] = &["methods", "name", "platforms", "treatment", "versions", "why"];
 const ENTRY_KEYS: &[&str] = &[
     "convert",
+    "departs",
     "echo",
     "environment",
     "evaluator",
@@ -159,6 +160,7 @@ const ENTRY_KEYS: &[&str] = &[
     "out",
     "platforms",
     "seed",
+    "steady",
     "terminal",
     "address",
     "treatment",
@@ -396,6 +398,8 @@ impl Source<'_> {
         entry.zone = self.flag(table, path, "zone")?;
         entry.replaces = self.flag(table, path, "replaces")?;
         entry.weakly = self.flag(table, path, "weakly")?;
+        entry.steady = self.flag(table, path, "steady")?;
+        entry.departs = self.flag(table, path, "departs")?;
         if let Some(value) = table.get("echo") {
             entry.echo = self.word(value, &join(path, "echo"), Echo::EXPECTED, Echo::from_word)?;
         }

@@ -170,6 +170,10 @@ pub struct Entry {
     pub replaces: bool,
     /// With `keeps`: holds no reference to what it keeps.
     pub weakly: bool,
+    /// A method that changes nothing of its receiver that is mirrored.
+    pub steady: bool,
+    /// Afterwards the process may no longer reach the trace by its path.
+    pub departs: bool,
     /// Bit set of `PY_3_11`, `PY_3_12`.
     pub versions: u8,
 }
@@ -197,6 +201,8 @@ impl Entry {
             zone: false,
             replaces: false,
             weakly: false,
+            steady: false,
+            departs: false,
             versions: ALL_VERSIONS,
         }
     }

@@ -22,6 +22,7 @@ fn shipped_tables_are_sorted_and_consistent() {
             assert_ne!(entry.versions, 0, "{name} is for no version");
             // These say something about an event: without one they would be lost.
             let about_event = entry.out || entry.last || entry.fork || entry.seed || entry.live || entry.namespace;
+            let about_event = about_event || entry.steady || entry.departs;
             let recorded = entry.treatment == Treatment::Record;
             assert!(recorded || !about_event, "{name} is not recorded");
             let plain = (Echo::None, Fds::None, Convert::None);
@@ -122,12 +123,15 @@ fn every_option_is_read() {
         zone = true
         replaces = true
         weakly = true
+        steady = true
+        departs = true
         environment = "own"
     "#;
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
     assert!(f.evaluator && f.zone && f.replaces && f.weakly);
+    assert!(f.steady && f.departs);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
     assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The calling thread's errno.
@@ -67,6 +68,75 @@ pub(crate) fn own_descriptors(keep: RawFd) -> bool {
         libc::syscall(libc::SYS_close_range, 0, keep - 1, CLOSE_RANGE_UNSHARE) == 0
             && libc::syscall(libc::SYS_close_range, keep + 1, libc::c_uint::MAX, 0) == 0
     }
+}
+
+/// What a thread sleeps by until it is rung for. System calls only: the standard library's parking reads thread-locals,
+/// which the C library may allocate memory for at any time.
+pub(crate) struct Bell {
+    rung: AtomicU32,
+    asleep: AtomicBool,
+}
+
+impl Bell {
+    pub(crate) const fn new() -> Bell {
+        Bell { rung: AtomicU32::new(0), asleep: AtomicBool::new(false) }
+    }
+
+    /// To be asked before looking for work.
+    pub(crate) fn count(&self) -> u32 {
+        self.rung.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps unless the bell was rung since the count was `seen`.
+    pub(crate) fn wait(&self, seen: u32) {
+        // SeqCst here and in `ring`: either the one who rings sees the sleeper, or the kernel sees the new count.
+        self.asleep.store(true, Ordering::SeqCst);
+        // SAFETY: a system call on a word that lives as long as `self`; without a time-out.
+        unsafe {
+            let word = self.rung.as_ptr();
+            let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+            libc::syscall(libc::SYS_futex, word, operation, seen, std::ptr::null::<libc::timespec>())
+        };
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// What was pushed before is seen by who wakes. A system call only where somebody sleeps.
+    pub(crate) fn ring(&self) {
+        self.rung.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) {
+            // SAFETY: as above.
+            unsafe {
+                libc::syscall(libc::SYS_futex, self.rung.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1)
+            };
+        }
+    }
+}
+
+/// glibc's own count of threads, and its flag. `None` with another C library, or where the flag is not what threads are
+/// told by: it has to be down now, for there is a helper.
+pub(super) fn find_alone() -> Option<(&'static AtomicU32, &'static AtomicU8)> {
+    // SAFETY: looks names up in a library that stays; both name variables of glibc's of these sizes
+    // (nptl/pthread_create.c, misc/single_threaded.c), which it writes with atomic or plain stores.
+    unsafe {
+        let library = libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
+        if library.is_null() {
+            return None;
+        }
+        let threads = libc::dlsym(library, c"__nptl_nthreads".as_ptr()).cast::<u32>();
+        let flag = libc::dlsym(library, c"__libc_single_threaded".as_ptr()).cast::<u8>();
+        if threads.is_null() || flag.is_null() {
+            return None;
+        }
+        let (threads, flag) = (AtomicU32::from_ptr(threads), AtomicU8::from_ptr(flag));
+        (threads.load(Ordering::Relaxed) >= 2 && flag.load(Ordering::Relaxed) == 0).then_some((threads, flag))
+    }
+}
+
+/// How many threads the process has, by the kernel's count.
+pub(super) fn kernel_threads() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    // A folder for each, and the two that any folder has.
+    std::fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
 }
 
 /// The kernel's number of the calling thread.
