@@ -50,7 +50,7 @@ pub unsafe extern "C" fn one(hook: &'static Hook, receiver: *mut PyObject, argum
         if let Some(thread) = direct(hook) {
             let call = Call { args: &args, ..Call::without_arguments(hook, receiver) };
             let original = || (hook.function.PyCFunction)(receiver, argument);
-            if let Some(result) = quick::record(&call, thread, original) {
+            if let Some(result) = quick::record::<false>(&call, thread, original) {
                 return result;
             }
         }
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn fastcall(
         if let Some(thread) = direct(hook) {
             let call = Call { args: array(args, n), ..Call::without_arguments(hook, receiver) };
             let original = || (hook.function.PyCFunctionFast)(receiver, args, n);
-            if let Some(result) = quick::record(&call, thread, original) {
+            if let Some(result) = quick::record::<false>(&call, thread, original) {
                 return result;
             }
         }
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn varargs(hook: &'static Hook, receiver: *mut PyObject, t
         if let Some(thread) = direct(hook) {
             let call = Call { args: items(tuple), tuple, ..Call::without_arguments(hook, receiver) };
             let original = || (hook.function.PyCFunction)(receiver, tuple);
-            if let Some(result) = quick::record(&call, thread, original) {
+            if let Some(result) = quick::record::<false>(&call, thread, original) {
                 return result;
             }
         }

@@ -13,6 +13,12 @@ impl<T> GilCell<T> {
         GilCell(UnsafeCell::new(value))
     }
 
+    /// Where the value is, for those who take only parts of it.
+    #[inline(always)]
+    pub const fn as_ptr(&self) -> *mut T {
+        self.0.get()
+    }
+
     /// The value.
     ///
     /// # Safety

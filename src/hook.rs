@@ -83,7 +83,7 @@ pub enum Way {
     General,
     /// `quick::record` is tried, by `record::call`.
     Quick,
-    /// The same, by the function that the trampoline jumps to.
+    /// The same, by the function that the trampoline jumps to; no mirrored state can change.
     Direct,
 }
 
@@ -176,7 +176,7 @@ pub unsafe fn make(
         let mut way = if quick { Way::Quick } else { Way::General };
         if let Original::Method { def: original, convention } = original {
             def = ptr::read(original);
-            if quick && is_direct(convention, mirrored) {
+            if quick && is_direct(convention) && (mirrored.is_none() || entry.steady) {
                 way = Way::Direct;
             }
         }
@@ -231,7 +231,8 @@ fn is_quick(entry: &Entry) -> bool {
         || entry.keeps
         || entry.namespace
         || entry.terminal
-        || entry.zone;
+        || entry.zone
+        || entry.departs;
     // A hook that only watches is not recorded at all.
     !special
         && entry.convert == Convert::None
@@ -247,10 +248,9 @@ fn has_no_special(kind: HookKind, entry: &Entry) -> bool {
 }
 
 /// Conventions for which `cross` has a function that calls the original itself.
-fn is_direct(convention: Convention, mirrored: Option<&ExternalType>) -> bool {
+fn is_direct(convention: Convention) -> bool {
     match convention {
-        Convention::Noargs => mirrored.is_none(),
-        Convention::One | Convention::Fastcall | Convention::Varargs => true,
+        Convention::Noargs | Convention::One | Convention::Fastcall | Convention::Varargs => true,
         Convention::FastcallKeywords | Convention::Method | Convention::VarargsKeywords => false,
     }
 }

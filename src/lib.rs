@@ -22,6 +22,7 @@ mod external;
 mod external_function;
 mod gil;
 mod hook;
+mod hot;
 mod imports;
 mod libc_calls;
 mod libc_memory;

@@ -1,37 +1,43 @@
 //! The quick way of recording, for what a busy program calls most: short arguments, a receiver whose mirrored state is
 //! a few scalars at most, and None, a number or bytes for a result.
 //!
-//! After a system call the processor starts afresh, so every instruction that follows one is dear. Hence all that can be
-//! done before the original is called is done before; afterwards the event is written straight into the log, and nothing
-//! else is called. And the original is called from the very function that the trampoline jumps to, because each frame
-//! that was entered before a system call costs a mispredicted return after it.
+//! After a system call the processor starts afresh, so every instruction that follows one is dear, and every cache line
+//! that it or its operands lie in. Hence all that can be done before the original is called is done before, and what is
+//! looked at afterwards lies close together (`crate::hot`). The event is written straight into the log, and nothing else is
+//! called. And the original is called from the very function that the trampoline jumps to, because each frame that was
+//! entered before a system call costs a mispredicted return after it.
+//!
+//! What comes before the result is put together on the stack and not in the log: the kernel's first atomic operation
+//! would wait until all that was written has reached the cache, and the log's lines come from another core's.
 
 use crate::call::Call;
 use crate::callback;
 use crate::encode::bytes_of;
 use crate::hook::Hook;
+use crate::hot::hot;
 use crate::record::{Event, before_call, enter_external, leave_external, offset_in};
 use crate::session::{self, writer};
 use crate::thread::Thread;
 use pyo3_ffi::*;
 use retrace_replay::event::{ARGUMENTS_BIT, form};
-use retrace_replay::trace_writer::MAX_INLINE;
-use retrace_replay::value::{put_varint, tag};
+use retrace_replay::value::tag;
 use std::mem::MaybeUninit;
 use std::ptr;
 
 /// The head and the caller's position.
 const HEAD: usize = 4;
-/// Room for an arguments section under assembly.
+/// The most that an arguments section takes here.
 const ARGUMENTS: usize = 384;
 /// The most bytes that [`put_argument`] writes.
 const ARGUMENT: usize = 80;
 /// The most bytes that [`copy_loosely`] copies too many.
 const BEHIND: usize = 80;
-/// Room for a result but for the contents of bytes, and for what is copied too much.
-const RESULT: usize = BEHIND;
-/// The most contents that are written here.
-const CONTENTS: usize = MAX_INLINE - HEAD - ARGUMENTS - RESULT;
+/// Contents below this are a result that there is always room for.
+const SHORT: usize = 0x80;
+/// Contents from this size on go the general way.
+const LONG: usize = 0x4000;
+/// Room for a result but for longer contents.
+const RESULT: usize = SHORT + 16;
 
 /// Calls and records a function that takes no arguments.
 ///
@@ -61,24 +67,32 @@ pub unsafe fn plain(hook: &'static Hook, thread: &Thread, receiver: *mut PyObjec
                 return result;
             }
         }
-        finish_slowly(&Call::without_arguments(hook, receiver), thread, head, &[], result, [0; 2], kept)
+        finish_slowly(&Call::without_arguments(hook, receiver), thread, result, None, kept)
     }
 }
 
-/// Calls and records through `original`. `None` where an argument is not short: nothing has happened then.
+/// Calls and records through `original`. `None` where an argument is not short: nothing has happened then. `STATEFUL`: the
+/// call may change the receiver's mirrored state.
 ///
 /// # Safety
 /// Recording; the GIL is held; the thread is not external; `call.hook` is quick, and `original` calls its original.
 #[inline(always)]
-pub unsafe fn record(call: &Call, thread: &Thread, original: impl FnOnce() -> *mut PyObject) -> Option<*mut PyObject> {
-    // SAFETY: by contract; what `arguments` holds up to `size` was written.
+pub unsafe fn record<const STATEFUL: bool>(
+    call: &Call,
+    thread: &Thread,
+    original: impl FnOnce() -> *mut PyObject,
+) -> Option<*mut PyObject> {
+    // SAFETY: by contract; what `start` holds up to `size` was written, and may be copied with what lies behind.
     unsafe {
-        let mut arguments = [const { MaybeUninit::<u8>::uninit() }; ARGUMENTS];
-        let arguments = arguments.as_mut_ptr().cast::<u8>();
-        let size = put_arguments(arguments, call)?;
+        let mut start = [const { MaybeUninit::<u8>::uninit() }; HEAD + ARGUMENTS + BEHIND];
+        let start = start.as_mut_ptr().cast::<u8>();
+        let end = put_arguments(start.add(HEAD), call)?;
         before_call();
-        let head = head(call.hook, if size > 0 { ARGUMENTS_BIT } else { 0 }, thread);
-        let before = call.hook.state(call.receiver);
+        let size = end.offset_from(start) as usize;
+        let head = head(call.hook, if size == HEAD { 0 } else { ARGUMENTS_BIT }, thread);
+        put_head(start, head, form::VALUE);
+        let before = if STATEFUL { call.hook.state(call.receiver) } else { [0; 2] };
+        writer().look();
         writer().prefetch();
         let kept = thread.results.get().len();
         let outer = thread.call.replace(ptr::from_ref(call).cast());
@@ -89,14 +103,49 @@ pub unsafe fn record(call: &Call, thread: &Thread, original: impl FnOnce() -> *m
         if likely(
             session::is_recording()
                 && !result.is_null()
-                && call.hook.state(call.receiver) == before
-                && append(head, arguments, size, result),
+                && (!STATEFUL || call.hook.state(call.receiver) == before)
+                && append(start, size, result),
         ) {
             callback::release_results(thread, kept);
             return Some(result);
         }
-        let arguments = std::slice::from_raw_parts(arguments, size);
-        Some(finish_slowly(call, thread, head, arguments, result, before, kept))
+        Some(finish_slowly(call, thread, result, STATEFUL.then_some(before), kept))
+    }
+}
+
+/// Appends the event that begins with `start` and ends with `result`; `false` where the result is not one of those written
+/// here, or the log's window is at its end.
+#[inline(always)]
+unsafe fn append(start: *const u8, size: usize, result: *mut PyObject) -> bool {
+    // SAFETY: by the contract of `record`; the room asked for is that of all that is written, and of whole copies.
+    unsafe {
+        let room = writer().cursor(size + RESULT);
+        if unlikely(room.is_null()) {
+            return false;
+        }
+        copy_loosely(start, room, size);
+        let place = room.add(size);
+        if likely(Py_TYPE(result) == (*hot()).bytes) {
+            let contents = bytes_of(result);
+            let n = contents.len();
+            if likely(n < SHORT) {
+                ptr::write_unaligned(place.cast(), (u16::from(tag::BYTES) | (n as u16) << 8).to_le());
+                copy(contents.as_ptr(), place.add(2), n);
+                writer().commit(place.add(2 + n));
+                return true;
+            }
+            let Some(end) = put_contents(place, contents) else { return false };
+            writer().commit(end);
+            return true;
+        }
+        let Some((form, end)) = put_result(place, result) else { return false };
+        if form == form::NONE {
+            let head = room.cast::<u32>();
+            let other = u32::from(form::VALUE ^ form::NONE) << form::SHIFT;
+            head.write_unaligned(head.read_unaligned() ^ other.to_le());
+        }
+        writer().commit(end);
+        true
     }
 }
 
@@ -114,80 +163,32 @@ unsafe fn put_head(room: *mut u8, head: u32, form: u16) {
     unsafe { ptr::write_unaligned(room.cast(), (head | u32::from(form) << form::SHIFT).to_le()) };
 }
 
-/// Appends the event of a call that returned `result`; `false` where the result is not one of those written here.
-#[inline(always)]
-unsafe fn append(head: u32, arguments: *const u8, size: usize, result: *mut PyObject) -> bool {
-    // SAFETY: by the contract of `record`; the room asked for is that of all that is written, and of whole copies.
-    unsafe {
-        if likely(PyBytes_CheckExact(result) != 0) {
-            let contents = bytes_of(result);
-            let n = contents.len();
-            let room = if likely(n <= CONTENTS) { writer().cursor(HEAD + size + RESULT + n) } else { ptr::null_mut() };
-            if room.is_null() {
-                return append_parts(head, arguments, size, result);
-            }
-            copy_loosely(arguments, room.add(HEAD), size);
-            let place = room.add(HEAD + size);
-            *place = tag::BYTES;
-            *place.add(1) = n as u8;
-            let mut end = place.add(2);
-            if unlikely(n >= 0x80) {
-                *place.add(1) = n as u8 | 0x80;
-                *place.add(2) = (n >> 7) as u8;
-                end = place.add(3);
-            }
-            copy(contents.as_ptr(), end, n);
-            put_head(room, head, form::VALUE);
-            writer().commit(end.add(n));
-            return true;
-        }
-        let room = writer().cursor(HEAD + size + RESULT);
-        if room.is_null() {
-            return append_parts(head, arguments, size, result);
-        }
-        copy_loosely(arguments, room.add(HEAD), size);
-        let Some((form, end)) = put_result(room.add(HEAD + size), result) else { return false };
-        put_head(room, head, form);
-        writer().commit(end);
-        true
-    }
-}
-
-/// [`append`] where the log's window ends, or where there is much.
-#[cold]
+/// Bytes that are not short: their end, or `None` where there is no room for them.
 #[inline(never)]
-unsafe fn append_parts(head: u32, arguments: *const u8, size: usize, result: *mut PyObject) -> bool {
-    // SAFETY: as in `append`.
+unsafe fn put_contents(place: *mut u8, contents: &[u8]) -> Option<*mut u8> {
+    let n = contents.len();
+    // SAFETY: by the contract of `record`; there is room for RESULT bytes, and for the contents where the writer says so.
     unsafe {
-        let arguments = std::slice::from_raw_parts(arguments, size);
-        let mut event = [0u8; HEAD];
-        if PyBytes_CheckExact(result) != 0 {
-            let contents = bytes_of(result);
-            let mut prefix = vec![tag::BYTES];
-            put_varint(&mut prefix, contents.len() as u64);
-            put_head(event.as_mut_ptr(), head, form::VALUE);
-            session::append(&[&event, arguments, &prefix, contents]);
-            return true;
+        if n >= LONG || !writer().has_room(place, n + RESULT) {
+            return None;
         }
-        let mut value = [0u8; RESULT];
-        let Some((form, end)) = put_result(value.as_mut_ptr(), result) else { return false };
-        let n = end.offset_from(value.as_ptr()) as usize;
-        put_head(event.as_mut_ptr(), head, form);
-        session::append(&[&event, arguments, &value[..n]]);
-        true
+        *place = tag::BYTES;
+        *place.add(1) = n as u8 | 0x80;
+        *place.add(2) = (n >> 7) as u8;
+        ptr::copy_nonoverlapping(contents.as_ptr(), place.add(3), n);
+        Some(place.add(3 + n))
     }
 }
 
-/// What came of a call that only the general way can encode, or that the recording did not outlive.
+/// What came of a call that only the general way can encode, or that the recording did not outlive. The arguments, which
+/// do not change, are read again.
 #[cold]
 #[inline(never)]
 unsafe fn finish_slowly(
     call: &Call,
     thread: &Thread,
-    head: u32,
-    arguments: &[u8],
     result: *mut PyObject,
-    before: [u64; 2],
+    before: Option<[u64; 2]>,
     kept: usize,
 ) -> *mut PyObject {
     // SAFETY: by the contract of `record`.
@@ -195,8 +196,9 @@ unsafe fn finish_slowly(
         if !session::is_recording() {
             return result;
         }
-        let mut event = Event::resume(thread, &[&head.to_le_bytes(), arguments]);
-        let mirrored = call.mirrored().map(|external| (external, external.snapshot_of(before)));
+        let mut event = Event::with_arguments(call, thread);
+        let mirrored =
+            before.and_then(|before| call.mirrored().map(|external| (external, external.snapshot_of(before))));
         event.outcome(call, result, mirrored.as_ref().map(|(external, before)| (*external, before)));
         event.append(thread, result);
         callback::release_results(crate::thread::current(), kept);
@@ -221,7 +223,7 @@ unsafe fn put_float(place: *mut u8, result: *mut PyObject) -> Option<(u16, *mut 
 unsafe fn put_result(place: *mut u8, result: *mut PyObject) -> Option<(u16, *mut u8)> {
     // SAFETY: there is room for RESULT bytes.
     unsafe {
-        if PyLong_CheckExact(result) != 0 {
+        if Py_TYPE(result) == (*hot()).int {
             return match retrace_abi::small_int(result) {
                 Some(value) => Some((form::VALUE, put_int(place, value))),
                 None => put_long(place, result),
@@ -247,11 +249,11 @@ unsafe fn put_long(place: *mut u8, result: *mut PyObject) -> Option<(u16, *mut u
     }
 }
 
-/// The arguments section's length; `None` where an argument is not short.
+/// The arguments section's end; `None` where an argument is not short.
 #[inline(always)]
-unsafe fn put_arguments(start: *mut u8, call: &Call) -> Option<usize> {
+unsafe fn put_arguments(start: *mut u8, call: &Call) -> Option<*mut u8> {
     if call.args.is_empty() || call.hook.blind {
-        return Some(0);
+        return Some(start);
     }
     if !call.keyword_names.is_null() || call.args.len() > 254 {
         return None;
@@ -266,7 +268,7 @@ unsafe fn put_arguments(start: *mut u8, call: &Call) -> Option<usize> {
             }
             end = put_argument(end, arg)?;
         }
-        Some(end.offset_from(start) as usize)
+        Some(end)
     }
 }
 
@@ -275,10 +277,10 @@ unsafe fn put_arguments(start: *mut u8, call: &Call) -> Option<usize> {
 unsafe fn put_argument(place: *mut u8, arg: *mut PyObject) -> Option<*mut u8> {
     // SAFETY: there is room for ARGUMENT bytes.
     unsafe {
-        if PyLong_CheckExact(arg) != 0 {
+        if Py_TYPE(arg) == (*hot()).int {
             return Some(put_int(place, retrace_abi::small_int(arg)?));
         }
-        if PyBytes_CheckExact(arg) != 0 {
+        if Py_TYPE(arg) == (*hot()).bytes {
             let contents = bytes_of(arg);
             if contents.len() > 64 {
                 return None;
@@ -330,15 +332,12 @@ unsafe fn copy_loosely(from: *const u8, to: *mut u8, n: usize) {
     }
 }
 
-/// Copies `n` bytes; where they are few, in parts that may cover each other.
+/// Copies fewer than [`SHORT`] bytes, in parts that may cover each other.
 #[inline(always)]
 unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
     // SAFETY: by contract.
     unsafe {
-        if n >= 16 {
-            if n > 256 {
-                return ptr::copy_nonoverlapping(from, to, n);
-            }
+        if likely(n >= 16) {
             let mut done = 0;
             while done < n - 16 {
                 copy_chunk::<16>(from.add(done), to.add(done));
@@ -346,9 +345,15 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
             }
             copy_chunk::<16>(from.add(n - 16), to.add(n - 16));
         } else {
-            ptr::copy_nonoverlapping(from, to, n);
+            copy_few(from, to, n);
         }
     }
+}
+
+#[inline(never)]
+unsafe fn copy_few(from: *const u8, to: *mut u8, n: usize) {
+    // SAFETY: by contract.
+    unsafe { ptr::copy_nonoverlapping(from, to, n) };
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::encode::{Context, Encoder, bytes_of};
 use crate::external::{ExternalType, Snapshot};
 use crate::hook::{Hook, Way};
+use crate::hot::hot;
 use crate::python::{Owned, SavedError};
 use crate::session;
 use crate::thread::{self, Thread};
@@ -46,19 +47,13 @@ pub unsafe fn offset_in(tstate: *mut retrace_abi::ThreadState) -> u16 {
     }
 }
 
-/// Where the interpreter keeps its frame evaluator; a place of our own until a session begins.
-static mut EVALUATOR: *mut Option<FrameHook> = &raw mut NO_EVALUATOR;
-static mut NO_EVALUATOR: Option<FrameHook> = None;
-/// What was there when ours came: the program's (a profiler's), or none.
-static mut PROGRAMS: Option<FrameHook> = None;
-
 /// Finds the interpreter's frame evaluator.
 ///
 /// # Safety
 /// The GIL is held; the shim is initialised.
 pub unsafe fn learn_evaluator() {
     // SAFETY: by contract.
-    unsafe { EVALUATOR = retrace_abi::retrace_evaluator() };
+    unsafe { (*hot()).evaluator = retrace_abi::retrace_evaluator() };
 }
 
 /// Frames that are entered from now on go through [`callback::entered`].
@@ -69,9 +64,9 @@ pub unsafe fn learn_evaluator() {
 pub unsafe fn arm() {
     // SAFETY: by contract.
     unsafe {
-        let place = EVALUATOR;
+        let place = (*hot()).evaluator;
         if !is_ours(*place) {
-            PROGRAMS = *place;
+            (*hot()).programs = *place;
         }
         *place = Some(callback::entered);
     }
@@ -82,7 +77,7 @@ pub unsafe fn arm() {
 #[inline(always)]
 pub unsafe fn disarm() {
     // SAFETY: by contract.
-    unsafe { *EVALUATOR = PROGRAMS };
+    unsafe { *(*hot()).evaluator = (*hot()).programs };
 }
 
 #[inline(always)]
@@ -97,7 +92,7 @@ fn is_ours(evaluator: Option<FrameHook>) -> bool {
 pub unsafe fn evaluate(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        match PROGRAMS {
+        match (*hot()).programs {
             Some(evaluator) => evaluator(tstate, frame, throwing),
             None => retrace_abi::retrace_eval_default(tstate, frame, throwing),
         }
@@ -110,7 +105,7 @@ pub unsafe fn evaluate(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_
 /// The GIL is held.
 pub unsafe fn is_armed() -> bool {
     // SAFETY: by contract.
-    unsafe { is_ours(*EVALUATOR) }
+    unsafe { is_ours(*(*hot()).evaluator) }
 }
 
 /// Marks the thread external and lets frames that are entered from now on be seen as callbacks.
@@ -277,8 +272,8 @@ unsafe fn collect(generation: i32, at: Option<Fingerprint>) {
 pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        if call.hook.way.get() == Way::Quick
-            && let Some(result) = quick::record(call, thread, || call.invoke())
+        if call.hook.way == Way::Quick
+            && let Some(result) = quick::record::<true>(call, thread, || call.invoke())
         {
             return result;
         }
@@ -321,6 +316,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
             crate::binding::bind_arguments(call);
         }
         crate::crossing::watch_arguments(call);
+        if call.hook.entry.departs {
+            session::writer().keep_open();
+        }
         let kept = thread.results.get().len();
         let outer = thread.call.replace(std::ptr::from_ref(call).cast());
         if external_function::is_body(call) {
@@ -382,6 +380,8 @@ pub struct Event {
 }
 
 impl Event {
+    /// # Safety
+    /// Recording; the GIL is held by `thread`, which has made `call`.
     unsafe fn begin(call: &Call, thread: &Thread) -> Event {
         let mut buffer = thread.take_buffer();
         buffer.extend_from_slice(&call.hook.index.to_le_bytes());
@@ -390,18 +390,17 @@ impl Event {
         Event { buffer, payload: ptr::null_mut(), opaque: 0, namespaces: Owned(ptr::null_mut()) }
     }
 
-    /// An event of which what comes before the outcome has been assembled elsewhere.
+    /// An event but for its outcome.
     ///
     /// # Safety
-    /// Recording; the GIL is held.
-    pub unsafe fn resume(thread: &Thread, parts: &[&[u8]]) -> Event {
-        let mut buffer = thread.take_buffer();
-        for part in parts {
-            buffer.extend_from_slice(part);
-        }
+    /// Recording; the GIL is held by `thread`, which has made `call`; what its arguments say has not changed since.
+    pub unsafe fn with_arguments(call: &Call, thread: &Thread) -> Event {
         // SAFETY: by contract.
-        unsafe { notes::shorten_arguments(&mut buffer, ARGUMENTS_AT) };
-        Event { buffer, payload: ptr::null_mut(), opaque: 0, namespaces: Owned(ptr::null_mut()) }
+        unsafe {
+            let mut event = Event::begin(call, thread);
+            event.arguments(call);
+            event
+        }
     }
 
     fn set_head(&mut self, bits: u16) {

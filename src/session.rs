@@ -1,6 +1,7 @@
 //! The session of this process: off, recording or replaying. All state here is guarded by the GIL.
 
 use crate::gil::GilCell;
+use crate::hot::hot;
 use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint, code};
 use retrace_replay::trace_writer::TraceWriter;
 use retrace_replay::turns::Turns;
@@ -16,15 +17,10 @@ pub enum Mode {
     Diverted,
 }
 
-static mut MODE: Mode = Mode::Off;
-static WRITER: GilCell<Option<TraceWriter>> = GilCell::new(None);
 /// Which threads the stream has named last.
 static TURNS: GilCell<Turns> = GilCell::new(Turns::new());
 static mut FULL_ARGUMENTS: bool = false;
 static mut OPAQUE: u64 = 0;
-/// Where the collector keeps its count and its threshold.
-static mut COLLECTION: (*const c_int, *const c_int) = (&raw const ZERO, &raw const ZERO);
-static ZERO: c_int = 0;
 
 /// The session's mode.
 ///
@@ -33,35 +29,35 @@ static ZERO: c_int = 0;
 #[inline(always)]
 pub unsafe fn mode() -> Mode {
     // SAFETY: by contract.
-    unsafe { MODE }
+    unsafe { (*hot()).mode }
 }
 
 /// # Safety
 /// The GIL is held.
 pub unsafe fn set_mode(mode: Mode) {
     // SAFETY: by contract.
-    unsafe { MODE = mode };
+    unsafe { (*hot()).mode = mode };
 }
 
 /// # Safety
 /// The GIL is held.
 pub unsafe fn is_active() -> bool {
     // SAFETY: by contract.
-    unsafe { MODE != Mode::Off }
+    unsafe { (*hot()).mode != Mode::Off }
 }
 
 /// # Safety
 /// The GIL is held.
 pub unsafe fn is_recording() -> bool {
     // SAFETY: by contract.
-    unsafe { MODE == Mode::Recording }
+    unsafe { (*hot()).mode == Mode::Recording }
 }
 
 /// # Safety
 /// The GIL is held.
 pub unsafe fn is_replaying() -> bool {
     // SAFETY: by contract.
-    unsafe { MODE == Mode::Replaying }
+    unsafe { (*hot()).mode == Mode::Replaying }
 }
 
 /// The log's writer.
@@ -71,7 +67,13 @@ pub unsafe fn is_replaying() -> bool {
 #[inline(always)]
 pub unsafe fn writer() -> &'static mut TraceWriter {
     // SAFETY: the mode is Recording only while there is a writer.
-    unsafe { WRITER.get().as_mut().unwrap_unchecked() }
+    unsafe { (*(&raw mut (*hot()).writer)).as_mut().unwrap_unchecked() }
+}
+
+/// The recording takes no more.
+unsafe fn take_writer() -> Option<TraceWriter> {
+    // SAFETY: the GIL is held.
+    unsafe { (*(&raw mut (*hot()).writer)).take() }
 }
 
 /// Begins recording into `writer`.
@@ -81,9 +83,9 @@ pub unsafe fn writer() -> &'static mut TraceWriter {
 pub unsafe fn begin_recording(writer: TraceWriter, full_arguments: bool) {
     // SAFETY: by contract.
     unsafe {
-        *WRITER.get() = Some(writer);
+        (*hot()).writer = Some(writer);
         FULL_ARGUMENTS = full_arguments;
-        MODE = Mode::Recording;
+        (*hot()).mode = Mode::Recording;
     }
 }
 
@@ -93,7 +95,7 @@ pub unsafe fn begin_recording(writer: TraceWriter, full_arguments: bool) {
 /// The GIL is held; both live as long as the process.
 pub unsafe fn watch_collector(count: *const c_int, threshold: *const c_int) {
     // SAFETY: by contract.
-    unsafe { COLLECTION = (count, threshold) };
+    unsafe { ((*hot()).count, (*hot()).threshold) = (count, threshold) };
 }
 
 /// One compare: whether generation 0 is over its threshold.
@@ -103,7 +105,7 @@ pub unsafe fn watch_collector(count: *const c_int, threshold: *const c_int) {
 #[inline(always)]
 pub unsafe fn collection_may_be_due() -> bool {
     // SAFETY: the collector's own fields.
-    unsafe { *COLLECTION.0 > *COLLECTION.1 }
+    unsafe { *(*hot()).count > *(*hot()).threshold }
 }
 
 /// Appends a whole event.
@@ -113,7 +115,7 @@ pub unsafe fn collection_may_be_due() -> bool {
 pub unsafe fn append(parts: &[&[u8]]) {
     // SAFETY: by contract.
     unsafe {
-        if MODE != Mode::Recording {
+        if (*hot()).mode != Mode::Recording {
             return;
         }
         writer().append(parts);
@@ -131,7 +133,7 @@ unsafe fn ended_early(reason: &str) {
         if !crate::children::is_child() {
             eprintln!("retrace: recording ended: {reason}");
         }
-        if let Some(mut writer) = WRITER.get().take() {
+        if let Some(mut writer) = take_writer() {
             leave();
             writer.close();
         }
@@ -267,7 +269,7 @@ pub unsafe fn stop(reason: &str) {
 unsafe fn leave() {
     // SAFETY: by the callers' contract.
     unsafe {
-        MODE = Mode::Off;
+        (*hot()).mode = Mode::Off;
         crate::turns::end();
         retrace_abi::collector::retrace_collector_uninstall();
     }
@@ -277,7 +279,7 @@ unsafe fn abandon() {
     // SAFETY: by the callers' contract.
     unsafe {
         leave();
-        std::mem::forget(WRITER.get().take());
+        std::mem::forget(take_writer());
     }
 }
 
@@ -288,13 +290,13 @@ unsafe fn abandon() {
 pub unsafe fn end_recording(status: i32) {
     // SAFETY: by contract: nothing else runs Python any more.
     unsafe {
-        if MODE != Mode::Recording {
+        if (*hot()).mode != Mode::Recording {
             return;
         }
         crate::turns::take_last();
-        MODE = Mode::Off;
+        (*hot()).mode = Mode::Off;
         crate::turns::end();
-        if let Some(mut writer) = WRITER.get().take() {
+        if let Some(mut writer) = take_writer() {
             let mut event = code::END.to_le_bytes().to_vec();
             event.extend_from_slice(&status.to_le_bytes());
             writer.append(&[&event]);

@@ -1,6 +1,7 @@
 //! What the hooks keep for each Python thread.
 
 use crate::gil::GilCell;
+use crate::hot::hot;
 use std::cell::Cell;
 
 use retrace_abi::{ThreadState, thread_state, thread_state_id};
@@ -10,18 +11,19 @@ use retrace_abi::{ThreadState, thread_state, thread_state_id};
 ///
 /// Only shared references to it exist, and what changes is in cells: the code that a hook calls reaches the same entry
 /// again, and the compiler must not believe otherwise.
+#[repr(C, align(64))] // What every call touches comes first: it shares a cache line.
 pub struct Thread {
     pub tstate: *mut ThreadState,
     id: u64,
-    /// The thread is inside an external call: what it calls there is part of that call.
-    pub external: Cell<bool>,
-    /// That call is one of a Python function that is declared external, whose body runs: `crate::external_function`.
-    pub body: Cell<bool>,
     /// The external call that the thread is inside, for naming what its callbacks get; null where it has no arguments.
     pub call: Cell<*const crate::call::Call<'static>>,
     /// What callbacks of the current external call returned, by serial: strong references, held until that call ends
     /// in both directions, so that what is returned to C can be named when C passes it on.
     pub results: GilCell<Vec<(u64, *mut pyo3_ffi::PyObject)>>,
+    /// The thread is inside an external call: what it calls there is part of that call.
+    pub external: Cell<bool>,
+    /// That call is one of a Python function that is declared external, whose body runs: `crate::external_function`.
+    pub body: Cell<bool>,
     /// Spare buffers for assembling events: an event may be assembled while another one is (callbacks).
     buffers: GilCell<Vec<Vec<u8>>>,
 }
@@ -43,8 +45,7 @@ impl Thread {
     }
 }
 
-// Both are read and written only with the GIL held, which orders the accesses.
-static mut CURRENT: *mut Thread = std::ptr::null_mut();
+// Read and written only with the GIL held, which orders the accesses.
 static THREADS: GilCell<Vec<*mut Thread>> = GilCell::new(Vec::new());
 
 /// The current thread's entry.
@@ -54,10 +55,10 @@ static THREADS: GilCell<Vec<*mut Thread>> = GilCell::new(Vec::new());
 /// their thread lives, so one that was is still this thread's.
 #[inline(always)]
 pub unsafe fn current() -> &'static Thread {
-    // SAFETY: the GIL is held, so nobody else reads or writes CURRENT or this thread's entry.
+    // SAFETY: the GIL is held, so nobody else reads or writes the cache or this thread's entry.
     unsafe {
         let tstate = thread_state();
-        let cached = CURRENT;
+        let cached = (*hot()).current;
         if !cached.is_null() && (*cached).tstate == tstate && (*cached).id == thread_state_id(tstate) {
             return &*cached;
         }
@@ -82,7 +83,8 @@ pub unsafe fn last() -> &'static Thread {
     // SAFETY: by contract.
     unsafe {
         let nobody = &raw const NOBODY;
-        if CURRENT.is_null() { &*nobody } else { &*CURRENT }
+        let cached = (*hot()).current;
+        if cached.is_null() { &*nobody } else { &*cached }
     }
 }
 
@@ -109,7 +111,7 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
         let threads = THREADS.get();
         for &thread in threads.iter() {
             if (*thread).tstate == tstate && (*thread).id == id {
-                CURRENT = thread;
+                (*hot()).current = thread;
                 return &*thread;
             }
         }
@@ -131,7 +133,7 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
             buffers: GilCell::new(Vec::new()),
         }));
         threads.push(thread);
-        CURRENT = thread;
+        (*hot()).current = thread;
         &*thread
     }
 }

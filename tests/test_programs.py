@@ -31,6 +31,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "atexit_time",
         "addresses",
         "rebound_names",
+        "handlers_in_calls",
     ],
 )
 def test_program(trial, program):

@@ -78,7 +78,7 @@ impl StreamWriter {
     /// Whether `need` bytes follow `place` before the limit.
     #[inline(always)]
     pub(crate) fn has_room(&self, place: *mut u8, need: usize) -> bool {
-        (self.limit as isize).wrapping_sub(place as isize) >= need as isize
+        self.cursor.has_room(place, need)
     }
 
     /// Fetches the cache lines after the cursor's, for writing.

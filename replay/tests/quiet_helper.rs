@@ -4,6 +4,8 @@
 //! Without the usual harness, which has threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -87,13 +89,18 @@ fn append(writer: &mut TraceWriter, bytes: &[u8]) {
     }
 }
 
-fn sealed(path: &Path) -> usize {
-    let file = std::fs::read(path).unwrap();
+/// Waits until so many of the first extents are sealed. (That of sources, if it is among them, is not.)
+fn await_sealed(file: &File, count: u64) {
     let is_sealed = |index: &u64| {
-        let start = layout::extent_offset(*index, EXTENT).unwrap() as usize + layout::SEALED;
-        file.get(start..start + 4).is_some_and(|word| word == [1, 0, 0, 0])
+        let mut word = [0; 4];
+        let offset = layout::extent_offset(*index, EXTENT).unwrap() + layout::SEALED as u64;
+        file.read_exact_at(&mut word, offset).is_ok() && word == [1, 0, 0, 0]
     };
-    (0..EXTENTS).filter(is_sealed).count()
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while ((0..EXTENTS).filter(is_sealed).count() as u64) < count {
+        assert!(Instant::now() < deadline, "the helper seals nothing");
+        std::thread::yield_now();
+    }
 }
 
 fn main() {
@@ -110,19 +117,19 @@ fn main() {
     await_alone(&mut writer);
 
     // Extents are claimed, populated and sealed, without an allocation.
+    let file = File::open(&path).unwrap();
     WATCHING.store(true, Ordering::SeqCst);
     let bytes = [0x5a; 512];
-    for _ in 0..EXTENTS * u64::from(EXTENT) / bytes.len() as u64 {
-        append(&mut writer, &bytes);
-    }
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while sealed(&path) + 2 < EXTENTS as usize {
-        assert!(Instant::now() < deadline, "{} extents are sealed", sealed(&path));
-        std::thread::yield_now();
+    for extent in 0..EXTENTS {
+        for _ in 0..EXTENT as usize / bytes.len() {
+            append(&mut writer, &bytes);
+        }
+        await_sealed(&file, extent.saturating_sub(2));
     }
     WATCHING.store(false, Ordering::SeqCst);
     assert_eq!(OTHERS.load(Ordering::SeqCst), 0, "the helper allocates or frees");
     assert!(is_alone());
+    drop(file);
     assert_eq!(descriptors_of(&path), 0, "the program could see the trace");
 
     // A source is compressed, which is not quiet.

@@ -90,6 +90,12 @@ impl Cursor {
         (room >= need as isize && need > 0).then(|| unsafe { NonNull::new_unchecked(self.cursor) })
     }
 
+    /// Whether `need` bytes follow `place` before the limit.
+    #[inline(always)]
+    pub(crate) fn has_room(&self, place: *mut u8, need: usize) -> bool {
+        (self.limit as isize).wrapping_sub(place as isize) >= need as isize
+    }
+
     /// Fetches the cache lines after the cursor's, for writing.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
