@@ -1,12 +1,17 @@
 //! Threads that a library makes for itself and that do I/O: they take turns with Python's (`crate::turns`), in both
 //! directions. Recording notes that one was made, and replay has a coroutine for it, which runs the library's code.
 
+use crate::gil::GilCell;
+use crate::hook::{self, Hook, Original};
 use crate::imports::{Binding, replaced};
 use crate::schedule::{self, Actor, Start};
 use crate::session::{self, Mode};
-use crate::{library_waits, native_handlers, turns, user_threads};
+use crate::{library_waits, native_handlers, platform, turns, user_threads};
 use pyo3_ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE, PyThreadState};
+use retrace_abi::boundary::{Entry, Treatment};
 use retrace_abi::gil;
+use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
+use retrace_replay::value::Value;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -15,7 +20,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 type Destructor = unsafe extern "C" fn(*mut c_void);
 type Ident = libc::pthread_t;
 
-const FUNCTIONS: usize = 11;
+const FUNCTIONS: usize = 12;
+const FORK: usize = 11;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 const CREATE: usize = 0;
@@ -48,14 +54,20 @@ pub fn with_turns() -> Vec<Binding> {
 
 /// What is put into every extension module's import table.
 pub fn bindings() -> Vec<Binding> {
-    let functions: [(&CStr, *mut c_void); 6] = [
+    let functions: [(&CStr, *mut c_void); 7] = [
         (c"pthread_join", join as *mut c_void),
         (c"pthread_detach", detach as *mut c_void),
         (c"pthread_exit", exit as *mut c_void),
         (c"pthread_key_create", key_create as *mut c_void),
         (c"__pthread_key_create", key_create as *mut c_void),
         (c"__cxa_thread_atexit_impl", at_thread_exit as *mut c_void),
+        (c"fork", fork as *mut c_void),
     ];
+    // SAFETY: in a session, the GIL held.
+    unsafe {
+        let name = "libc.fork";
+        HOOK.get().get_or_insert_with(|| hook::make(name.into(), HookKind::Library, Original::Library, &ENTRY, None));
+    }
     functions.into_iter().enumerate().map(|(i, function)| binding((5 + i, function))).collect()
 }
 
@@ -354,6 +366,59 @@ unsafe extern "C" fn exit(value: *mut c_void) -> ! {
             end_replayed(value);
         }
         std::mem::transmute::<*mut c_void, unsafe extern "C-unwind" fn(*mut c_void) -> !>(NEXT[7])(value)
+    }
+}
+
+// ---- processes ----
+
+static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
+static ENTRY: Entry = Entry::new("", Treatment::Libc);
+
+/// `fork` by C code, to start a program mostly: nothing of the child is recorded, and replay has none.
+unsafe extern "C" fn fork() -> libc::pid_t {
+    // SAFETY: called by an extension module.
+    unsafe {
+        let next = replaced!(NEXT[FORK], => libc::pid_t);
+        let index = HOOK.get().map_or(0, |hook| hook.index);
+        match native_handlers::mode() {
+            Mode::Recording => {
+                let pid = next();
+                let errno = platform::errno();
+                if pid == 0 {
+                    session::leave_forked_child();
+                } else if schedule::logs_native_calls() {
+                    let result = Some(Value::Int(if pid < 0 { -i64::from(errno) } else { pid.into() }));
+                    let outcome = Outcome::General(Box::new(General { result, ..General::default() }));
+                    schedule::append_native_call(Call {
+                        hook: index,
+                        at: NO_FRAME,
+                        arguments: Some(Vec::new()),
+                        outcome,
+                    });
+                }
+                platform::set_errno(errno);
+                pid
+            }
+            Mode::Replaying if schedule::is_ours() => {
+                let call = user_threads::next_native_call(index);
+                let Some(Call { outcome: Outcome::General(general), .. }) = call else {
+                    user_threads::lost_without_gil("C code forks here".into());
+                };
+                user_threads::pass_native_call();
+                let pid = general.result.as_ref().and_then(Value::as_int).unwrap_or(0);
+                if pid < 0 {
+                    platform::set_errno(-pid as c_int);
+                    return -1;
+                }
+                pid as libc::pid_t
+            }
+            Mode::Diverted => {
+                platform::set_errno(libc::EPERM);
+                -1
+            }
+            Mode::Off => next(),
+            Mode::Replaying => -1,
+        }
     }
 }
 

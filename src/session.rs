@@ -248,6 +248,7 @@ pub unsafe fn leave_forked_child() {
     // SAFETY: by contract.
     unsafe {
         if is_recording() {
+            crate::turns::forget();
             abandon();
         }
     }

@@ -164,6 +164,12 @@ pub unsafe fn forked() {
     }
 }
 
+/// In the child of a fork of which nothing is recorded.
+pub fn forget() {
+    ACTIVE.store(false, Ordering::Release);
+    SHARED.store(ptr::null_mut(), Ordering::Release);
+}
+
 /// The process ends, and the calling thread has no GIL any more: it waits for its turn once more, so that nobody else is
 /// writing to the log.
 ///
