@@ -1,8 +1,9 @@
 """Runs a program under a trace of its lines and writes what each line's state was: what a debugger must show.
 
 Arguments: the file to write, and the program with its arguments as Python takes them (`-m module` too). The file is a
-JSON object of lists of entries, by thread; a forked child writes one beside it, with its parent's entries before the
-fork. An entry is
+JSON object: `logs` has lists of entries, by thread, and `raised` has [stack, class, text] of each exception where the
+program's own code raised it, but for those by which iterations end. A forked child writes a file beside it, with its
+parent's entries before the fork. An entry is
 
     [stack, frames]
 
@@ -35,7 +36,7 @@ FUNCTIONS = (
 settrace = sys.argv[1] == "--settrace"
 into, *arguments = sys.argv[1 + settrace :]
 folder = os.getcwd()
-logs, stacks = {}, {}
+logs, stacks, raised = {}, {}, []
 numbers, made = {}, 0
 
 
@@ -75,13 +76,7 @@ def leave():
         stack.pop()
 
 
-def line(frame):
-    if not is_program(frame.f_code):
-        return
-    ident = threading.get_ident()
-    if ident not in logs:
-        thread = threading._active.get(ident)
-        logs[ident] = (thread.name if thread else "?", [])
+def stack_of(frame):
     entry = []
     is_burning = frame.f_code.co_name == "burn"
     while frame is not None:
@@ -91,18 +86,37 @@ def line(frame):
             name = os.path.basename(code.co_filename)
             entry.append([code.co_qualname, frame.f_lineno, name, variables(frame) if wanted else None])
         frame = frame.f_back
-    logs[ident][1].append([entry, stacks[ident][:]])
+    return entry
+
+
+def line(frame):
+    if not is_program(frame.f_code):
+        return
+    ident = threading.get_ident()
+    if ident not in logs:
+        thread = threading._active.get(ident)
+        logs[ident] = (thread.name if thread else "?", [])
+    logs[ident][1].append([stack_of(frame), stacks[ident][:]])
+
+
+def exception(frame, error, traceback):
+    if is_program(frame.f_code) and (traceback is None or traceback.tb_next is None):
+        kind = type(error).__name__
+        if kind not in ("StopIteration", "StopAsyncIteration", "GeneratorExit"):
+            raised.append([stack_of(frame), kind, str(error)])
 
 
 def is_generator(frame):
     return frame.f_code.co_flags & 0x2A0
 
 
-def trace(frame, event, _argument):
+def trace(frame, event, argument):
     if event == "call":
         enter(frame, is_generator(frame) and frame.f_lasti > START[frame.f_code])
     elif event == "line":
         line(frame)
+    elif event == "exception":
+        exception(frame, argument[1], argument[2])
     elif event == "return":
         leave()
     return trace
@@ -124,7 +138,7 @@ START = Starts()
 
 def dump():
     with open(into, "w") as file:
-        json.dump({name: log for name, log in logs.values()}, file)
+        json.dump({"logs": {name: log for name, log in logs.values()}, "raised": raised}, file)
 
 
 def begin():
@@ -141,7 +155,10 @@ def begin():
     for event in (events.PY_RESUME, events.PY_THROW):
         monitoring.register_callback(4, event, lambda *_: enter(sys._getframe(1), True))
     monitoring.register_callback(4, events.LINE, lambda *_: line(sys._getframe(1)))
-    all_of_them = ("PY_RETURN", "PY_YIELD", "PY_UNWIND", "PY_START", "PY_RESUME", "PY_THROW", "LINE")
+    monitoring.register_callback(
+        4, events.RAISE, lambda _, __, error: exception(sys._getframe(1), error, error.__traceback__)
+    )
+    all_of_them = ("PY_RETURN", "PY_YIELD", "PY_UNWIND", "PY_START", "PY_RESUME", "PY_THROW", "LINE", "RAISE")
     monitoring.set_events(4, sum(getattr(events, name) for name in all_of_them))
 
 

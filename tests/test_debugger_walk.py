@@ -58,6 +58,21 @@ def test_a_random_walk(walked, seed):
         walk(walker, choose, 120)
 
 
+def test_every_exception_where_it_is_raised(trial, walked):
+    recorded, path, _ = walked
+    raised = reference(trial, [path], key="raised")
+    assert len(raised) > 10
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        debugger.request("setExceptionBreakpoints", filters=["raised"])
+        for command, wanted in (("continue", raised), ("reverseContinue", reversed(raised[:-1]))):
+            for stack, kind, text in wanted:
+                assert debugger.go(command)["reason"] == "exception"
+                assert [[f["name"], f["line"]] for f in debugger.stack()] == [frame[:2] for frame in stack]
+                info = debugger.request("exceptionInfo", threadId=1)
+                assert (info["exceptionId"], info["description"]) == (kind, text)
+
+
 @pytest.fixture
 def threaded(trial):
     trial.prepare("walked_threads.py", inputs=False)
@@ -85,7 +100,7 @@ def test_each_thread_comes_to_its_lines_in_both_directions(threaded):
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, lines)])
         walkers = {}
-        order = []
+        order, seen = [], 0
         while debugger.go("continue")["reason"] == "breakpoint":
             thread = debugger.stop["threadId"]
             if thread not in walkers:
@@ -96,8 +111,10 @@ def test_each_thread_comes_to_its_lines_in_both_directions(threaded):
             walker.place = walker.hit(lines, True)
             assert walker.place is not None
             walker.check("continue")
+            seen += sum(walkers[other].check_other(other, lines) for other in walkers.keys() - {thread})
             order.append((thread, walker.place))
         assert len(walkers) == len(logs)
+        assert seen
         for walker in walkers.values():
             assert walker.hit(lines, True) is None
         for thread, place in reversed(order):
@@ -105,6 +122,11 @@ def test_each_thread_comes_to_its_lines_in_both_directions(threaded):
             assert debugger.stop["threadId"] == thread
             walkers[thread].place = place
             walkers[thread].check("reverseContinue")
+            for other in walkers.keys() - {thread}:
+                # The thread has gone back to before its place, or not yet.
+                before = [p for t, p in order[: order.index((thread, place))] if t == other]
+                walkers[other].place = before[-1] if before else -1
+                walkers[other].check_other(other, lines)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -13,12 +13,12 @@ COMMANDS = ("stepIn", "next", "stepOut", "stepBack", "reverseStepIn", "reverseSt
 GROUPS = ("special variables", "function variables", "class variables")
 
 
-def reference(trial, arguments, *options, child=False, exit=0):
-    """The program's log, by thread."""
+def reference(trial, arguments, *options, child=False, exit=0, key="logs"):
+    """The program's log, by thread; or the exceptions that its own code raised."""
     path = trial.folder / "reference.json"
     traced = trial.plain([TESTS / "line_reference.py", *options, path, *arguments])
     assert traced.exit == exit, traced
-    return json.loads((path.with_name(path.name + ".child") if child else path).read_text())
+    return json.loads((path.with_name(path.name + ".child") if child else path).read_text())[key]
 
 
 class Walker:
@@ -105,6 +105,19 @@ class Walker:
             self.check_variables(shown[0]["id"], stack[0][3], where)
         position = debugger.stop["position"]
         assert self.positions.setdefault(self.place, position) == position, where
+
+    def check_other(self, thread, lines):
+        """A thread that does not run now is at a place behind its last hit, and not behind the next one."""
+        own = self.path.name
+        shown = [f"{f['name']}:{f['line']}" for f in self.debugger.stack(thread) if f["source"]["name"] == own]
+        next_one = self.hit(lines, True)
+        last = len(self.log) - 1 if next_one is None else next_one
+        stacks = [stack for stack, _ in self.log[max(self.place, 0) : last + 1]]
+        stacks = [[f"{f[0]}:{f[1]}" for f in stack if f[2] == own] for stack in stacks]
+        # A frame that has just begun has come to no line yet.
+        has_begun = bool(shown) and not any(stack[0] == shown[0] for stack in stacks)
+        assert not shown or shown in stacks or has_begun and shown[1:] in stacks, shown
+        return bool(shown)
 
     def check_outer(self, choose):
         """The variables of one of the frames that called this one."""
