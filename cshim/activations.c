@@ -43,6 +43,26 @@ retrace_frame_above(PyThreadState *tstate, int above, PyObject ***variables)
 }
 
 int
+retrace_offset_above(PyThreadState *tstate, int above)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    for (; frame != NULL; frame = frame->previous) {
+        if (retrace_is_python_frame(frame) && above-- == 0) {
+            return _PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT);
+        }
+    }
+    return -1;
+}
+
+int
+retrace_frame_begins(PyThreadState *tstate)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    return frame != NULL && retrace_is_python_frame(frame)
+           && _PyInterpreterFrame_LASTI(frame) <= frame->f_code->_co_firsttraceable;
+}
+
+int
 retrace_variable_slot(PyCodeObject *code, const char *name)
 {
     for (int slot = 0; slot < code->co_nlocalsplus; slot++) {

@@ -16,6 +16,13 @@ int retrace_mark_activations(PyThreadState *tstate, uint64_t *marks, int most);
  * where there is none. */
 PyCodeObject *retrace_frame_above(PyThreadState *tstate, int above, PyObject ***variables);
 
+/* The instruction that the frame is at that lies so many above the thread's innermost one, in bytes, or -1. Behind a call
+ * it may be one of the instruction's cache entries. */
+int retrace_offset_above(PyThreadState *tstate, int above);
+
+/* Whether a thread's innermost frame has begun, and run nothing yet. */
+int retrace_frame_begins(PyThreadState *tstate);
+
 /* The place of a variable that is the function's alone, or -1. */
 int retrace_variable_slot(PyCodeObject *code, const char *name);
 

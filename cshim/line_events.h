@@ -10,8 +10,9 @@
 #include <stdint.h>
 
 /* src/timeline. A line is about to run; a frame is about to begin, or to go on (a generator's); an exception is raised by
- * the instruction `origin`, or passes (-1). */
+ * the instruction `origin`, or passes (-1). Where these are on: an instruction is about to run, at that offset in bytes. */
 void retrace_on_line(PyThreadState *tstate, PyObject *code, int line);
+void retrace_on_instruction(PyThreadState *tstate, PyObject *code, int offset);
 void retrace_on_start(PyThreadState *tstate, PyObject *code, int resumed);
 void retrace_on_raise(PyThreadState *tstate, PyObject *code, PyObject *exception, int origin);
 
@@ -26,6 +27,10 @@ static inline int retrace_origin(PyObject *traceback)
 
 /* Turns them on, for all threads there are. 0, or -1 with an exception. The GIL is held, the thread state set. */
 int retrace_line_events_on(void);
+
+/* Has each instruction be an event, or not any more; line events are on. 0, or -1 with an exception. The GIL is held. The
+ * instruction that begins a line is one after its line event, or none if they were turned on there. */
+int retrace_instruction_events(int on);
 
 /* A thread has got the GIL, and line events are on. */
 void retrace_line_events_follow(PyThreadState *tstate);

@@ -172,7 +172,7 @@ int retrace_instruction_continues(int opcode, int next)
 uint64_t retrace_line_events_objects;
 /* Specialised instructions allocate less than those that a traced frame runs. */
 const uint64_t retrace_line_events_slack = 20000;
-static int line_events;
+static int line_events, instruction_events;
 /* The trace function that the program has set: sys.settrace()'s, or an extension's. Ours calls it. */
 static Py_tracefunc of_program;
 
@@ -188,6 +188,8 @@ static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *arg
 {
     PyThreadState *tstate = _PyThreadState_GET();
     PyObject *code = (PyObject *)frame->f_frame->f_code;
+    if (instruction_events)
+        frame->f_trace_opcodes = 1;
     if (what == PyTrace_CALL) {
         /* The frame object was made for us. */
         int resumed = frame->f_frame->owner == FRAME_OWNED_BY_GENERATOR;
@@ -199,8 +201,29 @@ static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *arg
     else if (what == PyTrace_EXCEPTION) {
         retrace_on_raise(tstate, code, PyTuple_GET_ITEM(argument, 1), retrace_origin(PyTuple_GET_ITEM(argument, 2)));
     }
+    else if (what == PyTrace_OPCODE && instruction_events) {
+        retrace_on_instruction(tstate, code, PyFrame_GetLasti(frame));
+        return 0;
+    }
     if (object != NULL && of_program != NULL)
         return of_program(object, frame, what, argument);
+    return 0;
+}
+
+/* Each frame says whether it wants the events. Those that begin or go on later are told then. */
+int retrace_instruction_events(int on)
+{
+    instruction_events = on;
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interpreter); tstate != NULL; tstate = tstate->next) {
+        PyFrameObject *frame = PyThreadState_GetFrame(tstate);
+        while (frame != NULL) {
+            frame->f_trace_opcodes = (char)on;
+            PyFrameObject *back = PyFrame_GetBack(frame);
+            Py_DECREF(frame);
+            frame = back;
+        }
+    }
     return 0;
 }
 

@@ -227,6 +227,12 @@ static PyObject *line_callback(PyObject *Py_UNUSED(self), PyObject *const *args,
     Py_RETURN_NONE;
 }
 
+static PyObject *instruction_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(n))
+{
+    retrace_on_instruction(_PyThreadState_GET(), args[0], (int)number_of(args[1]));
+    Py_RETURN_NONE;
+}
+
 static PyObject *start_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t Py_UNUSED(n))
 {
     number_of(args[1]);
@@ -256,29 +262,20 @@ static struct {
     PyMethodDef definition;
 } callbacks[] = {
     {PY_MONITORING_EVENT_LINE, {"line", (PyCFunction)(void (*)(void))line_callback, METH_FASTCALL, NULL}},
+    {PY_MONITORING_EVENT_INSTRUCTION, {"instruction", (PyCFunction)(void (*)(void))instruction_callback, METH_FASTCALL, NULL}},
     {PY_MONITORING_EVENT_PY_START, {"start", (PyCFunction)(void (*)(void))start_callback, METH_FASTCALL, NULL}},
     {PY_MONITORING_EVENT_PY_RESUME, {"resume", (PyCFunction)(void (*)(void))resume_callback, METH_FASTCALL, NULL}},
     {PY_MONITORING_EVENT_PY_THROW, {"throw", (PyCFunction)(void (*)(void))resume_callback, METH_FASTCALL, NULL}},
     {PY_MONITORING_EVENT_RAISE, {"raise", (PyCFunction)(void (*)(void))raise_callback, METH_FASTCALL, NULL}},
 };
 
-int retrace_line_events_on(void)
+/* The last number that the program has not taken. */
+static int tool = PY_MONITORING_OPTIMIZER_ID;
+
+static int set_events(int events)
 {
     PyInterpreterState *interpreter = PyInterpreterState_Main();
     PyObject *monitoring = PySys_GetObject("monitoring");
-    /* The last number that the program has not taken. */
-    int tool = PY_MONITORING_OPTIMIZER_ID, events = 0;
-    while (tool > 0 && interpreter->monitoring_tool_names[tool] != NULL)
-        tool--;
-    for (size_t i = 0; i < sizeof callbacks / sizeof *callbacks; i++) {
-        PyObject *function = PyCFunction_New(&callbacks[i].definition, NULL);
-        if (function == NULL)
-            return -1;
-        /* Not for gc.get_objects() to find. */
-        PyObject_GC_UnTrack(function);
-        interpreter->monitoring_callables[tool][callbacks[i].event] = function;
-        events |= 1 << callbacks[i].event;
-    }
     if (monitoring == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the program has removed sys.monitoring");
         return -1;
@@ -290,6 +287,32 @@ int retrace_line_events_on(void)
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
+
+static int line_events(void)
+{
+    int events = 0;
+    for (size_t i = 0; i < sizeof callbacks / sizeof *callbacks; i++)
+        events |= 1 << callbacks[i].event;
+    return events & ~(1 << PY_MONITORING_EVENT_INSTRUCTION);
+}
+
+int retrace_line_events_on(void)
+{
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    while (tool > 0 && interpreter->monitoring_tool_names[tool] != NULL)
+        tool--;
+    for (size_t i = 0; i < sizeof callbacks / sizeof *callbacks; i++) {
+        PyObject *function = PyCFunction_New(&callbacks[i].definition, NULL);
+        if (function == NULL)
+            return -1;
+        /* Not for gc.get_objects() to find. */
+        PyObject_GC_UnTrack(function);
+        interpreter->monitoring_callables[tool][callbacks[i].event] = function;
+    }
+    return set_events(line_events());
+}
+
+int retrace_instruction_events(int on) { return set_events(line_events() | on << PY_MONITORING_EVENT_INSTRUCTION); }
 
 int retrace_line_events_check_again(PyThreadState *Py_UNUSED(tstate)) { return 0; }
 

@@ -18,10 +18,14 @@ class RequestFailed(Exception):
 class Debugger:
     """One client and one server. Used as a context manager: leaving it disconnects and sees that nothing is left."""
 
-    def __init__(self, trace: Path, **arguments):
-        self.client = DAPClient(adapterID="retrace")
+    def __init__(self, trace: Path, *, command=RETRACE, environment=None, shows_progress=False, **arguments):
+        self.client = DAPClient(adapterID="retrace", supportsProgressReporting=shows_progress)
         self.server = subprocess.Popen(
-            [RETRACE, "dap"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [command, "dap"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | (environment or {}),
         )
         os.set_blocking(self.server.stdout.fileno(), False)
         self.arguments = {"recording": str(trace), **arguments}

@@ -60,7 +60,7 @@ def test_running_on_stops_at_the_uncaught_exception(trial):
         debugger.launch("entry")
         debugger.request("setExceptionBreakpoints", filters=["uncaught"])
         for command in ("continue", "reverseContinue"):
-            assert debugger.go(command)["reason"] == "exception"
+            assert debugger.go(command)["reason"] == "exception", debugger.output("important") + str(debugger.stop)
             assert debugger.locals() == {"attempt": "3", "zero": "0"}
             if command == "continue":
                 assert debugger.go(command)["reason"] == "step"
@@ -205,7 +205,7 @@ def test_malformed_messages_and_unreadable_recordings_are_said(trial):
         with pytest.raises(RequestFailed, match="bad.retrace"):
             debugger.launch()
         with pytest.raises(RequestFailed, match="not supported"):
-            debugger.request("disassemble", memoryReference="0", instructionCount=1)
+            debugger.request("readMemory", memoryReference="0", count=1)
         with pytest.raises(RequestFailed, match="no recording"):
             debugger.request("next", threadId=1)
         assert "not JSON" in debugger.output("important")

@@ -107,6 +107,8 @@ def test_where_copies_are_killed_the_session_goes_on(trial):
     recorded, _ = record(trial, WALK)
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry")
+        # Then the replay has ended, and all its checkpoints are there.
+        debugger.request("timeline")
         checkpoints = begun(debugger)
         debugger.go("gotoPosition", position="end")
         states = []

@@ -18,6 +18,10 @@ pub const LONG_DIGITS: usize = 24;
 /// main thread only. See `retrace_ask_collection`.
 pub const COLLECTS_AFTER_TAKE: bool = false;
 
+/// Instructions whose argument has flags below the number that it names.
+pub const ARGUMENT_SHIFTS: &[(&str, u32)] =
+    &[("LOAD_GLOBAL", 1), ("LOAD_ATTR", 1), ("LOAD_SUPER_ATTR", 2), ("COMPARE_OP", 4)];
+
 /// The minor version this build is for.
 pub const MINOR: u8 = 12;
 

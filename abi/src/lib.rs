@@ -9,7 +9,8 @@ pub mod special;
 mod layout;
 
 pub use layout::{
-    FRAME_OWNER, MINOR, confirmed_thread_state, innermost_frame, instruction_offset, learn, small_int, thread_state,
+    ARGUMENT_SHIFTS, FRAME_OWNER, MINOR, confirmed_thread_state, innermost_frame, instruction_offset, learn, small_int,
+    thread_state,
 };
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
@@ -267,6 +268,12 @@ pub mod line_events {
     unsafe extern "C" {
         /// Turns them on. 0, or -1 with an exception.
         pub fn retrace_line_events_on() -> c_int;
+        /// Has each instruction be an event, or not any more. 0, or -1 with an exception.
+        pub fn retrace_instruction_events(on: c_int) -> c_int;
+        /// The instruction, in bytes, of the frame that lies so many above the innermost one, or -1.
+        pub fn retrace_offset_above(tstate: *mut ThreadState, above: c_int) -> c_int;
+        /// Whether a thread's innermost frame has begun, and run nothing yet.
+        pub fn retrace_frame_begins(tstate: *mut ThreadState) -> c_int;
         /// A thread has got the GIL, and line events are on.
         pub fn retrace_line_events_follow(tstate: *mut ThreadState);
         /// Whether a thread stands at a check that it comes to more than once because of line events.

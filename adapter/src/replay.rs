@@ -19,18 +19,17 @@ use crate::process::{self, Ending};
 use crate::python_arguments::PythonArguments;
 
 /// A recorded process, and what it takes to replay it.
-pub struct Replay<'a> {
-    arguments: &'a ReplayArguments,
-    pub trace: Trace,
+pub struct Replay {
+    arguments: ReplayArguments,
     start: Start,
     python: PathBuf,
     library: Library,
     pub scratch: TempDir,
 }
 
-impl Replay<'_> {
+impl Replay {
     /// Checks the trace and finds an interpreter.
-    pub fn prepare(arguments: &ReplayArguments) -> Result<Replay<'_>, CliError> {
+    pub fn prepare(arguments: &ReplayArguments) -> Result<Replay, CliError> {
         let trace = Trace::open(&arguments.file)?;
         // The stream has to exist even where its first event does not.
         trace.events(arguments.process)?;
@@ -41,7 +40,7 @@ impl Replay<'_> {
         let library = Library::find()?;
         let python = find_python(arguments, &trace, &start, &library)?;
         let scratch = tempfile::Builder::new().prefix("retrace-").tempdir().map_err(CliError::Scratch)?;
-        Ok(Replay { arguments, trace, start, python, library, scratch })
+        Ok(Replay { arguments: arguments.clone(), start, python, library, scratch })
     }
 
     /// The attempts to be made.
@@ -51,7 +50,7 @@ impl Replay<'_> {
 
     /// The command of one attempt.
     pub fn command(&self, settings: &Settings) -> Result<Command, CliError> {
-        let mut command = command(self.arguments, &self.start, &self.python, &self.library)?;
+        let mut command = command(&self.arguments, &self.start, &self.python, &self.library)?;
         command.current_dir(self.scratch.path());
         settings.tell(&mut command);
         Ok(command)

@@ -134,17 +134,38 @@ pub enum At {
 /// Where a run ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Goal {
-    /// At a tick, or at the raise of that number that follows it.
+    /// At a tick, or at the raise or the instruction of that number that follows it.
     Tick {
         /// Lines since the window's checkpoint.
         tick: u64,
         /// From 1; 0 for the tick itself.
         raise: u32,
+        /// From 1; 0 for the tick itself, or the raise.
+        instruction: u32,
     },
     /// At the first stop.
     First(Stops),
     /// At the window's end, to say which stop was the last.
     Last(Stops),
+    /// At a position, to say which instruction before it is in reach.
+    Before(Before),
+}
+
+/// The last instruction of a thread before a position that is not deeper than it is, as `Find::Back` for lines.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// Instructions are looked at from this tick on.
+    pub from: u64,
+    /// The position's tick, raise and instruction. None: the window's end.
+    pub to: Option<(u64, u32, u32)>,
+    /// The thread's number in the trace.
+    pub thread: u32,
+    /// The most frames allowed, where that is known already.
+    pub depth: Option<u16>,
+    /// How many frames more or less than at the position are allowed.
+    pub change: i32,
+    /// Library code is passed over.
+    pub mine_only: bool,
 }
 
 /// What to stop at.
@@ -152,14 +173,22 @@ pub enum Goal {
 pub struct Stops {
     /// Not at this tick or before it.
     pub after: u64,
+    /// Nor at this instruction of it, or before that.
+    pub after_instruction: u32,
     /// Not at this tick or after it.
     pub before: Option<u64>,
+    /// But at it, where it is not 0, and at its instructions before this one.
+    pub before_instruction: u32,
     /// A step's end.
     pub step: Option<Step>,
     /// Lines.
     pub breakpoints: Vec<Breakpoint>,
     /// Functions, by name.
     pub functions: Vec<FunctionBreakpoint>,
+    /// How often each line and then each function has been hit before the run begins; empty: never.
+    pub hits: Vec<u64>,
+    /// Say where all the stops were, not only which was the last.
+    pub list: bool,
     /// Exceptions.
     pub exceptions: Option<Exceptions>,
     /// The line that comes to an event.
@@ -179,10 +208,16 @@ impl Stops {
             || self.breakpoints.iter().any(|b| b.condition.is_some() || b.log.is_some())
             || self.functions.iter().any(|f| f.condition.is_some())
     }
+
+    /// Whether they are also inside of lines.
+    pub fn has_instructions(&self) -> bool {
+        self.step.as_ref().is_some_and(|step| step.is_instruction)
+            || self.breakpoints.iter().any(|b| b.column.is_some())
+    }
 }
 
 /// The end of a step: the first line of a thread that is not deeper than allowed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Step {
     /// The thread's number in the trace.
     pub thread: u32,
@@ -192,13 +227,17 @@ pub struct Step {
     pub line: u32,
     /// Where the frames of generators lie that it may end in too, where the run begins at a checkpoint.
     pub generators: Vec<u64>,
+    /// The first instruction counts, not only the first line.
+    pub is_instruction: bool,
+    /// Or the first line of what is called where that many frames have come to: an instruction from here to there.
+    pub into: Option<(i32, i32)>,
 }
 
 impl Step {
     /// The thread has had so few frames that the step ends there at the latest.
     pub fn lower(&mut self, depth: u16) {
         if depth < self.depth {
-            (self.depth, self.line) = (depth, 0);
+            (self.depth, self.line, self.into) = (depth, 0, None);
         }
     }
 }
@@ -212,6 +251,8 @@ pub struct Breakpoint {
     pub path: String,
     /// The line.
     pub line: u32,
+    /// The column in bytes, from 0, where it is not the line's beginning that is meant.
+    pub column: Option<u32>,
     /// Stop only where this is true.
     pub condition: Option<String>,
     /// Do not stop, but say this.
@@ -240,6 +281,8 @@ pub struct FunctionBreakpoint {
     pub name: String,
     /// Stop only where this is true.
     pub condition: Option<String>,
+    /// Stop only at these hits.
+    pub hits: Option<Hits>,
 }
 
 /// Which exceptions to stop at.
@@ -249,8 +292,12 @@ pub struct Exceptions {
     pub raised: bool,
     /// Those that end the program.
     pub uncaught: bool,
-    /// Only these classes, by name; all where empty.
+    /// Those that leave the user's code for a library's, where they last were in the user's.
+    pub user_unhandled: bool,
+    /// Of those that are raised only these classes, by name; all where empty.
     pub classes: Vec<String>,
+    /// And of those that leave the user's code.
+    pub user_classes: Vec<String>,
 }
 
 /// A value that is compared at each line.
@@ -262,6 +309,10 @@ pub struct Watch {
     pub expression: String,
     /// The thread, and how many frames it has where the expression has its meaning; None for a global one.
     pub frame: Option<WatchFrame>,
+    /// The module whose global it is.
+    pub module: Option<String>,
+    /// The beginning of the frame counts as a change: a parameter gets its value there.
+    pub from_call: bool,
     /// Its text at the end of the window before.
     pub text: Option<String>,
 }
@@ -311,6 +362,10 @@ pub enum Find {
 pub struct Raise {
     /// Its address, which means something only in the run that says it.
     pub address: Option<u64>,
+    /// Where CPython, or `threading`, reported that nobody caught it: the event that comes next.
+    pub event: u64,
+    /// It ended a thread, not the program.
+    pub in_thread: bool,
     /// The class's name.
     pub class: String,
     /// The code's file.
@@ -367,8 +422,21 @@ pub struct Ended {
     pub event: u64,
     /// Allocations in all.
     pub clock: u64,
-    /// CPython reported an exception that nobody caught.
-    pub crashed: bool,
+    /// How many checkpoints have been made.
+    pub checkpoints: u32,
+    /// The report of an exception that nobody caught: the one that ended the program, else the first that ended a thread.
+    pub crash: Option<Crash>,
+}
+
+/// Where an uncaught exception was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// The event that comes next.
+    pub event: u64,
+    /// The program's allocations.
+    pub clock: u64,
+    /// It ended a thread, not the program.
+    pub in_thread: bool,
 }
 
 /// A position, with what a debugger shows of it.
@@ -378,6 +446,8 @@ pub struct Stopped {
     pub tick: u64,
     /// The number of the raise since that tick, or 0.
     pub raise: u32,
+    /// The number of the instruction since that tick, or 0.
+    pub instruction: u32,
     /// The thread's number in the trace.
     pub thread: u32,
     /// How many frames it has.
@@ -410,10 +480,10 @@ pub enum Cause {
     Exception {
         /// The class's name.
         class: String,
-        /// Nobody catches it.
-        uncaught: bool,
+        /// It leaves the user's code.
+        user_unhandled: bool,
     },
-    /// A watched value changed.
+    /// A watched value changed. `before` is empty where a call has given it.
     Change {
         /// The debugger's number.
         id: i64,
@@ -435,14 +505,20 @@ pub struct Window {
     pub last: Option<Stopped>,
     /// Of each watched value, where it first had a meaning and its text there.
     pub first_watched: Vec<Option<(Stopped, String)>>,
+    /// Whether that is in a call that began in the window: what was before has nothing to do with it.
+    pub begun_watched: Vec<bool>,
     /// And its text at the window's end.
     pub last_watched: Vec<Option<String>>,
     /// What is left of the depth that a step may end at.
     pub step_depth: Option<u16>,
     /// Where the frames of generators lie now that the step may end in.
     pub step_generators: Vec<u64>,
-    /// The exception that ended the program, which may have been raised in a window before.
-    pub crash: Option<Raise>,
+    /// The exceptions that nobody caught, which may have been raised in a window before.
+    pub crashes: Vec<Raise>,
+    /// How often lines and functions have been hit since the recording's beginning, as `Stops::hits`.
+    pub hits: Vec<u64>,
+    /// All stops, thinned evenly where they are many.
+    pub stops: Vec<Stopped>,
     /// Where exceptions were raised.
     pub raised: Vec<Stopped>,
 }
@@ -452,6 +528,8 @@ pub struct Window {
 pub struct Found {
     /// The tick, where there is one.
     pub tick: Option<u64>,
+    /// The instruction that follows it, or 0.
+    pub instruction: u32,
     /// What is allowed in the window before.
     pub depth: Option<u16>,
     /// Where the frames of generators lay at the window's beginning that may be gone back to; or of all.

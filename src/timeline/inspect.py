@@ -2,6 +2,8 @@
 # thrown away, in a namespace of its own. It imports nothing that is not there already: the program's imports are its own.
 import sys
 
+# How the client wants values to be shown.
+FORMAT = {"hex": False}
 HIDDEN = ("<retrace>", "<frozen runpy>")
 TEXT_LIMIT = 4000
 ITEM_LIMIT = 100
@@ -12,6 +14,7 @@ NO_CHILDREN = (str, bytes, bytearray, int, float, complex, bool, type(None), typ
 
 
 def answer(question, state, exception):
+    FORMAT["hex"] = (question.get("format") or {}).get("hex", False)
     return ANSWERS[question["ask"]](question, state, exception)
 
 
@@ -48,16 +51,19 @@ def threads(_question, state, _exception):
 
 
 def stack(question, state, _exception):
+    form = question.get("format") or {}
     frames = frames_of(question["thread"], state)
     result = []
     for place, frame in enumerate(frames):
         code = frame.f_code
         entry = {
             "frame": len(frames) - 1 - place,
-            "name": code.co_qualname,
+            "depth": depth_of(frame),
+            "name": name_in(frame, form),
             "path": code.co_filename,
             "line": frame.f_lineno or code.co_firstlineno,
             "module": str(frame.f_globals.get("__name__", "")),
+            "instruction": address_of(frame),
         }
         column = column_of(frame)
         if column is not None:
@@ -66,10 +72,53 @@ def stack(question, state, _exception):
     return result
 
 
+def name_in(frame, form):
+    """A function's name with as much else as is wanted."""
+    name = frame.f_code.co_qualname
+    if form.get("module"):
+        name = f"{frame.f_globals.get('__name__', '?')}.{name}"
+    if form.get("parameters"):
+        parts = []
+        for parameter, value in parameters_of(frame):
+            part = parameter if form.get("parameterNames") else ""
+            if form.get("parameterTypes") and value is not MISSING:
+                part += f": {type(value).__name__}" if part else type(value).__name__
+            if form.get("parameterValues") and value is not MISSING:
+                part += f"={show(value, 100)}" if part else show(value, 100)
+            parts.append(part)
+        name = f"{name}({', '.join(filter(None, parts))})"
+    return f"{name} : {frame.f_lineno}" if form.get("line") else name
+
+
+def parameters_of(frame):
+    """A function's parameters, and their values as they are now."""
+    code, local = frame.f_code, frame.f_locals
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    return [(name, local.get(name, MISSING)) for name in code.co_varnames[:count]]
+
+
+MISSING = object()
+
+
+def depth_of(frame):
+    """Its number from below, from 1, with those that are not shown."""
+    depth = 0
+    while frame is not None:
+        depth += 1
+        frame = frame.f_back
+    return depth
+
+
+def address_of(frame):
+    """Stands for an instruction: no two of what lives now have the same."""
+    return id(frame.f_code) + max(frame.f_lasti, 0)
+
+
 def column_of(frame):
+    """In bytes, from 0."""
     for place, position in enumerate(frame.f_code.co_positions()):
         if place * 2 == frame.f_lasti:
-            return position[2] + 1 if position[2] is not None and position[0] == frame.f_lineno else None
+            return position[2] if position[0] == frame.f_lineno else None
     return None
 
 
@@ -89,8 +138,10 @@ def shorten(value, depth):
     kind = type(value)
     if kind is str or kind is bytes:
         return repr(value if len(value) <= TEXT_LIMIT else value[:TEXT_LIMIT])
-    if kind is int and value.bit_length() > 13000:
-        return f"<int of {value.bit_length()} bits>"
+    if kind is int:
+        if FORMAT["hex"]:
+            return hex(value)
+        return repr(value) if value.bit_length() <= 13000 else f"<int of {value.bit_length()} bits>"
     if kind in BRACKETS and (len(value) > ITEM_LIMIT or depth < 6):
         begin, end = BRACKETS[kind]
         if not value:
@@ -202,17 +253,17 @@ def variables(question, state, exception):
     for step in steps:
         if step[0] == "group":
             group = step[1]
-        else:
+        elif step[0] != "from":
             value = step_into(value, step)
-    start = question.get("start") or 0
-    count = question.get("count") or None
+    which = question.get("filter")
+    part = part_of(question.get("start") or 0, question.get("count") or None)
     if question["root"] in ("locals", "globals", "closure") and (not steps or steps[0][0] == "group" and len(steps) == 1):
-        entries = namespace(value, steps, group)
-    else:
-        entries = children(value, steps, group, question.get("name"), question.get("filter"), start, count)
-        if question.get("filter") == "indexed" or len(entries) <= (count or len(entries)):
-            return entries
-    return entries[start : start + count if count else None]
+        return [] if which == "indexed" else namespace(value, steps, group)[part]
+    return children(value, steps, group, question.get("name"), which, part)
+
+
+def part_of(start, count):
+    return slice(start, None if count is None else start + count)
 
 
 def group_of(name, value):
@@ -252,30 +303,47 @@ def group_entry(name, steps):
     }
 
 
-def children(value, steps, group, name, which, start, count):
-    entries = []
+def children(value, steps, group, name, which, part):
+    """A part of an object's children: its items come first, then what is named."""
     parent = f"({name})" if name and not name.replace("_", "a").replace(".", "a").isalnum() else name
-    steps = [step for step in steps if step[0] != "group"]
+    first = next((step[1] for step in steps if step[0] == "from"), 0)
+    steps = [step for step in steps if step[0] not in ("group", "from")]
+    items, count = [], 0
     if group is None and which != "named":
-        if isinstance(value, dict):
-            end = start + count if count else None
-            for place, key in enumerate(dict.keys(value)):
-                if place >= start and (end is None or place < end):
-                    item = dict.__getitem__(value, key)
-                    where = f"{parent}[{show(key)}]" if parent else None
-                    entries.append(describe(show(key, 200), item, steps + [["key", place]], where))
-        elif isinstance(value, SEQUENCES):
-            end = start + count if count else None
-            for place, item in enumerate(value):
-                if end is not None and place >= end:
-                    break
-                if place >= start:
-                    indexable = not isinstance(value, (set, frozenset))
-                    where = f"{parent}[{place}]" if parent and indexable else None
-                    entries.append(describe(str(place), item, steps + [["item", place]], where))
-    if which == "indexed" or isinstance(value, (dict, *SEQUENCES)) and start > 0:
-        return entries
-    return entries + attributes(value, steps, group, parent)
+        if isinstance(value, (dict, *SEQUENCES)):
+            count = len(value)
+            items = items_of(value, steps, parent, slice(first + part.start, part.stop and first + part.stop))
+    if which == "indexed" or first or part.stop is not None and part.stop <= count:
+        return items
+    rest = part_of(max(part.start - count, 0), None if part.stop is None else part.stop - max(part.start, count))
+    return items + attributes(value, steps, group, parent)[rest]
+
+
+def items_of(value, steps, parent, part):
+    entries, is_dict = [], isinstance(value, dict)
+    indexable = not isinstance(value, (set, frozenset))
+    for place, item in enumerate(dict.keys(value) if is_dict else value):
+        if part.stop is not None and place >= part.stop:
+            break
+        if part.stop is None and len(entries) == MOST_ITEMS:
+            more = len(value) - place
+            entry = {"name": f"[{more} more]", "value": "", "type": "", "steps": [*steps, ["from", place]]}
+            entries.append({**entry, "children": True, "attributes": ["readOnly"]})
+            break
+        if place < part.start:
+            continue
+        if is_dict:
+            where = f"{parent}[{show(item)}]" if parent else None
+            content = dict.__getitem__(value, item)
+            entries.append(describe(show(item, 200), content, steps + [["key", place]], where))
+        else:
+            where = f"{parent}[{place}]" if parent and indexable else None
+            entries.append(describe(str(place), item, steps + [["item", place]], where))
+    return entries
+
+
+# So many items of a container are listed where nobody says how many.
+MOST_ITEMS = 1000
 
 
 def attributes(value, steps, group, parent):
@@ -461,7 +529,7 @@ def write_back(frame):
 def assign(question, state, exception):
     frame = find_frame(question, state)
     value = eval(question["value"], frame.f_globals, frame.f_locals)
-    steps = [step for step in question["steps"] if step[0] != "group"]
+    steps = [step for step in question["steps"] if step[0] not in ("group", "from")]
     target = roots(question, state, exception)
     root = question["root"]
     name = question["name"]
@@ -473,8 +541,11 @@ def assign(question, state, exception):
     elif not steps and root == "globals":
         frame.f_globals[name] = value
     elif isinstance(target, dict):
-        for key in target:
-            if show(key, 200) == name:
+        FORMAT["hex"], wanted = False, FORMAT["hex"]
+        names = [(key, show(key, 200)) for key in target]
+        FORMAT["hex"] = wanted
+        for key, text in names:
+            if name in (text, show(key, 200)):
                 target[key] = value
                 break
     elif isinstance(target, list):
@@ -549,11 +620,8 @@ def modules(_question, _state, _exception):
 
 def arguments(question, state, _exception):
     """The values of a function's parameters, as they are now."""
-    frame = find_frame(question, state)
-    code, local = frame.f_code, frame.f_locals
-    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
-    names = code.co_varnames[:count]
-    return [[name, show(local[name]) if name in local else "*** undefined ***"] for name in names]
+    parameters = parameters_of(find_frame(question, state))
+    return [[name, "*** undefined ***" if value is MISSING else show(value)] for name, value in parameters]
 
 
 def definition(question, state, _exception):
@@ -604,16 +672,6 @@ def block(question, _state, _exception):
     return None
 
 
-def lines(question, _state, _exception):
-    """The lines of a source that a breakpoint can be on."""
-    found, codes = set(), [compile(question["source"], question["path"], "exec", dont_inherit=True)]
-    while codes:
-        code = codes.pop()
-        found.update(line for _, _, line in code.co_lines() if line)
-        codes.extend(constant for constant in code.co_consts if isinstance(constant, type(code)))
-    return sorted(found)
-
-
 # ---- at a line that runs: called once for each hit ----
 
 COMPILED = {}
@@ -651,8 +709,9 @@ def log(template):
     return "".join(parts)
 
 
-def watch(expression, depth, function):
-    """What an expression shows in the frame of that function that is `depth` from below, 0 for the innermost one."""
+def watch(expression, depth, function, module):
+    """What an expression shows in the frame of that function that is `depth` from below, 0 for the innermost one; or as a
+    global of a module."""
     frame = sys._getframe(1)
     if depth:
         frames = []
@@ -664,8 +723,14 @@ def watch(expression, depth, function):
         frame = frames[len(frames) - depth]
         if frame.f_code.co_qualname != function:
             return None
+    names, local = frame.f_globals, frame.f_locals
+    if module:
+        found = sys.modules.get(module)
+        if found is None:
+            return None
+        names = local = found.__dict__
     try:
-        value = eval(compiled(expression), frame.f_globals, frame.f_locals)
+        value = eval(compiled(expression), names, local)
     except Exception as error:
         return f"<{type(error).__name__}: {error}>"
     if type(value) not in UNCHANGING:
@@ -689,7 +754,6 @@ ANSWERS = {
     "completions": completions,
     "exception": exception_info,
     "modules": modules,
-    "lines": lines,
     "arguments": arguments,
     "definition": definition,
     "code": code_of_frame,

@@ -9,7 +9,7 @@ use crate::user_threads;
 use pyo3_ffi::*;
 use retrace_replay::debug_protocol::{Report, Watch};
 use serde_json::{Map, Value, json};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr;
 
 /// `inspect.py` compiled, before the program starts.
@@ -44,7 +44,8 @@ const DEPTH: usize = 32;
 pub unsafe fn prepare() {
     // SAFETY: by contract.
     unsafe {
-        let source = CString::new(include_str!("inspect.py")).expect("no zero in the source");
+        let source = concat!(include_str!("inspect.py"), include_str!("code.py"));
+        let source = CString::new(source).expect("no zero in the source");
         let code = Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input);
         if code.is_null() {
             PyErr_Print();
@@ -140,6 +141,10 @@ unsafe fn function(name: &CStr) -> Owned {
             PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
             let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
+            let opcodes = super::ticks::library_file("opcode.py").unwrap_or_default();
+            PyDict_SetItemString(globals, c"opcode_source".as_ptr(), string(&opcodes).0);
+            let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();
+            PyDict_SetItemString(globals, c"argument_shifts".as_ptr(), to_python(&shifts.into(), 0).0);
             let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));
             if done.is_null() {
                 return Owned(ptr::null_mut());
@@ -222,6 +227,32 @@ pub unsafe fn evaluate(kind: &str, expression: &str) -> Result<String, String> {
     }
 }
 
+/// The instructions of a code that begin what is at a line and column, if they do not begin the line.
+///
+/// # Safety
+/// `code` is a live code object; the GIL is held.
+pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int> {
+    // SAFETY: by contract; the mode is put back.
+    unsafe {
+        super::clock::uncounted(|| {
+            session::set_mode(Mode::Diverted);
+            let saved = SavedError::take();
+            let function = function(c"offsets");
+            let place = to_python(&json!([line, column]), 0);
+            let result = if function.is_null() {
+                Owned(ptr::null_mut())
+            } else {
+                Owned(PyObject_CallFunctionObjArgs(function.0, code, place.0, ptr::null_mut::<PyObject>()))
+            };
+            let found = if result.is_null() { Value::Null } else { from_python(result.0, 0) };
+            PyErr_Clear();
+            drop(saved);
+            session::set_mode(Mode::Replaying);
+            found.as_array().into_iter().flatten().filter_map(|item| Some(item.as_i64()? as c_int)).collect()
+        })
+    }
+}
+
 /// The text of a watched value. `None` where it has no meaning at this tick.
 ///
 /// # Safety
@@ -238,7 +269,9 @@ pub unsafe fn watched(watch: &Watch, thread: u32) -> Option<String> {
             session::set_mode(Mode::Diverted);
             let saved = SavedError::take();
             let function = function(c"watch");
-            let arguments = (string(&watch.expression), Owned(PyLong_FromLongLong(depth)), string(name));
+            let module = watch.module.as_deref().unwrap_or_default();
+            let arguments =
+                (string(&watch.expression), Owned(PyLong_FromLongLong(depth)), string(name), string(module));
             let result = if function.is_null() {
                 Owned(ptr::null_mut())
             } else {
@@ -247,6 +280,7 @@ pub unsafe fn watched(watch: &Watch, thread: u32) -> Option<String> {
                     arguments.0.0,
                     arguments.1.0,
                     arguments.2.0,
+                    arguments.3.0,
                     ptr::null_mut::<PyObject>(),
                 ))
             };

@@ -7,8 +7,11 @@
 //! `retrace_replay::debug_protocol`.
 
 mod clock;
+mod crash;
+mod exceptions;
 mod generators;
 mod inspect;
+mod instructions;
 mod process;
 mod run;
 mod ticks;
@@ -19,14 +22,13 @@ use crate::{replay, schedule, user_threads};
 use process::Channel;
 use pyo3_ffi::*;
 use retrace_abi::gil;
-use retrace_abi::line_events::{retrace_ident_of, retrace_mark_activations};
-use retrace_replay::debug_protocol::{Ended, Hello, Place, Report, Role, SOCKET_VARIABLE, Stack};
+use retrace_abi::line_events::{retrace_frame_begins, retrace_ident_of, retrace_mark_activations};
+use retrace_replay::debug_protocol::{Crash, Ended, Hello, Place, Report, Role, SOCKET_VARIABLE, Stack};
 use run::Runner;
 pub use run::{begin_check, is_same_check};
 use std::env;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::c_int;
 use std::path::PathBuf;
-use std::ptr;
 
 /// The shortest time between checkpoints.
 const INTERVAL_US: u64 = 8_000;
@@ -48,7 +50,9 @@ struct Timeline {
     socket: PathBuf,
     channel: Channel,
     part: Part,
-    crashed: bool,
+    crash: Option<Crash>,
+    /// Checkpoints that this process has made.
+    made: u32,
 }
 
 static TIMELINE: GilCell<Option<Timeline>> = GilCell::new(None);
@@ -96,13 +100,14 @@ pub unsafe fn begin() {
     unsafe {
         let Some(socket) = SOCKET.get().take() else { return };
         process::block_child_signals();
+        process::learn_leftovers(&socket);
         let channel = Channel::open(&socket, Role::Main);
         let part = Part::Main { left: 0, interval_us: INTERVAL_US };
-        *TIMELINE.get() = Some(Timeline { socket, channel, part, crashed: false });
+        *TIMELINE.get() = Some(Timeline { socket, channel, part, crash: None, made: 0 });
         ticks::learn_library();
         inspect::prepare();
         clock::install();
-        crate::capi::PySys_AddAuditHook(audit, ptr::null_mut());
+        crash::notice();
         leave_checkpoint(false);
         if is_main() {
             process::start_timer(INTERVAL_US);
@@ -113,24 +118,6 @@ pub unsafe fn begin() {
 unsafe fn is_main() -> bool {
     // SAFETY: the GIL is held.
     matches!(unsafe { TIMELINE.get() }, Some(Timeline { part: Part::Main { .. }, .. }))
-}
-
-/// CPython reports an exception that nobody caught: it says so to audit hooks.
-unsafe extern "C" fn audit(event: *const c_char, args: *mut PyObject, _data: *mut c_void) -> c_int {
-    // SAFETY: called by CPython with a C string and a tuple.
-    unsafe {
-        if CStr::from_ptr(event) != c"sys.excepthook" || !is_on() {
-            return 0;
-        }
-        timeline().crashed = true;
-        if let Some(runner) = runner()
-            && PyTuple_Check(args) != 0
-            && PyTuple_GET_SIZE(args) > 2
-        {
-            runner.uncaught(PyTuple_GET_ITEM(args, 2));
-        }
-        0
-    }
 }
 
 unsafe fn here(fingerprint: bool) -> Place {
@@ -154,26 +141,36 @@ unsafe fn mark_stacks(at_check: bool) -> Vec<Stack> {
     if !at_check {
         return stacks;
     }
-    // SAFETY: at a check, replaying; the thread states are those of the interpreter's list.
+    // SAFETY: at a check, replaying.
     unsafe {
-        let numbers = user_threads::idents();
         let mark = || {
-            let mut tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
-            while !tstate.is_null() {
-                let state = tstate.cast::<retrace_abi::ThreadState>();
-                let ident = retrace_ident_of(state);
-                if let Some((number, _)) = numbers.iter().find(|(_, other)| *other == ident) {
-                    let mut marks = vec![0; MARKED_FRAMES];
-                    let count = retrace_mark_activations(state, marks.as_mut_ptr(), MARKED_FRAMES as c_int);
-                    marks.truncate(count as usize);
-                    stacks.push(Stack { thread: *number as u32, marks });
-                }
-                tstate = PyThreadState_Next(tstate);
-            }
+            each_thread(|number, state| {
+                let mut marks = vec![0; MARKED_FRAMES];
+                let count = retrace_mark_activations(state, marks.as_mut_ptr(), MARKED_FRAMES as c_int);
+                marks.truncate(count as usize);
+                stacks.push(Stack { thread: number, marks });
+            });
         };
         user_threads::with_thread_state(|| clock::uncounted(mark));
     }
     stacks
+}
+
+/// The threads there are: the number and state of each.
+unsafe fn each_thread(mut visit: impl FnMut(u32, *mut retrace_abi::ThreadState)) {
+    // SAFETY: replaying; the thread states are those of the interpreter's list.
+    unsafe {
+        let numbers = user_threads::idents();
+        let mut tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
+        while !tstate.is_null() {
+            let state = tstate.cast::<retrace_abi::ThreadState>();
+            let ident = retrace_ident_of(state);
+            if let Some((number, _)) = numbers.iter().find(|(_, other)| *other == ident) {
+                visit(*number as u32, state);
+            }
+            tstate = PyThreadState_Next(tstate);
+        }
+    }
 }
 
 /// Forks a checkpoint. Returns in the replay, and in each copy of the checkpoint that runs on.
@@ -183,7 +180,9 @@ unsafe fn leave_checkpoint(at_check: bool) {
         let place = here(at_check);
         let stacks = mark_stacks(at_check);
         let before = clock::cpu_us();
-        if process::fork() != 0 {
+        let pid = process::fork();
+        if pid != 0 {
+            timeline().made += u32::from(pid > 0);
             let took = clock::cpu_us() - before;
             if let Part::Main { left, interval_us } = &mut timeline().part {
                 *left += 1;
@@ -209,6 +208,18 @@ unsafe fn leave_checkpoint(at_check: bool) {
             if clock::uncounted(|| retrace_abi::line_events::retrace_line_events_on()) < 0 {
                 PyErr_Print();
                 libc::_exit(1);
+            }
+        };
+        let turn_on = || {
+            turn_on();
+            if let Some(runner) = runner() {
+                // A checkpoint may stand where a function begins: that has been no event then.
+                each_thread(|number, state| {
+                    if at_check && retrace_frame_begins(state) != 0 {
+                        runner.has_begun(number, state);
+                    }
+                });
+                runner.begin();
             }
         };
         if at_check { user_threads::with_thread_state(turn_on) } else { turn_on() }
@@ -308,8 +319,14 @@ pub unsafe fn ended(status: i32) {
         if is_main() {
             let source = replay::source();
             let (process, event) = (source.process(), source.index().0);
-            let crashed = timeline().crashed;
-            let ended = Ended { status, process, event, clock: clock::now(), crashed };
+            let ended = Ended {
+                status,
+                process,
+                event,
+                clock: clock::now(),
+                checkpoints: timeline().made,
+                crash: timeline().crash,
+            };
             timeline().channel.send(&Report::Ended(ended));
         }
         libc::_exit(status);

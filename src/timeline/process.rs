@@ -4,8 +4,11 @@
 //! of a session, however it ended. Signals of children that end stay blocked, because the program may have a handler.
 
 use super::hello;
+use crate::gil::GilCell;
 use retrace_replay::debug_protocol::{self, Command, Report, Role};
+use std::ffi::CString;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -66,7 +69,57 @@ impl Channel {
 /// Ends this process.
 pub fn leave() -> ! {
     // SAFETY: runs nothing more of the program.
-    unsafe { libc::_exit(0) }
+    unsafe {
+        remove_leftovers();
+        libc::_exit(0)
+    }
+}
+
+/// What a debugger that was killed leaves on the disk: its socket, what else it has in that folder, and the folder.
+struct Leftovers {
+    address: libc::sockaddr_un,
+    files: [CString; 3],
+    folder: CString,
+}
+
+static LEFTOVERS: GilCell<Option<Leftovers>> = GilCell::new(None);
+
+/// # Safety
+/// Called once, while this thread is the only one.
+pub unsafe fn learn_leftovers(socket: &Path) {
+    let folder = socket.parent().unwrap_or(socket);
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    // SAFETY: an address is plain memory.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, byte) in address.sun_path.iter_mut().zip(socket.as_os_str().as_bytes()) {
+        *to = *byte as libc::c_char;
+    }
+    let files = ["debugger", "stderr", "attempt"].map(|file| name(&folder.join(file)));
+    // SAFETY: by contract.
+    unsafe { *LEFTOVERS.get() = Some(Leftovers { address, files, folder: name(folder) }) };
+}
+
+/// Removes it if nobody listens at the socket any more. Whichever process comes last has nothing left to do.
+///
+/// # Safety
+/// Calls only what may be called in a signal handler.
+unsafe fn remove_leftovers() {
+    // SAFETY: written once, before there were copies; paths and an address of ours.
+    unsafe {
+        let Some(leftovers) = LEFTOVERS.get() else { return };
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
+        let size = std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        let answer = libc::connect(socket, (&raw const leftovers.address).cast(), size);
+        let is_gone = answer < 0 && crate::platform::errno() == libc::ECONNREFUSED;
+        libc::close(socket);
+        if is_gone {
+            for file in &leftovers.files {
+                libc::unlink(file.as_ptr());
+            }
+            libc::rmdir(leftovers.folder.as_ptr());
+        }
+    }
 }
 
 /// # Safety
@@ -123,6 +176,7 @@ extern "C" fn tick(_signal: i32) {
     unsafe {
         let errno = crate::platform::errno();
         if descriptor >= 0 && libc::poll(&mut poll, 1, 0) > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR) != 0 {
+            remove_leftovers();
             libc::_exit(0);
         }
         let left = LEFT.load(Ordering::Relaxed);

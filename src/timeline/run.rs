@@ -1,16 +1,18 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
 use super::generators::{self, Generators};
+use super::instructions::Instructions;
 use super::process::{self, Channel, fork};
 use super::ticks::{Codes, Tick, find_back};
 use super::watches::Watched;
 use super::{clock, inspect, runner, timeline};
 use crate::gil::GilCell;
-use crate::python::{attribute, text};
 use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::line_events::{retrace_depth, retrace_line_events_check_again, retrace_line_events_slack};
+use retrace_abi::line_events::{
+    retrace_depth, retrace_line_events_check_again, retrace_line_events_slack, retrace_offset_above,
+};
 use retrace_abi::{ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
     At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Step, Stopped, Stops, Window,
@@ -20,44 +22,49 @@ use std::ffi::c_int;
 
 /// So many times the clock's slack behind a place, it is not looked for any more: to stop early would lose ticks.
 const MISSED: u64 = 16;
-/// Exceptions that a window lists of the user's code, and of the library.
+/// Stops that a window lists.
 const LISTED: usize = 500;
 
 /// What a runner knows of a thread.
 #[derive(Clone, Copy)]
-struct Actor {
-    /// The fewest frames since its last tick.
+pub(super) struct Actor {
+    /// The fewest frames since its last tick, and since its last instruction where those are events.
     low: u16,
+    pub(super) low_instruction: u16,
     /// Where it was at its last tick, if no frame has begun since.
-    frame: usize,
-    depth: u16,
+    pub(super) frame: usize,
+    pub(super) depth: u16,
     /// A frame has begun, or gone on, since its last tick.
-    begun: bool,
+    pub(super) begun: bool,
     /// The generators that it is in; None until it has done anything here.
     stack: Option<u32>,
 }
 
-const NEW: Actor = Actor { low: u16::MAX, frame: 0, depth: 0, begun: false, stack: None };
+const NEW: Actor = Actor { low: u16::MAX, low_instruction: u16::MAX, frame: 0, depth: 0, begun: false, stack: None };
 
 pub struct Runner {
-    run: Run,
+    pub(super) run: Run,
     left: usize,
-    position: Stopped,
-    codes: Codes,
+    pub(super) position: Stopped,
+    pub(super) codes: Codes,
     actors: Vec<Actor>,
     ticks: Vec<Tick>,
-    generators: Generators,
+    pub(super) generators: Generators,
     /// Those that a step may end in.
     followed: Vec<u32>,
-    last: Option<Stopped>,
+    pub(super) last: Option<Stopped>,
     /// The last raise at each address, code and instruction.
-    origins: HashMap<(usize, usize, c_int), Stopped>,
-    raised: Vec<Stopped>,
+    pub(super) origins: HashMap<(usize, usize, c_int), Stopped>,
+    pub(super) raised: Vec<Stopped>,
     /// How many of them are the library's, and the user's.
-    listed: [usize; 2],
-    crash: Option<Raise>,
+    pub(super) listed: [usize; 2],
+    pub(super) crashes: Vec<Raise>,
+    /// Where each thread's exception was last seen in the user's code, and its address.
+    pub(super) passing: HashMap<u32, (usize, Stopped)>,
     hits: Vec<u64>,
+    stops: Thinned,
     watches: Vec<Watched>,
+    pub(super) instructions: Instructions,
 }
 
 /// A check of the eval breaker that line events may lead to more than once. It counts once.
@@ -93,10 +100,10 @@ pub unsafe fn is_same_check() -> bool {
     unsafe { CHECK.get().is_same }
 }
 
-fn stops_of(run: &Run) -> Option<&Stops> {
+pub(super) fn stops_of(run: &Run) -> Option<&Stops> {
     match &run.goal {
         Goal::First(stops) | Goal::Last(stops) => Some(stops),
-        Goal::Tick { .. } => None,
+        Goal::Tick { .. } | Goal::Before(_) => None,
     }
 }
 
@@ -166,9 +173,12 @@ impl Runner {
             origins: HashMap::new(),
             raised: Vec::new(),
             listed: [0; 2],
-            crash: None,
+            crashes: Vec::new(),
+            passing: HashMap::new(),
             hits: Vec::new(),
+            stops: Thinned::default(),
             watches: Vec::new(),
+            instructions: Instructions::default(),
         });
         // SAFETY: by contract.
         unsafe { runner.set(run) };
@@ -176,7 +186,7 @@ impl Runner {
     }
 
     /// Waits at this position; in a copy that runs on, takes its way.
-    unsafe fn wait(&mut self) {
+    pub(super) unsafe fn wait(&mut self) {
         // SAFETY: by the contract of `wait`. What the waiting allocates is not the program's.
         unsafe {
             let tick = self.position.tick;
@@ -197,20 +207,6 @@ impl Runner {
         find_back(&self.ticks, &ends, &self.generators, find)
     }
 
-    /// The raise of an exception: that at its address, or the last at its place where it was not raised in the run that
-    /// knows the address. Line events change what is allocated, so that it may be elsewhere in this one.
-    fn origin(&self, raise: &Raise) -> Option<&Stopped> {
-        let is_there = |code: usize, offset: c_int, at: &Stopped| {
-            let code = self.codes.get(code);
-            let is_class = matches!(&at.cause, Cause::Exception { class, .. } if *class == raise.class);
-            is_class && offset == raise.offset && code.path == raise.path && code.qualified_name == raise.function
-        };
-        let is_it = |address: usize| raise.address.is_none_or(|wanted| wanted == address as u64);
-        let found =
-            self.origins.iter().filter(|((address, code, offset), at)| is_it(*address) && is_there(*code, *offset, at));
-        found.map(|(_, at)| at).max_by_key(|at| (at.tick, at.raise))
-    }
-
     unsafe fn set(&mut self, run: Run) {
         if stops_of(&run).is_some_and(Stops::evaluates) {
             // Nobody goes on with this run where it stops.
@@ -218,7 +214,10 @@ impl Runner {
             unsafe { inspect::confine() };
         }
         self.codes.set_stops(stops_of(&run));
-        self.hits = vec![0; stops_of(&run).map_or(0, |stops| stops.breakpoints.len())];
+        let stops = stops_of(&run);
+        self.hits = stops.map(|stops| stops.hits.clone()).unwrap_or_default();
+        self.hits.resize(stops.map_or(0, |stops| stops.breakpoints.len() + stops.functions.len()), 0);
+        self.stops = Thinned::default();
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
         // SAFETY: this stands at its position.
         self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
@@ -226,8 +225,14 @@ impl Runner {
         self.last = None;
         self.followed = self.followed(stops_of(&run).and_then(|stops| stops.step.as_ref()));
         self.run = run;
+        for actor in &mut self.actors {
+            actor.low_instruction = u16::MAX;
+        }
         // SAFETY: the GIL is held.
-        unsafe { self.set_alarm() };
+        unsafe {
+            self.set_alarm();
+            self.follow_instructions();
+        }
     }
 
     /// The generators whose frames a step may end in, besides those that its depth says.
@@ -303,6 +308,8 @@ impl Runner {
     pub unsafe fn end_window(&mut self, matched: bool) -> ! {
         // SAFETY: the GIL is held.
         unsafe {
+            self.come_to_end();
+            let begun_watched = self.watches.iter().map(Watched::has_begun).collect();
             let (last_watched, first_watched) = self.watches.drain(..).map(Watched::into_ends).unzip();
             let window = Window {
                 ticks: self.position.tick,
@@ -311,8 +318,11 @@ impl Runner {
                 step_depth: self.step_depth(),
                 step_generators: self.generators.addresses(&self.followed),
                 first_watched,
+                begun_watched,
                 last_watched,
-                crash: self.crash.take(),
+                crashes: std::mem::take(&mut self.crashes),
+                hits: std::mem::take(&mut self.hits),
+                stops: std::mem::take(&mut self.stops.list),
                 raised: std::mem::take(&mut self.raised),
             };
             timeline().channel.send(&Report::Window(Box::new(window)));
@@ -325,6 +335,11 @@ impl Runner {
         }
     }
 
+    /// The fewest frames each thread has had since its last instruction.
+    pub(super) fn lows_since_instructions(&self) -> Vec<u16> {
+        self.actors.iter().map(|actor| actor.low_instruction).collect()
+    }
+
     fn step_depth(&self) -> Option<u16> {
         let step = stops_of(&self.run)?.step.as_ref()?;
         if step.depth == u16::MAX {
@@ -333,7 +348,18 @@ impl Runner {
         Some(self.actors.get(step.thread as usize).map_or(step.depth, |actor| step.depth.min(actor.low.max(1))))
     }
 
-    unsafe fn actor(&mut self, thread: usize) -> &mut Actor {
+    /// A thread's innermost frame has begun, where a checkpoint stands.
+    pub(super) unsafe fn has_begun(&mut self, thread: u32, tstate: *mut ThreadState) {
+        // SAFETY: the GIL is held.
+        unsafe {
+            let below = (retrace_depth(tstate) as u16).saturating_sub(1);
+            let actor = self.actor(thread as usize);
+            (actor.low, actor.low_instruction) = (actor.low.min(below), actor.low_instruction.min(below));
+            (actor.frame, actor.begun) = (0, true);
+        }
+    }
+
+    pub(super) unsafe fn actor(&mut self, thread: usize) -> &mut Actor {
         if self.actors.len() <= thread {
             self.actors.resize(thread + 1, NEW);
         }
@@ -352,6 +378,7 @@ impl Runner {
             let stack = self.generators.enter(stack, depth, generator);
             let actor = self.actor(thread);
             actor.low = actor.low.min(depth.saturating_sub(1));
+            actor.low_instruction = actor.low_instruction.min(depth.saturating_sub(1));
             actor.frame = 0;
             actor.begun = !resumed;
             actor.stack = Some(stack);
@@ -379,13 +406,15 @@ impl Runner {
             let depth = if actor.frame == frame && !actor.begun { actor.depth } else { retrace_depth(tstate) as u16 };
             let low = actor.low.min(depth);
             let stack = self.stack(tstate, thread, depth);
-            *self.actor(thread) = Actor { low: u16::MAX, frame, depth, begun: false, stack: Some(stack) };
+            let low_instruction = if self.has_instructions() { actor.low_instruction } else { low };
+            *self.actor(thread) =
+                Actor { low: u16::MAX, low_instruction, frame, depth, begun: false, stack: Some(stack) };
             let index = self.codes.index(code, stops_of(&self.run));
             let event = replay::source().index().0;
             let position = &mut self.position;
             position.since = if position.event == event { position.since + 1 } else { 0 };
             position.tick += 1;
-            position.raise = 0;
+            (position.raise, position.instruction) = (0, 0);
             (position.thread, position.depth, position.event) = (thread as u32, depth, event);
             position.tick_depth = depth;
             position.line = line as u32;
@@ -394,6 +423,8 @@ impl Runner {
                 self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine, stack });
             }
             self.leave_copies();
+            self.follow_instructions();
+            self.instructions_begin_line(tstate, code, index);
             self.look(index, low, actor.begun, is_mine);
             if let Some(until) = &self.run.until {
                 if self.is_past(until) {
@@ -435,16 +466,19 @@ impl Runner {
             loop {
                 let tick = self.position.tick;
                 let cause = match &self.run.goal {
-                    Goal::Tick { tick: wanted, raise: 0 } if *wanted == tick => Some(Cause::Goal),
-                    Goal::Tick { .. } => None,
-                    Goal::Last(stops) if stops.before.is_some_and(|before| tick >= before) => self.end_window(true),
+                    Goal::Tick { tick: wanted, raise: 0, instruction: 0 } if *wanted == tick => Some(Cause::Goal),
+                    // It has been missed.
+                    Goal::Tick { tick: wanted, .. } if tick > *wanted => self.end_window(false),
+                    Goal::Tick { .. } | Goal::Before(_) => None,
+                    Goal::Last(stops) if is_over(stops, tick, 0) => self.end_window(true),
                     Goal::Last(stops) if stops.event.is_some_and(|event| self.position.event > event) => {
                         self.end_window(true)
                     }
                     Goal::First(_) | Goal::Last(_) => self.cause(code, low, begun, is_mine),
                 };
                 let Some(cause) = cause else { return };
-                if !self.stop(code, cause) {
+                let stopped = Stopped { path: self.codes.get(code).path.clone(), cause, ..self.position.clone() };
+                if !self.stop(stopped) {
                     return;
                 }
             }
@@ -452,11 +486,13 @@ impl Runner {
     }
 
     /// Waits here, or goes on where only the last stop is wanted. True in a copy that runs on.
-    unsafe fn stop(&mut self, code: usize, cause: Cause) -> bool {
+    pub(super) unsafe fn stop(&mut self, stopped: Stopped) -> bool {
         // SAFETY: as in `line`.
         unsafe {
-            let stopped = Stopped { path: self.codes.get(code).path.clone(), cause, ..self.position.clone() };
-            if matches!(self.run.goal, Goal::Last(_)) {
+            if let Goal::Last(stops) = &self.run.goal {
+                if stops.list {
+                    self.stops.push(&stopped);
+                }
                 self.last = Some(stopped);
                 return false;
             }
@@ -476,6 +512,7 @@ impl Runner {
                 return None;
             }
             let shown = is_mine || !stops.mine_only;
+            let mut stepped = None;
             if let Some(step) = &mut stops.step
                 && step.thread == position.thread
             {
@@ -489,7 +526,14 @@ impl Runner {
                 };
                 let ends = position.depth <= step.depth && !is_before;
                 if shown && (ends || !self.followed.is_empty() && is_followed()) {
-                    return Some(Cause::Step);
+                    stepped = Some(Cause::Step);
+                } else if let Some((begin, end)) = step.into
+                    && shown
+                    && position.depth > step.depth
+                {
+                    let above = c_int::from(position.depth - step.depth);
+                    let at = retrace_offset_above(PyThreadState_Get().cast(), above);
+                    stepped = (begin..end).contains(&at).then_some(Cause::Step);
                 }
             }
             if stops.any && shown || stops.event.is_some_and(|event| position.event <= event) {
@@ -497,28 +541,31 @@ impl Runner {
             }
             let info = self.codes.get(code);
             let function = if begun { info.function } else { None };
-            if info.breakpoints.is_empty() && function.is_none() && stops.watches.is_empty() {
-                return None;
+            let inside = std::mem::take(&mut self.instructions.at_line);
+            if info.breakpoints.is_empty() && function.is_none() && stops.watches.is_empty() && inside.is_empty() {
+                return stepped;
             }
-            let places: Vec<usize> =
-                info.breakpoints.iter().filter(|(line, _)| *line == position.line).map(|(_, place)| *place).collect();
+            let at_line = info.breakpoints.iter().filter(|(line, _)| *line == position.line).map(|(_, place)| *place);
+            let places: Vec<usize> = at_line.chain(inside).collect();
+            // All of them count their hits and say what they have to, wherever this stops.
+            let lines = stops.breakpoints.len();
+            let mut cause = None;
             if let Some(place) = function {
                 let function = &stops.functions[place];
-                let (id, condition) = (function.id, function.condition.clone());
-                if self.holds(id, condition.as_deref()) {
-                    return Some(Cause::Breakpoint(id));
+                let (id, condition, hits) = (function.id, function.condition.clone(), function.hits);
+                if self.holds(id, condition.as_deref()) && self.counts(lines + place, hits) {
+                    cause = Some(Cause::Breakpoint(id));
                 }
             }
             for place in places {
-                if let Some(cause) = self.breakpoint(place) {
-                    return Some(cause);
-                }
+                cause = self.breakpoint(place).or(cause);
             }
-            self.changes()
+            let change = self.changes(begun);
+            stepped.or(cause).or(change)
         }
     }
 
-    unsafe fn breakpoint(&mut self, place: usize) -> Option<Cause> {
+    pub(super) unsafe fn breakpoint(&mut self, place: usize) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
             let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return None };
@@ -526,14 +573,7 @@ impl Runner {
             if !self.holds(breakpoint.id, breakpoint.condition.as_deref()) {
                 return None;
             }
-            self.hits[place] += 1;
-            let counts = match breakpoint.hits {
-                None => true,
-                Some(Hits::Equal(n)) => self.hits[place] == n,
-                Some(Hits::AtLeast(n)) => self.hits[place] >= n,
-                Some(Hits::Every(n)) => n > 0 && self.hits[place].is_multiple_of(n),
-            };
-            if !counts {
+            if !self.counts(place, breakpoint.hits) {
                 return None;
             }
             let Some(log) = &breakpoint.log else { return Some(Cause::Breakpoint(breakpoint.id)) };
@@ -543,6 +583,17 @@ impl Runner {
             };
             self.say(breakpoint.id, text, failure);
             None
+        }
+    }
+
+    /// Counts a hit, and whether it is one to stop at.
+    fn counts(&mut self, place: usize, hits: Option<Hits>) -> bool {
+        self.hits[place] += 1;
+        match hits {
+            None => true,
+            Some(Hits::Equal(n)) => self.hits[place] == n,
+            Some(Hits::AtLeast(n)) => self.hits[place] >= n,
+            Some(Hits::Every(n)) => n > 0 && self.hits[place].is_multiple_of(n),
         }
     }
 
@@ -567,107 +618,45 @@ impl Runner {
     }
 
     /// A watched value that is not what it was at the tick before.
-    unsafe fn changes(&mut self) -> Option<Cause> {
+    unsafe fn changes(&mut self, begun: bool) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
             let at = &self.position;
-            self.watches.iter_mut().filter_map(|watched| watched.change(at)).last()
+            self.watches.iter_mut().filter_map(|watched| watched.change(at, begun)).last()
         }
-    }
-
-    unsafe fn raise(&mut self, tstate: *mut ThreadState, code: *mut PyObject, exception: *mut PyObject, origin: c_int) {
-        // SAFETY: the GIL is held.
-        unsafe {
-            let position = &mut self.position;
-            position.raise += 1;
-            let class = class_of(exception);
-            let first = origin >= 0;
-            let code = self.codes.index(code, stops_of(&self.run));
-            let is_mine = self.codes.get(code).is_mine;
-            let mut stopped = Stopped {
-                cause: Cause::Exception { class: class.clone(), uncaught: false },
-                thread: user_threads::running() as u32,
-                depth: retrace_depth(tstate) as u16,
-                ..position.clone()
-            };
-            if first {
-                if self.run.record {
-                    self.origins.insert((exception as usize, code, origin), stopped.clone());
-                }
-                let listed = &mut self.listed[usize::from(is_mine)];
-                if *listed < LISTED && !is_control(&class) {
-                    *listed += 1;
-                    self.raised.push(stopped.clone());
-                }
-            }
-            if let Goal::Tick { tick, raise } = self.run.goal
-                && (tick, raise) == (position.tick, position.raise)
-            {
-                inspect::set_exception(exception);
-                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
-                return self.wait();
-            }
-            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
-            let Some(exceptions) = &stops.exceptions else { return };
-            let in_range = position.tick >= stops.after && stops.before.is_none_or(|before| position.tick < before);
-            let shown = is_mine || !stops.mine_only;
-            let wanted = exceptions.raised && first && shown && !is_control(&class) && in_range;
-            if wanted && inspect::is_of_classes(exception, &exceptions.classes) {
-                if matches!(self.run.goal, Goal::Last(_)) {
-                    self.last = Some(stopped);
-                    return;
-                }
-                inspect::set_exception(exception);
-                stopped.raise = position.raise;
-                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
-                self.wait();
-            }
-        }
-    }
-
-    /// CPython reports that nobody caught it.
-    pub unsafe fn uncaught(&mut self, exception: *mut PyObject) {
-        // SAFETY: the GIL is held. What attribute access makes is not the program's.
-        self.crash = unsafe { clock::uncounted(|| raise_of(exception)) };
     }
 }
 
-unsafe fn class_of(exception: *mut PyObject) -> String {
-    // SAFETY: the GIL is held.
-    let name = unsafe { crate::python::type_name(exception) };
-    name.rsplit('.').next().unwrap_or_default().to_owned()
+/// Stops, of which every second one goes when they become too many.
+#[derive(Default)]
+struct Thinned {
+    list: Vec<Stopped>,
+    /// One of so many is taken.
+    every: usize,
+    seen: usize,
 }
 
-/// Where an exception's traceback says that it was raised. None without one: no Python frame was there.
-unsafe fn raise_of(exception: *mut PyObject) -> Option<Raise> {
-    // SAFETY: the GIL is held.
-    unsafe {
-        let mut traceback = attribute(exception, c"__traceback__");
-        if traceback.0.is_null() || traceback.0 == Py_None() {
-            return None;
-        }
-        loop {
-            let next = attribute(traceback.0, c"tb_next");
-            if next.0.is_null() || next.0 == Py_None() {
-                break;
+impl Thinned {
+    fn push(&mut self, stopped: &Stopped) {
+        self.every = self.every.max(1);
+        if self.seen.is_multiple_of(self.every) {
+            if self.list.len() == LISTED {
+                let mut place = 0;
+                self.list.retain(|_| {
+                    place += 1;
+                    place % 2 == 1
+                });
+                self.every *= 2;
             }
-            traceback = next;
+            self.list.push(stopped.clone());
         }
-        let frame = attribute(traceback.0, c"tb_frame");
-        let code = attribute(frame.0, c"f_code");
-        Some(Raise {
-            address: Some(exception as u64),
-            class: class_of(exception),
-            path: text(attribute(code.0, c"co_filename").0),
-            function: text(attribute(code.0, c"co_qualname").0),
-            offset: PyLong_AsLong(attribute(traceback.0, c"tb_lasti").0) as i32,
-        })
+        self.seen += 1;
     }
 }
 
-/// How iteration and generators end.
-fn is_control(class: &str) -> bool {
-    matches!(class, "StopIteration" | "StopAsyncIteration" | "GeneratorExit")
+/// Whether a position is at the one that a search goes back from, or behind it.
+pub(super) fn is_over(stops: &Stops, tick: u64, instruction: u32) -> bool {
+    stops.before.is_some_and(|before| tick > before || tick == before && instruction >= stops.before_instruction)
 }
 
 /// Evaluates in the frame that the line event is in. What the program never ran crosses no boundary.
@@ -708,6 +697,20 @@ pub unsafe extern "C" fn retrace_on_line(tstate: *mut ThreadState, code: *mut Py
             && let Some(runner) = runner()
         {
             runner.line(tstate, code, line);
+        }
+    }
+}
+
+/// # Safety
+/// As [`retrace_on_line`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_on_instruction(tstate: *mut ThreadState, code: *mut PyObject, offset: c_int) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying
+            && let Some(runner) = runner()
+        {
+            runner.instruction(tstate, code, offset);
         }
     }
 }

@@ -7,6 +7,7 @@ use pyo3_ffi::*;
 use retrace_abi::retrace_code_names;
 use retrace_replay::debug_protocol::{Find, Found, FunctionBreakpoint, Stops};
 use std::collections::HashMap;
+use std::ffi::c_int;
 use std::ptr;
 
 /// What is known of a code object. The object is not held: its constants would live on, and a collection would find less
@@ -20,6 +21,8 @@ pub struct Code {
     pub is_mine: bool,
     /// Lines with breakpoints and the breakpoints' places in the list.
     pub breakpoints: Vec<(u32, usize)>,
+    /// Instructions with breakpoints, the same; None where they have not been looked for.
+    inside: Option<Vec<(c_int, usize)>>,
     /// The breakpoint on its beginning.
     pub function: Option<usize>,
 }
@@ -68,6 +71,13 @@ pub unsafe fn learn_library() {
             && PyList_GET_SIZE(arguments) > 0
             && text(PyList_GET_ITEM(arguments, 0)) == "-c";
     }
+}
+
+/// A file of the standard library that replays, read without the recording's knowledge.
+pub fn library_file(name: &str) -> Option<String> {
+    // SAFETY: the GIL is held by whoever asks.
+    let library = unsafe { &*LIBRARY.get() };
+    std::fs::read_to_string(library.first()?.clone() + name).ok()
 }
 
 fn is_mine(path: &str) -> bool {
@@ -121,6 +131,32 @@ impl Codes {
         &self.codes[index]
     }
 
+    /// The breakpoints on an instruction that is not a line's first, by their places in the list.
+    ///
+    /// # Safety
+    /// As [`Codes::index`]; `index` is the code's.
+    pub unsafe fn breakpoints_inside(
+        &mut self,
+        index: usize,
+        code: *mut PyObject,
+        offset: c_int,
+        stops: &Stops,
+    ) -> Vec<usize> {
+        let known = &mut self.codes[index];
+        let breakpoints = known.inside.get_or_insert_with(|| {
+            let mut found = Vec::new();
+            for (place, breakpoint) in stops.breakpoints.iter().enumerate() {
+                if let (Some(column), true) = (breakpoint.column, breakpoint.path == known.path) {
+                    // SAFETY: by contract.
+                    let offsets = unsafe { super::inspect::offsets(code, breakpoint.line, column) };
+                    found.extend(offsets.into_iter().map(|offset| (offset, place)));
+                }
+            }
+            found
+        });
+        breakpoints.iter().filter(|(other, _)| *other == offset).map(|(_, place)| *place).collect()
+    }
+
     /// Other breakpoints are looked for from now on.
     pub fn set_stops(&mut self, stops: Option<&Stops>) {
         for code in &mut self.codes {
@@ -141,6 +177,7 @@ unsafe fn describe(names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
                 name,
                 qualified_name,
                 breakpoints: Vec::new(),
+                inside: None,
                 function: None,
             };
             place_breakpoints(&mut made, stops);
@@ -151,10 +188,10 @@ unsafe fn describe(names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
 
 fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
     code.breakpoints.clear();
-    code.function = None;
+    (code.inside, code.function) = (None, None);
     let Some(stops) = stops else { return };
     for (place, breakpoint) in stops.breakpoints.iter().enumerate() {
-        if breakpoint.path == code.path {
+        if breakpoint.path == code.path && breakpoint.column.is_none() {
             code.breakpoints.push((breakpoint.line, place));
         }
     }

@@ -18,6 +18,8 @@ pub struct Watched {
     text: Option<String>,
     /// Where it first had one.
     first: Option<(Stopped, String)>,
+    /// The call in which it first had one has begun since the run's beginning.
+    has_begun: bool,
     variable: Variable,
 }
 
@@ -49,14 +51,20 @@ impl Watched {
             // SAFETY: by contract.
             _ => unsafe { inspect::watched(watch, at.thread) },
         };
-        Watched { watch: watch.clone(), text, first: None, variable: Variable::new(watch) }
+        Watched { watch: watch.clone(), text, first: None, has_begun: false, variable: Variable::new(watch) }
     }
 
-    /// How it has changed since the tick before.
+    /// How it has changed since the tick before. `begun`: a call has led to this one.
     ///
     /// # Safety
     /// At the tick `at`; the GIL is held.
-    pub unsafe fn change(&mut self, at: &Stopped) -> Option<Cause> {
+    pub unsafe fn change(&mut self, at: &Stopped, begun: bool) -> Option<Cause> {
+        let is_call = begun && self.watch.frame.as_ref().is_some_and(|f| (f.thread, f.depth) == (at.thread, at.depth));
+        if is_call {
+            // What another call left has nothing to do with this one.
+            (self.text, self.variable.value) = (None, Owned(ptr::null_mut()));
+            self.has_begun |= self.first.is_none();
+        }
         // SAFETY: by contract.
         let now = unsafe {
             match self.variable.look(&self.watch, at) {
@@ -68,8 +76,16 @@ impl Watched {
         if self.first.is_none() {
             self.first = Some((at.clone(), now.clone()));
         }
+        if is_call && self.watch.from_call {
+            self.text = Some(now.clone());
+            return Some(Cause::Change { id: self.watch.id, before: String::new(), after: now });
+        }
         let before = self.text.replace(now.clone()).filter(|before| *before != now)?;
         Some(Cause::Change { id: self.watch.id, before, after: now })
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Its text at the end, and where it first had one.

@@ -8,6 +8,7 @@ use super::engine::{Cancel, Engine, Output, Result, message};
 use super::sources::{Mapping, Sources};
 use super::timeline::{Position, StepKind, Timeline, reason, step_of};
 use crate::cli::ReplayArguments;
+use crate::error::CliError;
 
 pub struct Debuggee {
     pub timeline: Timeline,
@@ -27,6 +28,11 @@ pub enum Movement {
     /// Like a step over, or out of so many frames, but not to a line of that frame before this one.
     Until(u16, u32, u32),
     StepBack(StepKind, u32),
+    /// By instructions.
+    StepInstruction(StepKind, u32),
+    StepBackInstruction(StepKind, u32),
+    /// Into what a thread's frame, by its depth, calls with one of some instructions.
+    StepInto(u32, u16, (i32, i32)),
     Continue,
     ReverseContinue,
 }
@@ -53,17 +59,34 @@ pub struct Evaluation {
     pub is_new_diversion: bool,
 }
 
+/// A place in a source for a breakpoint. Columns are the client's, from 1.
+pub struct Location {
+    pub line: u32,
+    pub column: u32,
+    pub end_line: u32,
+    pub end_column: u32,
+    /// The column of its first instruction, in bytes; None where that begins the line.
+    pub inside: Option<u32>,
+}
+
 /// What the user is told when a diversion begins.
 pub const DIVERSION: &str = "this is changed in a diversion from the recording, which ends with the next movement";
 
 impl Debuggee {
-    /// Opens a recording. What the replay said on stderr comes with it.
-    pub fn open(arguments: &ReplayArguments, mappings: Vec<Mapping>, cancel: Cancel) -> Result<(Debuggee, String)> {
-        let (engine, said, trace) = Engine::launch(arguments, cancel)?;
+    /// Opens a recording, whose replay has begun then.
+    pub fn open(arguments: &ReplayArguments, mappings: Vec<Mapping>, cancel: Cancel) -> Result<Debuggee> {
+        let engine = Engine::launch(arguments, cancel)?;
+        let trace = Trace::open(&arguments.file).map_err(CliError::from)?;
         let sources = Sources::of(&trace, arguments.process, mappings);
         let timeline = Timeline::new(engine);
         let process = arguments.process;
-        Ok((Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0 }, said))
+        Ok(Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0 })
+    }
+
+    /// Waits until the replay has ended. What it wrote to its stderr.
+    pub fn finish(&mut self) -> Result<String> {
+        self.timeline.complete()?;
+        Ok(std::mem::take(&mut self.timeline.warnings).concat())
     }
 
     /// The recorded output up to the present, once.
@@ -86,8 +109,11 @@ impl Debuggee {
         let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread) };
         let stepping = |step| Stops { step: Some(step), mine_only: self.mine_only, ..stops.clone() };
         let came = match movement {
-            Movement::StepBack(kind, thread) => {
-                let came = timeline.step_back(kind, thread, self.mine_only)?;
+            Movement::StepBack(kind, thread) | Movement::StepBackInstruction(kind, thread) => {
+                let came = match movement {
+                    Movement::StepBack(..) => timeline.step_back(kind, thread, self.mine_only)?,
+                    _ => timeline.step_back_instruction(kind, thread, self.mine_only)?,
+                };
                 if came {
                     return Ok(Stop { reason: "step", text: String::new() });
                 }
@@ -100,6 +126,12 @@ impl Debuggee {
             forwards => {
                 let came = timeline.forward(match forwards {
                     Movement::Step(kind, thread) => stepping(step(kind, thread, 0)),
+                    Movement::StepInstruction(kind, thread) => {
+                        stepping(Step { is_instruction: true, ..step(kind, thread, 0) })
+                    }
+                    Movement::StepInto(thread, depth, range) => {
+                        stepping(Step { thread, depth, into: Some(range), ..Step::default() })
+                    }
                     Movement::Until(frames, thread, line) => stepping(step(StepKind::Out(frames), thread, line)),
                     _ => stops,
                 })?;
@@ -111,8 +143,10 @@ impl Debuggee {
             return Ok(Stop { reason: reason(cause), text: describe(cause) });
         }
         let (landmark, reason) = match movement {
-            Movement::StepBack(..) | Movement::ReverseContinue => (Landmark::Start, "entry"),
-            Movement::Step(..) | Movement::Until(..) | Movement::Continue => (Landmark::End, "step"),
+            Movement::StepBack(..) | Movement::StepBackInstruction(..) | Movement::ReverseContinue => {
+                (Landmark::Start, "entry")
+            }
+            _ => (Landmark::End, "step"),
         };
         let text = self.go_to_landmark(landmark)?.to_owned();
         Ok(Stop { reason, text })
@@ -132,11 +166,11 @@ impl Debuggee {
             Landmark::Crash => {
                 let Some(position) = timeline.crash()? else { return message("no exception ended this program") };
                 timeline.go_to(position)?;
-                Ok("The exception that ended the program")
+                let in_thread = timeline.crashed_in_thread();
+                Ok(if in_thread { "The exception that ended a thread" } else { "The exception that ended the program" })
             }
             Landmark::Start => {
-                timeline.go_to_beginning();
-                if timeline.forward(Stops { any: true, mine_only, ..Stops::default() })? {
+                if timeline.go_to_first(mine_only)? {
                     return Ok("The start of the recording");
                 }
                 message("no line of the program's own code was run")
@@ -159,6 +193,7 @@ impl Debuggee {
     /// Runs backwards to the line after which the value was what it is now. Says the change.
     pub fn go_to_last_change(&mut self, watch: Watch) -> Result<String> {
         let name = watch.expression.clone();
+        let watch = Watch { from_call: true, ..watch };
         if !self.timeline.backward(Stops { watches: vec![watch], ..Stops::default() })? {
             return message(format!("{name} has not changed before"));
         }
@@ -183,9 +218,18 @@ impl Debuggee {
             let stack = self.stack(thread)?;
             let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
             let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();
-            place = Some(WatchFrame { thread, depth: frame as u16 + 1, function });
+            let depth = entry.and_then(|entry| entry["depth"].as_u64()).unwrap_or(frame + 1) as u16;
+            place = Some(WatchFrame { thread, depth, function });
         }
-        Ok(Watch { id, expression, frame: place, text: None })
+        Ok(Watch { id, expression, frame: place, module: None, from_call: false, text: None })
+    }
+
+    /// A global of the module that a frame's code is of.
+    pub fn watch_global(&mut self, id: i64, expression: String, thread: u32, frame: u64) -> Result<Watch> {
+        let stack = self.stack(thread)?;
+        let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
+        let module = entry.and_then(|entry| entry["module"].as_str()).map(str::to_owned);
+        Ok(Watch { id, expression, frame: None, module, from_call: false, text: None })
     }
 
     /// Evaluates as a question says. An expression leaves no trace; a statement is there to leave one, in the diversion.
@@ -206,21 +250,41 @@ impl Debuggee {
 
     /// The lines of a recorded source that have code. `None` where the recording has no such source.
     pub fn lines_with_code(&mut self, path: &str) -> Option<Vec<u32>> {
-        let source = self.sources.contents(path)?;
-        if self.timeline.present().is_err() {
-            // Code is compiled by the recorded interpreter, which has to stand somewhere.
-            let position = self.timeline.end_of(0, self.mine_only).ok().flatten()?;
-            self.timeline.go_to(position).ok()?;
-        }
-        let question = json!({ "ask": "lines", "source": source, "path": path });
-        let lines = self.timeline.ask(question, false).ok()?;
+        let lines = self.ask_about_source(path, json!({ "ask": "lines" }))?;
         Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
+    }
+
+    /// Where in some lines a breakpoint can be.
+    pub fn locations(&mut self, path: &str, first: u32, last: u32) -> Option<Vec<Location>> {
+        let found = self.ask_about_source(path, json!({ "ask": "locations", "first": first, "last": last }))?;
+        let number = |value: &Value| value.as_u64().map(|number| number as u32);
+        let location = |entry: &Value| {
+            Some(Location {
+                line: number(&entry[0])?,
+                column: number(&entry[1])? + 1,
+                end_column: number(&entry[2])? + 1,
+                inside: number(&entry[3]),
+                end_line: number(&entry[4])?,
+            })
+        };
+        Some(found.as_array()?.iter().filter_map(location).collect())
+    }
+
+    fn ask_about_source(&mut self, path: &str, mut question: Value) -> Option<Value> {
+        let source = self.sources.contents(path)?;
+        // Code is compiled by the recorded interpreter, which has to stand somewhere.
+        if self.timeline.present().is_err() && !self.timeline.go_to_first(false).ok()? {
+            return None;
+        }
+        (question["source"], question["path"]) = (source.into(), path.into());
+        self.timeline.ask(question, false).ok()
     }
 }
 
 fn describe(cause: &Cause) -> String {
     match cause {
         Cause::Exception { class, .. } => class.clone(),
+        Cause::Change { before, after, .. } if before.is_empty() => format!("{after}, given by the call"),
         Cause::Change { before, after, .. } => format!("{before} -> {after}"),
         _ => String::new(),
     }

@@ -7,18 +7,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use retrace_replay::Trace;
 use retrace_replay::debug_protocol::{self, Command, Ended, Hello, Place, Report, Role, Run, SOCKET_VARIABLE, Stack};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, test_kill_process, waitpid};
-use tempfile::TempDir;
 use thiserror::Error;
 
+use crate::attempts::{Attempts, Settings};
 use crate::cli::ReplayArguments;
 use crate::error::CliError;
 use crate::process;
@@ -26,6 +25,8 @@ use crate::replay::Replay;
 
 /// How long a copy may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what a replay has said may take to arrive when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Checkpoints of the replay; it counts too.
 const CHECKPOINTS: usize = 16;
 
@@ -55,18 +56,28 @@ pub fn adopt_orphans() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Whether a search is to be given up.
+/// Whether a search is to be given up: how many have asked for that and have not been answered.
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<AtomicUsize>);
 
 impl Cancel {
     // Relaxed: nothing else is ordered by it.
-    pub fn set(&self, wanted: bool) {
-        self.0.store(wanted, Ordering::Relaxed);
+    pub fn ask(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One who has asked is answered.
+    pub fn answer(&self) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |asked| asked.checked_sub(1));
+    }
+
+    /// All are.
+    pub fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -84,16 +95,21 @@ impl Process {
 
     pub fn receive(&self, cancel: &Cancel) -> Result<Report> {
         loop {
-            let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
-            let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-            let ready = poll(&mut fds, Some(&wait)).unwrap_or(0);
-            if ready > 0 {
-                return Ok(debug_protocol::receive(&self.stream)?);
-            }
-            if cancel.is_set() {
-                return Err(Failure::Cancelled);
+            if let Some(report) = self.receive_soon(cancel)? {
+                return Ok(report);
             }
         }
+    }
+
+    /// A report, if one comes soon.
+    pub fn receive_soon(&self, cancel: &Cancel) -> Result<Option<Report>> {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
+        let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let ready = poll(&mut fds, Some(&wait)).unwrap_or(0);
+        if ready > 0 {
+            return Ok(Some(debug_protocol::receive(&self.stream)?));
+        }
+        if cancel.is_set() { Err(Failure::Cancelled) } else { Ok(None) }
     }
 }
 
@@ -103,9 +119,9 @@ enum Happened {
     MainGone,
 }
 
-/// A checkpoint of the replay.
+/// A checkpoint of the replay. Its process may have been taken already.
 pub struct Checkpoint {
-    pub process: Process,
+    pub process: Option<Process>,
     pub place: Place,
     pub stacks: Vec<Stack>,
 }
@@ -125,7 +141,17 @@ pub struct Engine {
     next_request: u64,
     /// All that have not been waited for.
     pids: Vec<Pid>,
-    scratch: Option<TempDir>,
+    replay: Replay,
+    attempts: Attempts,
+    /// This is not the first attempt.
+    is_last: bool,
+    /// The replay has ended, and has said how.
+    is_over: bool,
+    has_said: bool,
+    ended_at: Option<Instant>,
+    /// Checkpoints that have said that they are there.
+    arrived: u32,
+    process: u32,
     /// Until they are taken.
     pub checkpoints: Vec<Checkpoint>,
     pub outputs: Vec<Output>,
@@ -134,40 +160,101 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Runs the replay to its end, with attempts where positions look alike. What its stderr said comes with it.
-    pub fn launch(arguments: &ReplayArguments, cancel: Cancel) -> Result<(Engine, String, Trace)> {
+    /// Starts the replay, and waits until it has begun.
+    pub fn launch(arguments: &ReplayArguments, cancel: Cancel) -> Result<Engine> {
         let replay = Replay::prepare(arguments)?;
         let attempts = replay.attempts();
-        let mut settings = attempts.first();
-        for last in [false, true] {
-            let mut engine = Engine::start(&replay, &settings, cancel.clone())?;
-            let end = engine.run_to_end(arguments.process);
-            if attempts.is_in_doubt() && !last {
-                drop(engine);
-                (_, settings) = attempts.run(true, |settings| {
-                    let mut command = replay.command(settings)?;
-                    command.stdout(Stdio::null()).stderr(Stdio::null());
-                    process::run(&mut command).map_err(|source| replay.cannot_run(source))
-                })?;
-                let _ = fs::remove_file(replay.scratch.path().join("attempt"));
-                continue;
-            }
-            let said = fs::read_to_string(replay.scratch.path().join("stderr")).unwrap_or_default();
-            match end {
-                Ok(()) => {
-                    engine.scratch = Some(replay.scratch);
-                    return Ok((engine, said, replay.trace));
-                }
-                Err(Failure::Gone(_)) => {
-                    return message(format!("the replay ended before it began\n{said}").trim_end().to_owned());
-                }
-                Err(other) => return Err(other),
-            }
+        let settings = attempts.first();
+        let (child, happened) = Engine::start(&replay, &settings)?;
+        let mut engine = Engine {
+            happened,
+            child,
+            early: HashMap::new(),
+            next_request: 1,
+            pids: Vec::new(),
+            replay,
+            attempts,
+            is_last: false,
+            is_over: false,
+            has_said: false,
+            ended_at: None,
+            arrived: 0,
+            process: arguments.process,
+            checkpoints: Vec::new(),
+            outputs: Vec::new(),
+            ended: Ended::default(),
+            cancel,
+        };
+        while !engine.is_over && engine.checkpoints.is_empty() {
+            engine.wait()?;
         }
-        message("the replay could not be matched to the recording")
+        if engine.checkpoints.is_empty() && !engine.attempts.is_in_doubt() {
+            let said = engine.said();
+            return message(format!("the replay ended before it began\n{said}").trim_end().to_owned());
+        }
+        Ok(engine)
     }
 
-    fn start(replay: &Replay, settings: &crate::attempts::Settings, cancel: Cancel) -> Result<Engine> {
+    /// Waits until the replay has run to its end. True where that had to be done anew: where positions look alike, the first
+    /// attempt may turn out to have been wrong, and what it has left is worth nothing.
+    pub fn finish(&mut self, tell: &mut dyn FnMut()) -> Result<bool> {
+        let mut is_new = false;
+        loop {
+            while !self.is_over {
+                self.wait()?;
+                tell();
+            }
+            let _ = self.child.wait();
+            // The last copies may still be on their way.
+            let ended = Instant::now();
+            let is_missing = |engine: &Engine| engine.has_said && engine.arrived < engine.ended.checkpoints;
+            while self.pump(Duration::from_millis(10)) || is_missing(self) && ended.elapsed() < LAST_WORDS * 10 {}
+            if self.attempts.is_in_doubt() && !self.is_last {
+                self.begin_anew()?;
+                is_new = true;
+                continue;
+            }
+            if self.checkpoints.is_empty() {
+                return message(format!("the replay ended before it began\n{}", self.said()).trim_end().to_owned());
+            }
+            if !self.has_said {
+                self.ended.clock = u64::MAX;
+            }
+            return Ok(is_new);
+        }
+    }
+
+    /// What the replay wrote to its stderr.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.replay.scratch.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// How the last copy that left the recording did so.
+    pub fn divergence(&self) -> Option<String> {
+        let path = self.replay.scratch.path().join("attempt");
+        let text = fs::read_to_string(&path).ok()?;
+        let _ = fs::remove_file(&path);
+        Some(text.splitn(3, '\n').nth(2)?.trim_end().to_owned())
+    }
+
+    fn begin_anew(&mut self) -> Result<()> {
+        self.end_all();
+        let replay = &self.replay;
+        let (_, settings) = self.attempts.run(true, |settings| {
+            let mut command = replay.command(settings)?;
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            process::run(&mut command).map_err(|source| replay.cannot_run(source))
+        })?;
+        let _ = fs::remove_file(self.replay.scratch.path().join("attempt"));
+        (self.child, self.happened) = Engine::start(&self.replay, &settings)?;
+        (self.is_last, self.is_over, self.has_said, self.ended_at) = (true, false, false, None);
+        self.arrived = 0;
+        self.outputs.clear();
+        self.ended = Ended::default();
+        Ok(())
+    }
+
+    fn start(replay: &Replay, settings: &Settings) -> Result<(Child, Receiver<Happened>)> {
         let socket = replay.scratch.path().join("debugger");
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
@@ -178,71 +265,41 @@ impl Engine {
         command.env(SOCKET_VARIABLE, &socket).stdout(Stdio::null()).stderr(stderr);
         // What a terminal sends is for us alone: an interrupt cancels a search, and ends nothing.
         let child = command.process_group(0).spawn().map_err(|source| replay.cannot_run(source))?;
-        Ok(Engine {
-            happened,
-            child,
-            early: HashMap::new(),
-            next_request: 1,
-            pids: Vec::new(),
-            scratch: None,
-            checkpoints: Vec::new(),
-            outputs: Vec::new(),
-            ended: Ended::default(),
-            cancel,
-        })
+        Ok((child, happened))
     }
 
-    /// The replay runs to its end and leaves checkpoints; those of ancestors of the process are not kept.
-    fn run_to_end(&mut self, process: u32) -> Result<()> {
-        let mut is_ended = false;
-        loop {
-            match self.happened.recv_timeout(Duration::from_millis(50)) {
-                Ok(Happened::Connected(hello, stream)) => self.connected(hello, stream, process),
-                Ok(Happened::Main(report)) => match *report {
-                    Report::Output { event, stream, bytes } => {
-                        let text = String::from_utf8_lossy(&bytes).into_owned();
-                        self.outputs.push(Output { event, stream, text });
-                    }
-                    Report::Ended(ended) => {
-                        self.ended = ended;
-                        is_ended = true;
-                    }
-                    _ => {}
-                },
-                Ok(Happened::MainGone) => break,
-                Err(RecvTimeoutError::Timeout) if self.cancel.is_set() => return Err(Failure::Cancelled),
-                Err(RecvTimeoutError::Timeout) if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) => {
-                    if self.checkpoints.is_empty() {
-                        break;
-                    }
-                }
-                Err(_) => {}
-            }
+    /// Takes in what the replay does.
+    fn wait(&mut self) -> Result<()> {
+        if self.pump(Duration::from_millis(50)) {
+            return Ok(());
         }
-        let _ = self.child.wait();
-        // The last copies may still be on their way.
-        while self.pump(Duration::from_millis(10)) {}
-        if self.checkpoints.is_empty() {
-            return Err(Failure::Gone(io::ErrorKind::UnexpectedEof.into()));
+        if self.cancel.is_set() {
+            return Err(Failure::Cancelled);
         }
-        if !is_ended {
-            self.ended.clock = u64::MAX;
+        if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            // What it said last may still be on its way.
+            let ended = *self.ended_at.get_or_insert_with(Instant::now);
+            self.is_over |= self.checkpoints.is_empty() && ended.elapsed() > LAST_WORDS;
         }
         Ok(())
     }
 
-    fn connected(&mut self, hello: Hello, stream: UnixStream, process: u32) {
+    /// The replay leaves checkpoints; those of ancestors of the process are not kept.
+    fn connected(&mut self, hello: Hello, stream: UnixStream) {
+        let process = self.process;
         self.reap();
         self.pids.extend(Pid::from_raw(hello.pid));
         match hello.role {
             Role::Main => {}
             Role::Checkpoint { place, stacks } => {
+                self.arrived += 1;
                 // Until the replay has become the process, only the first is kept: the program begins there.
                 if place.process == process && self.checkpoints.iter().any(|c| c.place.process != process) {
                     self.checkpoints.clear();
                 }
                 if place.process == process || self.checkpoints.is_empty() {
-                    self.checkpoints.push(Checkpoint { process: Process { stream, tick: 0 }, place, stacks });
+                    let process = Some(Process { stream, tick: 0 });
+                    self.checkpoints.push(Checkpoint { process, place, stacks });
                     self.checkpoints.sort_by_key(|checkpoint| (checkpoint.place.event, checkpoint.place.clock));
                 }
                 if self.checkpoints.len() > CHECKPOINTS {
@@ -257,6 +314,15 @@ impl Engine {
                 self.early.insert(request, Process { stream, tick });
             }
         }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether the process begins where the replay does: it was not forked from another one.
+    pub fn begins_as_it_ends(&self) -> bool {
+        self.checkpoints.first().is_some_and(|first| first.place.process == self.process)
     }
 
     /// A number for a copy.
@@ -285,15 +351,22 @@ impl Engine {
         self.early.remove(&request)
     }
 
-    fn pump(&mut self, wait: Duration) -> bool {
-        match self.happened.recv_timeout(wait) {
-            Ok(Happened::Connected(hello, stream)) => {
-                self.connected(hello, stream, u32::MAX);
-                true
-            }
-            Ok(_) => true,
-            Err(_) => false,
+    /// Takes in one thing that happens meanwhile.
+    pub fn pump(&mut self, wait: Duration) -> bool {
+        let Ok(happened) = self.happened.recv_timeout(wait) else { return false };
+        match happened {
+            Happened::Connected(hello, stream) => self.connected(hello, stream),
+            Happened::Main(report) => match *report {
+                Report::Output { event, stream, bytes } => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    self.outputs.push(Output { event, stream, text });
+                }
+                Report::Ended(ended) => (self.ended, self.has_said) = (ended, true),
+                _ => {}
+            },
+            Happened::MainGone => self.is_over = true,
         }
+        true
     }
 
     /// Waits for copies that have ended, where their own parent does not.
@@ -313,8 +386,8 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    fn drop(&mut self) {
+impl Engine {
+    fn end_all(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.checkpoints.clear();
@@ -322,9 +395,16 @@ impl Drop for Engine {
         let deadline = Instant::now() + PATIENCE;
         while !self.pids.is_empty() && Instant::now() < deadline {
             self.pump(Duration::from_millis(2));
+            self.checkpoints.clear();
             self.early.clear();
             self.reap();
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end_all();
     }
 }
 

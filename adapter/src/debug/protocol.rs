@@ -1,6 +1,8 @@
 //! Messages of the Debug Adapter Protocol: a header with the length, and JSON.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -24,6 +26,8 @@ pub struct Request {
     pub seq: i64,
     pub command: String,
     pub arguments: Value,
+    /// It has asked for what is going on to be given up.
+    pub has_asked: bool,
 }
 
 impl Request {
@@ -44,13 +48,13 @@ impl Request {
 }
 
 /// Reads requests on a thread of its own. `watch` sees each before it waits for its turn.
-pub fn read(from: impl Read + Send + 'static, watch: impl Fn(&Incoming) + Send + 'static) -> Receiver<Incoming> {
+pub fn read(from: impl Read + Send + 'static, watch: impl Fn(&mut Incoming) + Send + 'static) -> Receiver<Incoming> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut from = BufReader::new(from);
         loop {
-            let incoming = read_one(&mut from).unwrap_or(Incoming::Gone);
-            watch(&incoming);
+            let mut incoming = read_one(&mut from).unwrap_or(Incoming::Gone);
+            watch(&mut incoming);
             let is_end = matches!(incoming, Incoming::Gone);
             if sender.send(incoming).is_err() || is_end {
                 return;
@@ -82,7 +86,8 @@ fn read_one(from: &mut impl BufRead) -> io::Result<Incoming> {
         return Ok(Incoming::Malformed("a message has no Content-Length".to_owned()));
     };
     if length > LONGEST {
-        return Ok(Incoming::Gone);
+        io::copy(&mut from.by_ref().take(length as u64), &mut io::sink())?;
+        return Ok(Incoming::Malformed(format!("a message of {length} bytes is too long")));
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
@@ -95,28 +100,32 @@ fn parse(body: &[u8]) -> Result<Incoming, String> {
     match (message["type"].as_str(), message["command"].as_str()) {
         (Some("request"), Some(command)) => {
             let (command, arguments) = (command.to_owned(), message["arguments"].clone());
-            Ok(Incoming::Request(Request { seq, command, arguments }))
+            Ok(Incoming::Request(Request { seq, command, arguments, has_asked: false }))
         }
         _ => Err("a message is no request with a command".to_owned()),
     }
 }
 
-/// Writes messages. A client that has gone is noticed by the reader.
-pub struct Writer<W> {
-    to: W,
-    seq: i64,
+/// Writes messages. A client that has gone is noticed by the reader. Copies write to the same client.
+pub struct Writer<W>(Rc<RefCell<(W, i64)>>);
+
+impl<W> Clone for Writer<W> {
+    fn clone(&self) -> Writer<W> {
+        Writer(Rc::clone(&self.0))
+    }
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(to: W) -> Writer<W> {
-        Writer { to, seq: 0 }
+        Writer(Rc::new(RefCell::new((to, 0))))
     }
 
     fn send(&mut self, mut message: Value) {
-        self.seq += 1;
-        message["seq"] = self.seq.into();
+        let (to, seq) = &mut *self.0.borrow_mut();
+        *seq += 1;
+        message["seq"] = (*seq).into();
         let body = message.to_string();
-        let _ = write!(self.to, "Content-Length: {}\r\n\r\n{body}", body.len()).and_then(|()| self.to.flush());
+        let _ = write!(to, "Content-Length: {}\r\n\r\n{body}", body.len()).and_then(|()| to.flush());
     }
 
     pub fn event(&mut self, name: &str, body: Value) {

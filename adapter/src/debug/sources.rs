@@ -90,6 +90,22 @@ impl Sources {
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 
+    /// DAP's column of one in bytes, both numbers as `inspect.py` has them.
+    pub fn column(&self, recorded: &str, line: &serde_json::Value, bytes: &serde_json::Value) -> Option<usize> {
+        let source = String::from_utf8_lossy(self.contents.get(recorded)?);
+        let line = source.split('\n').nth((line.as_u64()? as usize).checked_sub(1)?)?;
+        Some(line.get(..bytes.as_u64()? as usize)?.encode_utf16().count() + 1)
+    }
+
+    /// A part of a source.
+    pub fn text(&self, recorded: &str, [line, end_line, column, end_column]: [usize; 4]) -> Option<String> {
+        let source = String::from_utf8_lossy(self.contents.get(recorded)?);
+        let mut lines: Vec<&str> = source.split('\n').take(end_line).skip(line.checked_sub(1)?).collect();
+        let last = lines.pop()?;
+        lines.push(last.get(..end_column)?);
+        Some(lines.join("\n").get(column..)?.to_owned())
+    }
+
     /// DAP's description. `sourceReference` is set where the client has to ask for the text.
     pub fn describe(&self, recorded: &str) -> serde_json::Value {
         let name = recorded.rsplit('/').next().unwrap_or(recorded);

@@ -2,8 +2,12 @@
 //! since its checkpoint. Near the present there are more copies to start from, so that a step costs the same wherever it
 //! is: those at halves, quarters and so on of the way to a position, left behind by the run that went there.
 
+mod instructions;
+mod tally;
+
 use std::collections::VecDeque;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use retrace_replay::debug_protocol::{
     At, Cause, Command, Find, Found, Goal, Leave, Place, Raise, Report, Run, Stack, Step, Stopped, Stops, Window,
@@ -11,16 +15,19 @@ use retrace_replay::debug_protocol::{
 use serde_json::Value;
 
 use super::engine::{Cancel, Engine, Failure, Process, Result, message};
+use tally::Tallies;
 
 /// The most processes there are at a time.
 const PROCESSES: usize = 32;
 /// Copies on the way to a position, and the shortest way on which one is left.
 const COPIES: u32 = 5;
 const SHORT: u64 = 2000;
+/// So many lines from its checkpoint the first line of all is surely in the first window.
+const NEAR: u64 = 1000;
 /// The most windows that are searched at a time.
 const AT_A_TIME: usize = 4;
 /// Questions that show values, and run nothing that the user wrote for it.
-const READING: [&str; 5] = ["threads", "stack", "scopes", "variables", "lines"];
+const READING: [&str; 8] = ["threads", "stack", "scopes", "variables", "lines", "locations", "calls", "disassemble"];
 
 /// A point of the replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +36,20 @@ pub struct Position {
     pub tick: u64,
     /// The number of the raise since that tick, or 0.
     pub raise: u32,
+    /// The number of the instruction since that tick, or 0.
+    pub instruction: u32,
+}
+
+impl Position {
+    /// A line.
+    pub fn line(window: usize, tick: u64) -> Position {
+        Position { window, tick, raise: 0, instruction: 0 }
+    }
+
+    /// Where a run has stopped in a window.
+    pub fn of(window: usize, at: &Stopped) -> Position {
+        Position { window, tick: at.tick, raise: at.raise, instruction: at.instruction }
+    }
 }
 
 struct Stretch {
@@ -43,8 +64,27 @@ struct Stretch {
     copies: Vec<Process>,
     /// Copies that may still be on their way.
     coming: Vec<u64>,
-    crash: Option<Raise>,
+    crashes: Vec<Raise>,
     raised: Vec<Stopped>,
+    /// It has been said that it does not end where the next one begins.
+    is_warned: bool,
+}
+
+impl Stretch {
+    fn new(checkpoint: Process, place: Place, stacks: Vec<Stack>) -> Stretch {
+        Stretch {
+            checkpoint,
+            place,
+            stacks,
+            ticks: None,
+            index: None,
+            copies: Vec::new(),
+            coming: Vec::new(),
+            crashes: Vec::new(),
+            raised: Vec::new(),
+            is_warned: false,
+        }
+    }
 }
 
 /// Where the debugger stands.
@@ -60,7 +100,7 @@ pub struct Present {
 
 impl Present {
     pub fn position(&self) -> Position {
-        Position { window: self.window, tick: self.at.tick, raise: self.at.raise }
+        Position::of(self.window, &self.at)
     }
 }
 
@@ -82,6 +122,14 @@ pub struct Timeline {
     pub warnings: Vec<String>,
     /// Windows that are searched at a time.
     at_a_time: usize,
+    /// The replay is still running: only its first checkpoint is known.
+    is_partial: bool,
+    /// Whether the first line that one went to was to be the user's.
+    first_is_mine: bool,
+    /// Is told while something takes long how much of it has been done, of how much.
+    pub progress: Option<Box<dyn FnMut(usize, usize)>>,
+    done: (usize, usize),
+    tallies: Tallies,
     engine: Engine,
 }
 
@@ -94,24 +142,103 @@ pub enum StepKind {
     Out(u16),
 }
 
+impl StepKind {
+    /// How many frames more or less than now a step back may end at; 1: any.
+    fn change(self) -> i32 {
+        match self {
+            StepKind::Over => 0,
+            StepKind::In => 1,
+            StepKind::Out(frames) => -i32::from(frames),
+        }
+    }
+}
+
 impl Timeline {
-    pub fn new(mut engine: Engine) -> Timeline {
-        let windows = std::mem::take(&mut engine.checkpoints)
-            .into_iter()
-            .map(|checkpoint| Stretch {
-                checkpoint: checkpoint.process,
-                place: checkpoint.place,
-                stacks: checkpoint.stacks,
-                ticks: None,
-                index: None,
-                copies: Vec::new(),
-                coming: Vec::new(),
-                crash: None,
-                raised: Vec::new(),
-            })
-            .collect();
-        let at_a_time = available_parallelism().map_or(1, |cores| cores.get().min(AT_A_TIME));
-        Timeline { windows, present: None, crash: None, said: Vec::new(), warnings: Vec::new(), at_a_time, engine }
+    /// A timeline of a replay that has begun.
+    pub fn new(engine: Engine) -> Timeline {
+        Timeline {
+            windows: Vec::new(),
+            present: None,
+            crash: None,
+            said: Vec::new(),
+            warnings: Vec::new(),
+            at_a_time: available_parallelism().map_or(1, |cores| cores.get().min(AT_A_TIME)),
+            is_partial: true,
+            first_is_mine: false,
+            progress: None,
+            done: (0, 0),
+            tallies: Tallies::default(),
+            engine,
+        }
+    }
+
+    /// Waits for the replay to end. Whatever else is done takes all checkpoints.
+    pub fn complete(&mut self) -> Result<()> {
+        if !self.is_partial {
+            return Ok(());
+        }
+        let progress = &mut self.progress;
+        let mut tell = || {
+            if let Some(progress) = progress {
+                progress(0, 0);
+            }
+        };
+        let is_new = self.engine.finish(&mut tell)?;
+        self.is_partial = false;
+        let stood = self.present.is_some();
+        if is_new {
+            (self.present, self.windows) = (None, Vec::new());
+        }
+        for checkpoint in std::mem::take(&mut self.engine.checkpoints) {
+            if let Some(process) = checkpoint.process {
+                self.windows.push(Stretch::new(process, checkpoint.place, checkpoint.stacks));
+            }
+        }
+        self.warnings.extend(Some(self.engine.said()).filter(|said| !said.is_empty()));
+        // The first line may turn out to be in another window, or has gone.
+        let tick = self.present.as_ref().map_or(0, |present| present.at.tick);
+        if stood {
+            self.index(0)?;
+            if is_new || self.windows[0].ticks.is_none_or(|ticks| tick > ticks) {
+                self.present = None;
+                self.forward(Stops { any: true, mine_only: self.first_is_mine, ..Stops::default() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes to the first line of all, without waiting for the end of the replay.
+    pub fn go_to_first(&mut self, mine_only: bool) -> Result<bool> {
+        (self.present, self.first_is_mine) = (None, mine_only);
+        let is_its_own = self.engine.begins_as_it_ends();
+        if self.is_partial
+            && is_its_own
+            && self.windows.is_empty()
+            && let Some(checkpoint) = self.engine.checkpoints.first_mut()
+            && let Some(process) = checkpoint.process.take()
+        {
+            self.windows.push(Stretch::new(process, checkpoint.place, checkpoint.stacks.clone()));
+        }
+        let stops = Stops { any: true, mine_only, ..Stops::default() };
+        if !self.is_partial || self.windows.is_empty() {
+            return self.forward(stops);
+        }
+        let run = Run { until: None, goal: Goal::First(stops.clone()), leave: Vec::new(), record: false };
+        let process = self.engine.run(&self.windows[0].checkpoint, run)?;
+        match self.outcome(&process)? {
+            // What is far from the first checkpoint may be in another one's window.
+            Report::Stopped(at) if at.tick <= NEAR => {
+                self.arrive(0, *at, process);
+                Ok(true)
+            }
+            _ => self.forward(stops),
+        }
+    }
+
+    /// Takes in what the replay does while nobody wants anything. False where it has ended.
+    pub fn pump(&mut self) -> bool {
+        while self.is_partial && self.engine.pump(Duration::ZERO) {}
+        self.is_partial && !self.engine.is_over()
     }
 
     pub fn engine(&mut self) -> &mut Engine {
@@ -120,11 +247,6 @@ impl Timeline {
 
     pub fn present(&self) -> Result<&Present> {
         self.present.as_ref().ok_or_else(|| Failure::Message("the debugger stands nowhere yet".to_owned()))
-    }
-
-    /// Before the first line.
-    pub fn go_to_beginning(&mut self) {
-        self.present = None;
     }
 
     fn cancel(&self) -> Cancel {
@@ -140,11 +262,25 @@ impl Timeline {
     fn outcome(&mut self, process: &Process) -> Result<Report> {
         let cancel = self.cancel();
         loop {
-            match process.receive(&cancel)? {
-                Report::Said { id, text, failure, .. } => self.said.push(Said { id, text, failure }),
-                report => return Ok(report),
+            match process.receive_soon(&cancel)? {
+                Some(Report::Said { id, text, failure, .. }) => self.said.push(Said { id, text, failure }),
+                Some(report) => return Ok(report),
+                None => self.tell(),
             }
         }
+    }
+
+    fn tell(&mut self) {
+        let (done, all) = self.done;
+        if let Some(progress) = &mut self.progress {
+            progress(done, all);
+        }
+    }
+
+    /// So much of a search has been done.
+    fn has_done(&mut self, done: usize, all: usize) {
+        self.done = (done, all);
+        self.tell();
     }
 
     /// Takes in copies that have arrived.
@@ -187,6 +323,7 @@ impl Timeline {
 
     /// Goes to a position.
     pub fn go_to(&mut self, to: Position) -> Result<()> {
+        self.complete()?;
         match self.go_by_copies(to) {
             Err(Failure::Gone(_)) => {
                 self.forget_copies(to.window);
@@ -204,7 +341,8 @@ impl Timeline {
         let mut base = near.map_or(0, |copy| copy.tick);
         let from_present = self.present.as_ref().is_some_and(|present| {
             let here = present.position();
-            here.window == to.window && here.raise == 0 && here.tick <= to.tick && here.tick > base
+            let is_line = here.raise == 0 && here.instruction == 0;
+            here.window == to.window && is_line && here.tick <= to.tick && here.tick > base
         });
         if from_present {
             base = self.present()?.at.tick;
@@ -220,7 +358,7 @@ impl Timeline {
             }
         }
         self.windows[to.window].coming.extend(leave.iter().map(|leave| leave.request));
-        let goal = Goal::Tick { tick: to.tick, raise: to.raise };
+        let goal = Goal::Tick { tick: to.tick, raise: to.raise, instruction: to.instruction };
         let run = Run { until: self.until(to.window), goal, leave, record: false };
         let process = if from_present {
             let present = self.present.take();
@@ -277,14 +415,23 @@ impl Timeline {
     }
 
     fn note(&mut self, window: usize, found: &Window) {
-        if !found.matched && self.windows[window].ticks.is_none() {
-            let text = "a checkpoint was not met again; steps across it may be off by some lines";
-            self.warnings.push(text.to_owned());
-        }
+        self.warn(window, found);
         let stretch = &mut self.windows[window];
         stretch.ticks = Some(found.ticks);
-        stretch.crash.clone_from(&found.crash);
+        stretch.crashes.clone_from(&found.crashes);
         stretch.raised.clone_from(&found.raised);
+    }
+
+    /// Says it, once, if a run through a window did not come to the next checkpoint.
+    fn warn(&mut self, window: usize, found: &Window) {
+        let divergence = if found.matched { None } else { self.engine.divergence() };
+        if !found.matched && !std::mem::replace(&mut self.windows[window].is_warned, true) {
+            let mut text = "a checkpoint was not met again; what is found near it may be off by some lines".to_owned();
+            if let Some(divergence) = divergence {
+                text = format!("{text}\n{divergence}");
+            }
+            self.warnings.push(text);
+        }
     }
 
     fn find(&mut self, window: usize, find: Find) -> Result<Found> {
@@ -330,7 +477,7 @@ impl Timeline {
         loop {
             let found = self.find(window, Find::Back { thread, before, depth, change, mine_only, generators })?;
             if let Some(tick) = found.tick {
-                return Ok(Some(Position { window, tick, raise: 0 }));
+                return Ok(Some(Position::line(window, tick)));
             }
             if window == 0 {
                 return Ok(None);
@@ -360,10 +507,11 @@ impl Timeline {
 
     /// The last line of a thread of all.
     pub fn end_of(&mut self, thread: u32, mine_only: bool) -> Result<Option<Position>> {
+        self.complete()?;
         let window = self.windows.len() - 1;
         self.index(window)?;
         let after = self.windows[window].ticks.unwrap_or(0) + 1;
-        self.find_back(Position { window, tick: after, raise: 0 }, thread, None, 1, mine_only)
+        self.find_back(Position::line(window, after), thread, None, 1, mine_only)
     }
 
     /// Where the exception was raised that ended the program.
@@ -372,7 +520,7 @@ impl Timeline {
             self.crash = Some(self.find_crash()?);
         }
         let crash = self.crash.iter().flatten().next();
-        Ok(crash.map(|(window, at)| Position { window: *window, tick: at.tick, raise: at.raise }))
+        Ok(crash.map(|(window, at)| Position::of(*window, at)))
     }
 
     /// Goes back to the crash where a movement has passed it. `came`: it has led to a stop, not to the recording's end.
@@ -389,16 +537,19 @@ impl Timeline {
         Ok(passed)
     }
 
-    /// The window in which the program ends need not be the one in which the exception was raised.
+    /// The window in which it was reported need not be the one in which the exception was raised.
     fn find_crash(&mut self) -> Result<Option<(usize, Stopped)>> {
+        self.complete()?;
+        let Some(report) = self.engine.ended.crash else { return Ok(None) };
+        let last = self.windows.iter().rposition(|window| window.place.clock <= report.clock).unwrap_or(0);
         let mut crash: Option<Raise> = None;
-        if !self.engine.ended.crashed {
-            return Ok(None);
-        }
-        for window in (0..self.windows.len()).rev() {
+        for window in (0..=last).rev() {
             self.index(window)?;
             if crash.is_none() {
-                crash.clone_from(&self.windows[window].crash);
+                let mut reported =
+                    self.windows[window].crashes.iter().filter(|raise| raise.in_thread == report.in_thread);
+                let same = reported.clone().find(|raise| raise.event == report.event);
+                crash = same.or(reported.next_back()).cloned();
             }
             let Some(crash) = &mut crash else { continue };
             if let Some(at) = self.find(window, Find::Raise(crash.clone()))?.raise {
@@ -409,19 +560,25 @@ impl Timeline {
         Ok(None)
     }
 
+    /// Whether the crash ended a thread and not the program.
+    pub fn crashed_in_thread(&self) -> bool {
+        self.engine.ended.crash.is_some_and(|crash| crash.in_thread)
+    }
+
     /// Steps backwards. False where there is nothing before.
     pub fn step_back(&mut self, kind: StepKind, thread: u32, mine_only: bool) -> Result<bool> {
+        self.complete()?;
         let present = self.present()?;
         let (mut from, at) = (present.position(), present.at.clone());
-        let change = match kind {
-            StepKind::Over => 0,
-            StepKind::In => 1,
-            StepKind::Out(frames) => -i32::from(frames),
-        };
+        let change = kind.change();
         let mut depth = None;
         if thread != at.thread {
             // Another thread's last line before now is where it is.
             depth = Some(u16::MAX);
+        } else if at.instruction > 0 {
+            // The beginning of its own line may be in reach.
+            from.tick += 1;
+            depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
         } else if at.raise > 0 {
             // The line that raises has begun; where a call of it ended, that line comes first.
             if at.depth != at.tick_depth || matches!(kind, StepKind::Out(_)) {
@@ -436,12 +593,16 @@ impl Timeline {
 
     /// Steps forwards, or runs on, to the first of the stops. False at the recording's end.
     pub fn forward(&mut self, mut stops: Stops) -> Result<bool> {
+        self.complete()?;
+        stops.hits = self.hits_until(self.present.as_ref().map(Present::position), &stops)?;
         let (mut window, mut from_present) = (0, false);
         if let Some(present) = &self.present {
             (window, from_present) = (present.window, true);
-            stops.after = present.at.tick;
+            (stops.after, stops.after_instruction) = (present.at.tick, present.at.instruction);
         }
-        let evaluates = stops.evaluates();
+        // Where an exception leaves the user's code, the stop has passed.
+        let has_passed = stops.exceptions.as_ref().is_some_and(|exceptions| exceptions.user_unhandled);
+        let evaluates = stops.evaluates() || has_passed;
         loop {
             let run =
                 Run { until: self.until(window), goal: Goal::First(stops.clone()), leave: Vec::new(), record: false };
@@ -454,7 +615,7 @@ impl Timeline {
                     let cause = at.cause.clone();
                     if evaluates {
                         drop(process);
-                        self.go_to(Position { window, tick: at.tick, raise: at.raise })?;
+                        self.go_to(Position::of(window, &at))?;
                     } else {
                         self.arrive(window, *at, process);
                     }
@@ -463,7 +624,10 @@ impl Timeline {
                     }
                     return Ok(true);
                 }
-                Report::Window(found) => {
+                Report::Window(mut found) => {
+                    self.warn(window, &found);
+                    self.has_done(window + 1, self.windows.len());
+                    stops.hits = std::mem::take(&mut found.hits);
                     if let (Some(step), Some(depth)) = (&mut stops.step, found.step_depth) {
                         step.lower(depth);
                         step.generators = Vec::new();
@@ -484,7 +648,7 @@ impl Timeline {
                     if window == self.windows.len() {
                         return Ok(false);
                     }
-                    (stops.after, from_present) = (0, false);
+                    (stops.after, stops.after_instruction, from_present) = (0, 0, false);
                 }
                 _ => return message("the replay does not answer"),
             }
@@ -493,14 +657,17 @@ impl Timeline {
 
     /// Runs backwards to the last of the stops. False where there is none.
     pub fn backward(&mut self, mut stops: Stops) -> Result<bool> {
+        self.complete()?;
         let here = self.present()?.position();
-        stops.before = Some(here.tick);
+        let begins = self.hits_at_windows(here.window, &stops)?;
+        (stops.before, stops.before_instruction) = (Some(here.tick), here.instruction);
         let mut later: Vec<Option<(usize, Stopped, String)>> = vec![None; stops.watches.len()];
         let mut running = VecDeque::new();
         let mut next = Some(here.window);
         loop {
             // A window further back may turn out to be of no interest, but a core that idles is of no use.
             while let (Some(window), true) = (next, running.len() < self.at_a_time) {
+                stops.hits = begins.get(window).cloned().unwrap_or_default();
                 let goal = Goal::Last(stops.clone());
                 let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
                 running.push_back((window, self.engine.run(&self.windows[window].checkpoint, run)?));
@@ -512,13 +679,11 @@ impl Timeline {
                 return message("the replay does not answer");
             };
             drop(process);
-            if let Some(last) = found
-                .last
-                .clone()
-                .filter(|last| (last.tick, last.raise) != (here.tick, here.raise) || window != here.window)
-            {
+            self.warn(window, &found);
+            self.has_done(here.window - window + 1, here.window + 1);
+            if let Some(last) = found.last.clone().filter(|last| Position::of(window, last) != here) {
                 running.clear();
-                self.go_to(Position { window, tick: last.tick, raise: last.raise })?;
+                self.go_to(Position::of(window, &last))?;
                 if let Some(present) = &mut self.present {
                     present.at.cause = last.cause;
                 }
@@ -526,15 +691,18 @@ impl Timeline {
             }
             if let Some((in_window, at, cause)) = changed_between(&stops, &later, &found) {
                 running.clear();
-                self.go_to(Position { window: in_window, tick: at.tick, raise: 0 })?;
+                self.go_to(Position::line(in_window, at.tick))?;
                 if let Some(present) = &mut self.present {
                     present.at.cause = cause;
                 }
                 return Ok(true);
             }
-            for (later, first) in later.iter_mut().zip(found.first_watched) {
+            for ((later, first), begun) in later.iter_mut().zip(found.first_watched).zip(found.begun_watched) {
                 if let Some((at, text)) = first {
                     *later = Some((window, at, text));
+                }
+                if begun {
+                    *later = None;
                 }
             }
         }
@@ -542,6 +710,7 @@ impl Timeline {
 
     /// The line that comes to an event.
     pub fn position_of_event(&mut self, event: u64) -> Result<Position> {
+        self.complete()?;
         let window = self.windows.iter().rposition(|window| window.place.event <= event).unwrap_or(0);
         let stops = Stops { event: Some(event), ..Stops::default() };
         for window in (0..=window).rev() {
@@ -552,7 +721,7 @@ impl Timeline {
                 return message("the replay does not answer");
             };
             if let Some(last) = found.last {
-                return Ok(Position { window, tick: last.tick, raise: 0 });
+                return Ok(Position::line(window, last.tick));
             }
         }
         message(format!("no line of Python has run before event {event}"))
@@ -560,13 +729,14 @@ impl Timeline {
 
     /// Whether a position is one: a client may ask for any.
     pub fn check(&mut self, to: Position) -> Result<Position> {
+        self.complete()?;
         if to.window >= self.windows.len() {
             return message("there is no such position");
         }
         self.index(to.window)?;
         let ticks = self.windows[to.window].ticks.unwrap_or(0);
         // An exception may be raised before the window's first line.
-        if (to.tick, to.raise) == (0, 0) || to.tick > ticks {
+        if (to.tick, to.raise, to.instruction) == (0, 0, 0) || to.tick > ticks {
             return message("there is no such position");
         }
         Ok(to)
@@ -670,7 +840,7 @@ pub fn step_of(kind: StepKind, at: &Stopped, thread: u32) -> Step {
         StepKind::Over => at.depth,
         StepKind::Out(frames) => at.depth.saturating_sub(frames).max(1),
     };
-    Step { thread, depth, line: 0, generators: Vec::new() }
+    Step { thread, depth, ..Step::default() }
 }
 
 /// What DAP calls the reason of a stop.

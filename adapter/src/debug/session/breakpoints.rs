@@ -9,6 +9,8 @@ use super::Session;
 use crate::debug::engine::{Result, message};
 use crate::debug::protocol::Request;
 
+const WHAT_HITS_ARE: &str = "a hit condition is a number, `>= number` or `% number`";
+
 #[derive(Default)]
 pub(super) struct Breakpoints {
     lines: Vec<(String, Breakpoint)>,
@@ -19,14 +21,14 @@ pub(super) struct Breakpoints {
     given: i64,
 }
 
-impl<W: Write> Session<W> {
+impl<W: Write + 'static> Session<W> {
     /// All breakpoints.
     pub(super) fn stops(&self) -> Stops {
         let exceptions = &self.breakpoints.exceptions;
         Stops {
             breakpoints: self.breakpoints.lines.iter().map(|(_, breakpoint)| breakpoint.clone()).collect(),
             functions: self.breakpoints.functions.clone(),
-            exceptions: exceptions.raised.then(|| exceptions.clone()),
+            exceptions: (exceptions.raised || exceptions.user_unhandled).then(|| exceptions.clone()),
             watches: self.breakpoints.watches.clone(),
             mine_only: self.debuggee.as_ref().is_some_and(|debuggee| debuggee.mine_only),
             ..Stops::default()
@@ -59,10 +61,21 @@ impl<W: Write> Session<W> {
         for wanted in &wanted {
             let id = self.new_id();
             let line = wanted["line"].as_u64().unwrap_or(0) as u32;
+            let column = wanted["column"].as_u64().map(|column| column as u32);
             // Where a line has no code, the next one that has.
             let place = match &lines {
                 Some(lines) => lines.iter().copied().find(|code| *code >= line),
                 None => Some(line),
+            };
+            // Where a column has none, the next place of the line, or its last.
+            let inside = match (column, place) {
+                (Some(column), Some(place)) if place == line => {
+                    let found = self.debuggee()?.locations(&path, line, line).unwrap_or_default();
+                    let mut found: Vec<_> = found.into_iter().filter(|location| location.line == line).collect();
+                    let next = found.iter().position(|location| location.column >= column);
+                    next.or(found.len().checked_sub(1)).map(|place| found.swap_remove(place))
+                }
+                _ => None,
             };
             let Some(place) = place else {
                 answers.push(
@@ -73,8 +86,7 @@ impl<W: Write> Session<W> {
             let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
             let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
                 Some(None) => {
-                    let what = "a hit condition is a number, `>= number` or `% number`";
-                    answers.push(json!({ "id": id, "verified": false, "line": line, "message": what }));
+                    answers.push(json!({ "id": id, "verified": false, "line": line, "message": WHAT_HITS_ARE }));
                     continue;
                 }
                 Some(hits) => hits,
@@ -84,12 +96,17 @@ impl<W: Write> Session<W> {
                 id,
                 path: path.clone(),
                 line: place,
+                column: inside.as_ref().and_then(|location| location.inside),
                 condition: text("condition"),
                 log: text("logMessage"),
                 hits,
             };
             self.breakpoints.lines.push((path.clone(), breakpoint));
             let mut answer = json!({ "id": id, "verified": lines.is_some(), "line": place });
+            if let Some(location) = inside {
+                (answer["column"], answer["endColumn"]) = (location.column.into(), location.end_column.into());
+                answer["endLine"] = location.end_line.into();
+            }
             if lines.is_none() {
                 answer["message"] = "the recording has no source of this file: the program did not load it".into();
             } else if place != line {
@@ -105,11 +122,16 @@ impl<W: Write> Session<W> {
         let mut answers = Vec::new();
         for wanted in request.get("breakpoints").as_array().into_iter().flatten() {
             let id = self.new_id();
-            self.breakpoints.functions.push(FunctionBreakpoint {
-                id,
-                name: wanted["name"].as_str().unwrap_or_default().to_owned(),
-                condition: wanted["condition"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
-            });
+            let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
+            let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
+                Some(None) => {
+                    answers.push(json!({ "id": id, "verified": false, "message": WHAT_HITS_ARE }));
+                    continue;
+                }
+                hits => hits.flatten(),
+            };
+            let (name, condition) = (text("name").unwrap_or_default(), text("condition"));
+            self.breakpoints.functions.push(FunctionBreakpoint { id, name, condition, hits });
             answers.push(json!({ "id": id, "verified": true }));
         }
         json!({ "breakpoints": answers })
@@ -118,13 +140,23 @@ impl<W: Write> Session<W> {
     pub(super) fn set_exception_breakpoints(&mut self, request: &Request) -> Value {
         let mut exceptions = Exceptions::default();
         let mut set = |name: &str, condition: Option<&str>| {
-            match name {
-                "raised" => exceptions.raised = true,
-                "uncaught" | "unhandled" => exceptions.uncaught = true,
+            let wanted = match name {
+                "raised" => {
+                    exceptions.raised = true;
+                    &mut exceptions.classes
+                }
+                "userUnhandled" => {
+                    exceptions.user_unhandled = true;
+                    &mut exceptions.user_classes
+                }
+                "uncaught" | "unhandled" => {
+                    exceptions.uncaught = true;
+                    return;
+                }
                 _ => return,
-            }
+            };
             let classes = condition.unwrap_or_default().split(',').map(str::trim).filter(|class| !class.is_empty());
-            exceptions.classes.extend(classes.map(str::to_owned));
+            wanted.extend(classes.map(str::to_owned));
         };
         let filters = request.get("filters").as_array().into_iter().flatten();
         filters.filter_map(Value::as_str).for_each(|name| set(name, None));
@@ -177,6 +209,9 @@ impl<W: Write> Session<W> {
                 let Some(expression) = child.and_then(|child| child["evaluateName"].as_str()) else {
                     return message(format!("{name} is nothing that can be watched"));
                 };
+                if parent.is_of_globals() {
+                    return debuggee.watch_global(id, expression.to_owned(), parent.thread, parent.frame);
+                }
                 (parent.thread, Some(parent.frame), expression.to_owned())
             }
             None => {
@@ -194,18 +229,6 @@ impl<W: Write> Session<W> {
             }
         };
         debuggee.watch(id, expression, thread, frame)
-    }
-
-    pub(super) fn breakpoint_locations(&mut self, request: &Request) -> Result<Value> {
-        let debuggee = self.debuggee()?;
-        let Some(path) = debuggee.sources.path_of(request.get("source")) else {
-            return message("breakpointLocations: the source has no path");
-        };
-        let first = request.int("line").unwrap_or(1);
-        let last = request.int("endLine").unwrap_or(first);
-        let lines = debuggee.lines_with_code(&path).unwrap_or_default();
-        let lines = lines.into_iter().filter(|line| (first..=last).contains(&i64::from(*line)));
-        Ok(json!({ "breakpoints": lines.map(|line| json!({ "line": line })).collect::<Vec<_>>() }))
     }
 }
 

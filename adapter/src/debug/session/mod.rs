@@ -1,43 +1,96 @@
 //! A session of the Debug Adapter Protocol: its beginning and end, and which request is answered where.
 
 mod breakpoints;
+mod code;
 mod movement;
+mod progress;
 mod recording;
 mod state;
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use retrace_replay::Trace;
 use retrace_replay::debug_protocol::{Cause, Stopped};
 use serde_json::{Value, json};
 
 use super::debuggee::{Debuggee, Landmark};
-use super::engine::{Cancel, Result, message};
+use super::engine::{Cancel, Failure, Result, message};
 use super::protocol::{self, Incoming, Request, Writer};
 use super::sources::Mapping;
 use crate::cli::{PATIENCE, ReplayArguments};
+use crate::error::CliError;
 use breakpoints::Breakpoints;
+use progress::Progress;
 use state::Handles;
 
-/// Serves one client until it leaves. Whatever it leaves behind ends then.
-pub fn serve(from: impl Read + Send + 'static, to: impl Write) {
-    let cancel = Cancel::default();
-    let seen = cancel.clone();
-    let incoming = protocol::read(from, move |incoming| match incoming {
-        // A movement in progress ends; the request itself waits for its turn.
-        Incoming::Request(request) if matches!(&*request.command, "pause" | "cancel" | "disconnect" | "terminate") => {
-            seen.set(true);
+/// How often it is looked what a replay does that still runs.
+const MEANWHILE: Duration = Duration::from_millis(20);
+
+/// What the reader of requests and the session know of each other.
+#[derive(Clone, Default)]
+struct Shared {
+    cancel: Cancel,
+    /// Requests that wait for their turn.
+    waiting: Arc<AtomicUsize>,
+    /// The request that is being answered.
+    current: Arc<AtomicI64>,
+    /// Requests that are not to be answered any more.
+    cancelled: Arc<Mutex<HashSet<i64>>>,
+}
+
+impl Shared {
+    /// A request has come.
+    fn see(&self, request: &mut Request) {
+        request.has_asked = match &*request.command {
+            "pause" | "disconnect" | "terminate" => true,
+            "cancel" => {
+                // Relaxed: a request that has just ended can't be cancelled any more.
+                let current = self.current.load(Ordering::Relaxed);
+                match request.int("requestId") {
+                    Some(id) if id != current => {
+                        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+                        false
+                    }
+                    Some(_) => true,
+                    None => request.text("progressId") == progress::id_of(current),
+                }
+            }
+            _ => false,
+        };
+        if request.has_asked {
+            self.cancel.ask();
         }
-        Incoming::Gone => seen.set(true),
-        _ => {}
+    }
+}
+
+/// Serves one client until it leaves. Whatever it leaves behind ends then.
+pub fn serve(from: impl Read + Send + 'static, to: impl Write + 'static) {
+    let shared = Shared::default();
+    let seen = shared.clone();
+    let incoming = protocol::read(from, move |incoming| {
+        seen.waiting.fetch_add(1, Ordering::Relaxed);
+        match incoming {
+            // A movement in progress ends; the request itself waits for its turn.
+            Incoming::Request(request) => seen.see(request),
+            Incoming::Gone => seen.cancel.ask(),
+            Incoming::Malformed(_) => {}
+        }
     });
-    Session::new(Writer::new(to), cancel).run(&incoming);
+    Session::new(Writer::new(to), shared).run(&incoming);
 }
 
 struct Session<W> {
     to: Writer<W>,
-    cancel: Cancel,
+    shared: Shared,
+    progress: Rc<RefCell<Progress<W>>>,
     debuggee: Option<Debuggee>,
     handles: Handles,
     breakpoints: Breakpoints,
@@ -47,11 +100,13 @@ struct Session<W> {
     waiting: Vec<Request>,
 }
 
-impl<W: Write> Session<W> {
-    fn new(to: Writer<W>, cancel: Cancel) -> Session<W> {
+impl<W: Write + 'static> Session<W> {
+    fn new(to: Writer<W>, shared: Shared) -> Session<W> {
+        let progress = Rc::new(RefCell::new(Progress::new(to.clone())));
         Session {
             to,
-            cancel,
+            shared,
+            progress,
             debuggee: None,
             handles: Handles::default(),
             breakpoints: Breakpoints::default(),
@@ -62,25 +117,53 @@ impl<W: Write> Session<W> {
     }
 
     fn run(mut self, incoming: &Receiver<Incoming>) {
-        for incoming in incoming {
+        loop {
+            // While the replay still runs, what it does is taken in.
+            let is_partial = self.debuggee.as_mut().is_some_and(|debuggee| debuggee.timeline.pump());
+            let incoming = match is_partial {
+                true => incoming.recv_timeout(MEANWHILE),
+                false => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let incoming = match incoming {
+                Ok(incoming) => incoming,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             match incoming {
                 Incoming::Gone => return,
                 Incoming::Malformed(what) => self.say("important", &format!("retrace: {what}\n")),
                 Incoming::Request(request) => {
-                    let is_last = matches!(&*request.command, "disconnect" | "terminate");
-                    if let Err(failure) = self.handle(&request) {
-                        self.to.fail(&request, &failure.to_string());
-                    }
-                    if is_last {
-                        self.debuggee = None;
-                        self.to.event("terminated", json!({}));
-                        if request.command == "disconnect" {
-                            return;
-                        }
+                    if self.take(&request) {
+                        return;
                     }
                 }
             }
         }
+    }
+
+    /// Answers a request. True where it was the last one.
+    fn take(&mut self, request: &Request) -> bool {
+        let is_last = matches!(&*request.command, "disconnect" | "terminate");
+        if request.has_asked {
+            self.shared.cancel.answer();
+        }
+        self.shared.current.store(request.seq, Ordering::Relaxed);
+        let mut cancelled = self.shared.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cancelled = cancelled.remove(&request.seq);
+        cancelled.retain(|other| *other > request.seq);
+        drop(cancelled);
+        self.progress.borrow_mut().begin(request.seq);
+        let result = if is_cancelled { Err(Failure::Cancelled) } else { self.handle(request) };
+        self.progress.borrow_mut().end();
+        if let Err(failure) = result {
+            self.to.fail(request, &failure.to_string());
+        }
+        if is_last {
+            self.debuggee = None;
+            self.to.event("terminated", json!({}));
+        }
+        request.command == "disconnect"
     }
 
     fn say(&mut self, category: &str, text: &str) {
@@ -101,16 +184,14 @@ impl<W: Write> Session<W> {
     fn handle(&mut self, request: &Request) -> Result<()> {
         let body = match &*request.command {
             "initialize" => {
+                self.progress.borrow_mut().is_wanted = request.get("supportsProgressReporting") == true;
                 self.to.respond(request, capabilities());
                 self.to.event("initialized", json!({}));
                 return Ok(());
             }
             "launch" | "attach" => return self.launch(request),
             "configurationDone" => return self.configuration_done(request),
-            "disconnect" | "terminate" | "cancel" | "pause" => {
-                self.cancel.set(false);
-                json!({})
-            }
+            "disconnect" | "terminate" | "cancel" | "pause" => json!({}),
             "setBreakpoints" => self.set_breakpoints(request)?,
             "setFunctionBreakpoints" => self.set_function_breakpoints(request),
             "setExceptionBreakpoints" => self.set_exception_breakpoints(request),
@@ -133,6 +214,8 @@ impl<W: Write> Session<W> {
                 json!({ "sources": sources.all().map(|path| sources.describe(path)).collect::<Vec<_>>() })
             }
             "modules" => self.modules()?,
+            "stepInTargets" => self.step_in_targets(request)?,
+            "disassemble" => self.disassemble(request)?,
             "breakpointLocations" => self.breakpoint_locations(request)?,
             "processes" => self.processes()?,
             "timeline" => self.timeline(request)?,
@@ -147,10 +230,14 @@ impl<W: Write> Session<W> {
         if path.is_empty() {
             return message("launch: \"recording\" must name a recording");
         }
+        let python = request.get("python");
+        if !(python.is_null() || python.is_string()) {
+            return message("launch: \"python\" must be a path");
+        }
         let arguments = ReplayArguments {
             file: PathBuf::from(path),
-            process: request.int("process").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-            python: request.get("python").as_str().map(PathBuf::from),
+            process: process_of(request, path)?,
+            python: python.as_str().map(PathBuf::from),
             strict: false,
             quiet: true,
             patience: PATIENCE,
@@ -159,17 +246,24 @@ impl<W: Write> Session<W> {
             let (local, remote) = (mapping["localRoot"].as_str()?, mapping["remoteRoot"].as_str()?);
             Some(Mapping { local: local.to_owned(), remote: remote.to_owned() })
         });
-        self.cancel.set(false);
-        let (mut debuggee, said) = Debuggee::open(&arguments, mappings.collect(), self.cancel.clone())?;
+        // Another recording's processes would be too many.
+        self.debuggee = None;
+        let mut debuggee = Debuggee::open(&arguments, mappings.collect(), self.shared.cancel.clone())?;
         debuggee.mine_only = request.get("justMyCode").as_bool().unwrap_or(true);
+        let progress = Rc::clone(&self.progress);
+        debuggee.timeline.progress = Some(Box::new(move |done, all| progress.borrow_mut().tell(done, all)));
+        self.stop_on = request.get("stopOn").as_str().map(str::to_owned);
+        // The beginning is there while the replay still runs.
+        let is_early = matches!(self.stop_on.as_deref(), Some("entry" | "start"));
+        let said = if is_early { String::new() } else { debuggee.finish()? };
         self.debuggee = Some(debuggee);
         self.handles = Handles::default();
-        self.stop_on = request.get("stopOn").as_str().map(str::to_owned);
         self.to.respond(request, json!({}));
         if !said.is_empty() {
             self.say("console", &said);
         }
-        self.to.event("process", json!({ "name": path, "startMethod": "launch", "isLocalProcess": true }));
+        let method = if request.command == "attach" { "attach" } else { "launch" };
+        self.to.event("process", json!({ "name": path, "startMethod": method, "isLocalProcess": true }));
         for request in std::mem::take(&mut self.waiting) {
             let body = self.set_breakpoints(&request)?;
             for breakpoint in body["breakpoints"].as_array().into_iter().flatten() {
@@ -215,6 +309,7 @@ impl<W: Write> Session<W> {
             self.say(if said.failure { "important" } else { "console" }, &text);
         }
         for warning in warnings {
+            let warning = warning.trim_start_matches("retrace: ").trim_end();
             self.say("console", &format!("retrace: {warning}\n"));
         }
         let Some((window, at)) = present else {
@@ -254,8 +349,25 @@ impl<W: Write> Session<W> {
     }
 }
 
+/// The process that is to be debugged: by its number in the recording, or by the pid that it had.
+fn process_of(request: &Request, path: &str) -> Result<u32> {
+    let wanted = request.get("process");
+    if !wanted.is_null() {
+        let number = wanted.as_u64().and_then(|number| u32::try_from(number).ok());
+        return number.map_or_else(|| message("launch: \"process\" must be the number of a process"), Ok);
+    }
+    let Some(pid) = request.int("processId") else { return Ok(0) };
+    let trace = Trace::open(Path::new(path)).map_err(CliError::from)?;
+    let is_it = |start: &retrace_replay::start::Start| start.int("pid") == Some(pid);
+    let found = trace.processes().into_iter().find(|process| process.start.as_ref().is_some_and(is_it));
+    found.map_or_else(|| message(format!("no process of {path} had the pid {pid}")), |process| Ok(process.index))
+}
+
 fn position_json(window: usize, at: &Stopped) -> Value {
-    json!({ "event": at.event, "ticks": at.since, "window": window, "tick": at.tick, "raise": at.raise })
+    json!({
+        "event": at.event, "ticks": at.since, "window": window, "tick": at.tick, "raise": at.raise,
+        "instruction": at.instruction,
+    })
 }
 
 fn capabilities() -> Value {
@@ -267,6 +379,9 @@ fn capabilities() -> Value {
         "supportsLogPoints": true,
         "supportsEvaluateForHovers": true,
         "supportsStepBack": true,
+        "supportsSteppingGranularity": true,
+        "supportsStepInTargetsRequest": true,
+        "supportsDisassembleRequest": true,
         "supportsSetVariable": true,
         "supportsSetExpression": true,
         "supportsCompletionsRequest": true,
@@ -276,7 +391,7 @@ fn capabilities() -> Value {
         "supportsExceptionOptions": true,
         "supportsExceptionFilterOptions": true,
         "supportsExceptionInfoRequest": true,
-        "supportsValueFormattingOptions": false,
+        "supportsValueFormattingOptions": true,
         "supportsDelayedStackTraceLoading": true,
         "supportsTerminateRequest": true,
         "supportsDataBreakpoints": true,
@@ -287,6 +402,9 @@ fn capabilities() -> Value {
             { "filter": "raised", "label": "Raised Exceptions", "supportsCondition": true,
               "conditionDescription": "Classes, separated by commas" },
             { "filter": "uncaught", "label": "Uncaught Exceptions", "default": true },
+            { "filter": "userUnhandled", "label": "User Uncaught Exceptions", "supportsCondition": true,
+              "description": "Where an exception leaves the program's own code for a library's",
+              "conditionDescription": "Classes, separated by commas" },
         ],
     })
 }

@@ -10,22 +10,16 @@ use crate::debug::engine::{Failure, Result, message};
 use crate::debug::protocol::Request;
 use crate::debug::timeline::{Position, StepKind};
 
-impl<W: Write> Session<W> {
+impl<W: Write + 'static> Session<W> {
     pub(super) fn movement(&mut self, request: &Request) -> Result<()> {
         self.debuggee()?.timeline.present()?;
-        self.cancel.set(false);
         if request.command == "lastChange" {
             return self.last_change(request);
         }
         let body = if request.command == "continue" { json!({ "allThreadsContinued": true }) } else { json!({}) };
         self.to.respond(request, body);
-        let id = format!("movement-{}", request.seq);
-        self.to.event(
-            "progressStart",
-            json!({ "progressId": id, "title": "Replaying", "requestId": request.seq, "cancellable": true }),
-        );
         let moved = self.go(request);
-        self.to.event("progressEnd", json!({ "progressId": id }));
+        self.progress.borrow_mut().end();
         match moved {
             Ok(stop) => self.stopped(stop.reason, &stop.text),
             Err(Failure::Cancelled) => self.stopped("pause", "Paused where the movement began"),
@@ -46,7 +40,19 @@ impl<W: Write> Session<W> {
         let debuggee = self.debuggee()?;
         let here = debuggee.timeline.present()?.at.thread;
         let thread = request.int("threadId").and_then(|id| u32::try_from(id - 1).ok()).unwrap_or(here);
+        let by_instruction = request.text("granularity") == "instruction";
         let movement = match &*request.command {
+            "stepIn" if request.int("targetId").is_some() => {
+                let target = request.int("targetId").unwrap_or(0);
+                let (thread, depth, range) = self.handles.target(target)?;
+                Movement::StepInto(thread, depth, range)
+            }
+            "next" if by_instruction => Movement::StepInstruction(StepKind::Over, thread),
+            "stepIn" if by_instruction => Movement::StepInstruction(StepKind::In, thread),
+            "stepOut" if by_instruction => Movement::StepInstruction(StepKind::Out(1), thread),
+            "stepBack" if by_instruction => Movement::StepBackInstruction(StepKind::Over, thread),
+            "reverseStepIn" if by_instruction => Movement::StepBackInstruction(StepKind::In, thread),
+            "reverseStepOut" if by_instruction => Movement::StepBackInstruction(StepKind::Out(1), thread),
             "next" => Movement::Step(StepKind::Over, thread),
             "stepIn" => Movement::Step(StepKind::In, thread),
             "stepOut" => Movement::Step(StepKind::Out(1), thread),
@@ -56,7 +62,7 @@ impl<W: Write> Session<W> {
             "continue" => Movement::Continue,
             _ => Movement::ReverseContinue,
         };
-        debuggee.go(movement, stops, uncaught)
+        self.debuggee()?.go(movement, stops, uncaught)
     }
 
     fn go_to_position(&mut self, position: &Value) -> Result<String> {
@@ -74,7 +80,8 @@ impl<W: Write> Session<W> {
         let to = match (number("window"), number("tick")) {
             (Some(window), Some(tick)) => {
                 let raise = number("raise").unwrap_or(0) as u32;
-                timeline.check(Position { window: window as usize, tick, raise })?
+                let instruction = number("instruction").unwrap_or(0) as u32;
+                timeline.check(Position { window: window as usize, tick, raise, instruction })?
             }
             _ => {
                 let Some(event) = number("event") else { return message("gotoPosition: no position is given") };

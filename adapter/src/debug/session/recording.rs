@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use retrace_replay::Trace;
 use retrace_replay::debug_protocol::Cause;
@@ -12,7 +14,7 @@ use super::{Session, position_json};
 use crate::debug::engine::Result;
 use crate::debug::protocol::Request;
 
-impl<W: Write> Session<W> {
+impl<W: Write + 'static> Session<W> {
     pub(super) fn processes(&mut self) -> Result<Value> {
         let trace = &self.debuggee()?.trace;
         let processes = trace.processes().into_iter().map(|summary| {
@@ -54,11 +56,21 @@ impl<W: Write> Session<W> {
                 })
             })
             .collect();
+        let stops = self.stops();
+        let waiting = Arc::clone(&self.shared.waiting);
+        let debuggee = self.debuggee()?;
+        // Whoever waits for an answer comes first; then this is asked again.
+        let hits = debuggee.timeline.list_hits(&stops, &|| waiting.load(Ordering::Relaxed) > 0)?;
+        let hits = hits.iter().map(|(window, at)| {
+            let id = if let Cause::Breakpoint(id) = at.cause { id } else { 0 };
+            json!({ "position": position_json(*window, at), "thread": at.thread + 1, "id": id })
+        });
+        let hits: Vec<Value> = hits.collect();
         let current = debuggee.timeline.present().ok().map(|present| {
             json!({ "position": position_json(present.window, &present.at), "thread": present.at.thread + 1 })
         });
         Ok(json!({
-            "end": end, "threads": threads, "events": events, "exceptions": exceptions, "hits": [], "current": current,
+            "end": end, "threads": threads, "events": events, "exceptions": exceptions, "hits": hits, "current": current,
         }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use retrace_replay::debug_protocol::Cause;
 use serde_json::{Value, json};
 
 use super::Session;
@@ -27,9 +28,11 @@ pub(super) struct Reference {
 pub(super) struct Handles {
     frames: Vec<(u32, u64)>,
     references: Vec<Reference>,
+    /// What can be stepped into: the thread, the frame's depth and the instructions that call it.
+    targets: Vec<(u32, u16, (i32, i32))>,
 }
 
-impl<W: Write> Session<W> {
+impl<W: Write + 'static> Session<W> {
     pub(super) fn threads(&mut self) -> Result<Value> {
         let Some(debuggee) = &mut self.debuggee else { return Ok(json!({ "threads": [] })) };
         if debuggee.timeline.present().is_err() {
@@ -45,7 +48,14 @@ impl<W: Write> Session<W> {
     pub(super) fn stack_trace(&mut self, request: &Request) -> Result<Value> {
         let (debuggee, handles) = self.parts()?;
         let thread = request.int("threadId").and_then(|id| u32::try_from(id - 1).ok()).unwrap_or(0);
-        let entries = debuggee.stack(thread)?;
+        let format = request.get("format");
+        let entries = match format.is_object() {
+            true => {
+                let question = json!({ "ask": "stack", "thread": thread, "format": format });
+                debuggee.timeline.ask(question, false)?.as_array().cloned().unwrap_or_default()
+            }
+            false => debuggee.stack(thread)?,
+        };
         let start = request.int("startFrame").unwrap_or(0).max(0) as usize;
         let levels = request.int("levels").filter(|levels| *levels > 0).map_or(usize::MAX, |levels| levels as usize);
         let mut frames = Vec::new();
@@ -57,8 +67,9 @@ impl<W: Write> Session<W> {
                 "name": entry["name"],
                 "source": debuggee.sources.describe(path),
                 "line": entry["line"],
-                "column": entry["column"].as_i64().unwrap_or(1),
+                "column": debuggee.sources.column(path, &entry["line"], &entry["column"]).unwrap_or(1),
                 "moduleId": entry["module"],
+                "instructionPointerReference": entry["instruction"].as_u64().map(|at| format!("{at:#x}")),
             });
             if path.starts_with("<frozen ") {
                 frame["presentationHint"] = "subtle".into();
@@ -98,7 +109,7 @@ impl<W: Write> Session<W> {
         let (debuggee, handles) = self.parts()?;
         let parent = handles.reference(request.int("variablesReference").unwrap_or(0))?;
         let mut question = parent.question(if parent.lazy { "lazy" } else { "variables" });
-        for name in ["start", "count", "filter"] {
+        for name in ["start", "count", "filter", "format"] {
             question[name] = request.get(name).clone();
         }
         let children = debuggee.timeline.ask(question, false)?;
@@ -120,7 +131,7 @@ impl<W: Write> Session<W> {
         let lasting = context == "repl";
         let question = json!({
             "ask": "evaluate", "thread": thread, "frame": number, "expression": expression,
-            "statements": lasting, "full": context == "clipboard",
+            "statements": lasting, "full": context == "clipboard", "format": request.get("format"),
         });
         let Evaluation { answer, is_new_diversion } = debuggee.evaluate(question)?;
         let reference = match (answer["children"].as_bool(), frame) {
@@ -154,6 +165,7 @@ impl<W: Write> Session<W> {
         let mut question = parent.question("assign");
         question["name"] = request.get("name").clone();
         question["value"] = request.get("value").clone();
+        question["format"] = request.get("format").clone();
         self.change(question)
     }
 
@@ -161,7 +173,7 @@ impl<W: Write> Session<W> {
         let (thread, frame) = self.handles.frame(request.int("frameId").unwrap_or(0))?;
         self.change(json!({
             "ask": "set_expression", "thread": thread, "frame": frame,
-            "expression": request.get("expression"), "value": request.get("value"),
+            "expression": request.get("expression"), "value": request.get("value"), "format": request.get("format"),
         }))
     }
 
@@ -197,11 +209,13 @@ impl<W: Write> Session<W> {
         if info.is_null() {
             return message("no exception passes here");
         }
-        let position = debuggee.timeline.present()?.position();
+        let present = debuggee.timeline.present()?;
+        let position = present.position();
+        let leaves = matches!(present.at.cause, Cause::Exception { user_unhandled: true, .. });
         let uncaught = debuggee.timeline.crash().ok().flatten() == Some(position);
         Ok(json!({
             "exceptionId": info["class"], "description": info["message"],
-            "breakMode": if uncaught { "unhandled" } else { "always" },
+            "breakMode": if uncaught { "unhandled" } else if leaves { "userUnhandled" } else { "always" },
             "details": {
                 "message": info["message"], "typeName": info["class"], "fullTypeName": info["class"],
                 "stackTrace": info["stack"],
@@ -247,6 +261,16 @@ impl Handles {
         reference.cloned().ok_or_else(|| Failure::Message("that variable is not there any more".to_owned()))
     }
 
+    pub(super) fn target(&self, number: i64) -> Result<(u32, u16, (i32, i32))> {
+        let target = usize::try_from(number - 1).ok().and_then(|place| self.targets.get(place));
+        target.copied().ok_or_else(|| Failure::Message("that call is not there any more".to_owned()))
+    }
+
+    pub(super) fn add_target(&mut self, target: (u32, u16, (i32, i32))) -> usize {
+        self.targets.push(target);
+        self.targets.len()
+    }
+
     fn add(&mut self, reference: Reference) -> usize {
         self.references.push(reference);
         self.references.len()
@@ -282,6 +306,10 @@ impl Handles {
 }
 
 impl Reference {
+    pub(super) fn is_of_globals(&self) -> bool {
+        self.root == "globals"
+    }
+
     pub(super) fn question(&self, ask: &str) -> Value {
         json!({
             "ask": ask, "thread": self.thread, "frame": self.frame, "root": self.root,

@@ -47,11 +47,12 @@ impl Terminal {
             match &breakpoint.place {
                 Place::Line(path, line) => {
                     let (path, line) = (path.clone(), *line);
-                    let line = debug_protocol::Breakpoint { id, path, line, condition, log: None, hits: None };
+                    let line =
+                        debug_protocol::Breakpoint { id, path, line, column: None, condition, log: None, hits: None };
                     stops.breakpoints.push(line);
                 }
                 Place::Function(name, _) => {
-                    stops.functions.push(FunctionBreakpoint { id, name: name.clone(), condition });
+                    stops.functions.push(FunctionBreakpoint { id, name: name.clone(), condition, hits: None });
                 }
             }
         }

@@ -68,7 +68,7 @@ fn listen_for_interrupts(cancel: Cancel, lines: Sender<Input>) -> io::Result<()>
     let mut signals = Signals::new([SIGINT])?;
     thread::spawn(move || {
         for _ in signals.forever() {
-            cancel.set(true);
+            cancel.ask();
             let _ = lines.send(Input::Interrupted);
         }
     });
@@ -92,7 +92,7 @@ fn converse(terminal: Terminal) -> io::Result<u8> {
     loop {
         terminal.borrow_mut().flush()?;
         // Before the line and not behind it: an interrupt that comes at once cancels what the line says.
-        terminal.borrow().cancel.set(false);
+        terminal.borrow().cancel.clear();
         match editor.read() {
             Input::Line(line) => terminal.borrow_mut().line(&line),
             // The line that was being typed is dropped.
@@ -181,8 +181,8 @@ struct Terminal {
 
 impl Terminal {
     fn open(arguments: ReplayArguments, cancel: Cancel, is_interactive: bool) -> Result<Terminal> {
-        let (debuggee, said) = Debuggee::open(&arguments, Vec::new(), cancel.clone())?;
-        eprint!("{said}");
+        let mut debuggee = Debuggee::open(&arguments, Vec::new(), cancel.clone())?;
+        eprint!("{}", debuggee.finish()?);
         let is_unwanted = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let mut terminal = Terminal {

@@ -47,7 +47,8 @@ impl Terminal {
         let Ok(process) = number.parse() else { return message("process: a number of a process is wanted") };
         let mut arguments = self.arguments.clone();
         arguments.process = process;
-        let (debuggee, said) = Debuggee::open(&arguments, Vec::new(), self.cancel.clone())?;
+        let mut debuggee = Debuggee::open(&arguments, Vec::new(), self.cancel.clone())?;
+        let said = debuggee.finish()?;
         eprint!("{said}");
         let mine_only = self.debuggee.mine_only;
         (self.debuggee, self.arguments) = (debuggee, arguments);

@@ -1,0 +1,186 @@
+//! Exceptions in a run with line events: where they are raised, where they leave the user's code, and which nobody caught.
+
+use super::run::{Runner, is_over, stops_of};
+use super::{clock, inspect, process, timeline};
+use crate::python::{attribute, text};
+use crate::{replay, user_threads};
+use pyo3_ffi::*;
+use retrace_abi::ThreadState;
+use retrace_abi::line_events::retrace_depth;
+use retrace_replay::debug_protocol::{Cause, Exceptions, Goal, Raise, Report, Stopped};
+use std::ffi::c_int;
+
+/// Exceptions that a window lists of the user's code, and of the library.
+const LISTED: usize = 500;
+/// Reports of uncaught exceptions that a window has.
+const CRASHES: usize = 100;
+
+impl Runner {
+    /// The raise of an exception: that at its address, or the last at its place where it was not raised in the run that
+    /// knows the address. Line events change what is allocated, so that it may be elsewhere in this one.
+    pub(super) fn origin(&self, raise: &Raise) -> Option<&Stopped> {
+        let is_there = |code: usize, offset: c_int, at: &Stopped| {
+            let code = self.codes.get(code);
+            let is_class = matches!(&at.cause, Cause::Exception { class, .. } if *class == raise.class);
+            is_class && offset == raise.offset && code.path == raise.path && code.qualified_name == raise.function
+        };
+        let is_it = |address: usize| raise.address.is_none_or(|wanted| wanted == address as u64);
+        let found =
+            self.origins.iter().filter(|((address, code, offset), at)| is_it(*address) && is_there(*code, *offset, at));
+        found.map(|(_, at)| at).max_by_key(|at| (at.tick, at.raise))
+    }
+
+    pub(super) unsafe fn raise(
+        &mut self,
+        tstate: *mut ThreadState,
+        code: *mut PyObject,
+        exception: *mut PyObject,
+        origin: c_int,
+    ) {
+        // SAFETY: the GIL is held.
+        unsafe {
+            let position = &mut self.position;
+            position.raise += 1;
+            let class = class_of(exception);
+            let first = origin >= 0;
+            let code = self.codes.index(code, stops_of(&self.run));
+            let is_mine = self.codes.get(code).is_mine;
+            let mut stopped = Stopped {
+                cause: Cause::Exception { class: class.clone(), user_unhandled: false },
+                thread: user_threads::running() as u32,
+                depth: retrace_depth(tstate) as u16,
+                instruction: 0,
+                ..position.clone()
+            };
+            if first {
+                if self.run.record {
+                    self.origins.insert((exception as usize, code, origin), stopped.clone());
+                }
+                let listed = &mut self.listed[usize::from(is_mine)];
+                if *listed < LISTED && !is_control(&class) {
+                    *listed += 1;
+                    self.raised.push(stopped.clone());
+                }
+            }
+            let (tick, raise) = (position.tick, position.raise);
+            self.come_to((tick, raise, 0));
+            if let Goal::Tick { tick: to_tick, raise: to_raise, .. } = self.run.goal
+                && (to_tick, to_raise) == (tick, raise)
+            {
+                inspect::set_exception(exception);
+                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
+                return self.wait();
+            }
+            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
+            let Some(exceptions) = &stops.exceptions else { return };
+            if exceptions.user_unhandled && !is_control(&class) {
+                let exceptions = exceptions.clone();
+                self.leaves_mine(&stopped, exception, first, is_mine, &exceptions);
+            }
+            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
+            let Some(exceptions) = &stops.exceptions else { return };
+            let in_range = self.position.tick >= stops.after && !is_over(stops, tick, self.position.instruction);
+            let shown = is_mine || !stops.mine_only;
+            let wanted = exceptions.raised && first && shown && !is_control(&class) && in_range;
+            if wanted && inspect::is_of_classes(exception, &exceptions.classes) {
+                if matches!(self.run.goal, Goal::Last(_)) {
+                    self.last = Some(stopped);
+                    return;
+                }
+                inspect::set_exception(exception);
+                stopped.raise = raise;
+                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
+                self.wait();
+            }
+        }
+    }
+
+    /// An exception passes: whether it has left the user's code. The stop is where it was there last, which has passed: whoever
+    /// searches goes there again.
+    unsafe fn leaves_mine(
+        &mut self,
+        at: &Stopped,
+        exception: *mut PyObject,
+        first: bool,
+        is_mine: bool,
+        exceptions: &Exceptions,
+    ) {
+        if is_mine {
+            self.passing.insert(at.thread, (exception as usize, at.clone()));
+            return;
+        }
+        let Some((address, last)) = self.passing.remove(&at.thread) else { return };
+        // SAFETY: the GIL is held; a live exception.
+        let is_wanted = unsafe { inspect::is_of_classes(exception, &exceptions.user_classes) };
+        if first || address != exception as usize || !is_wanted {
+            return;
+        }
+        let Cause::Exception { class, .. } = &last.cause else { return };
+        let cause = Cause::Exception { class: class.clone(), user_unhandled: true };
+        let last = Stopped { cause, ..last };
+        let place = (last.tick, last.raise);
+        match &self.run.goal {
+            Goal::First(stops) if last.tick >= stops.after => {
+                // SAFETY: a process of a timeline.
+                unsafe { timeline() }.channel.send(&Report::Stopped(Box::new(last)));
+                process::leave();
+            }
+            Goal::Last(stops)
+                if !is_over(stops, last.tick, 0)
+                    && self.last.as_ref().is_none_or(|other| (other.tick, other.raise) < place) =>
+            {
+                self.last = Some(last);
+            }
+            _ => {}
+        }
+    }
+
+    /// It is reported that nobody caught it.
+    pub unsafe fn uncaught(&mut self, exception: *mut PyObject, in_thread: bool) {
+        if self.crashes.len() < CRASHES {
+            // SAFETY: the GIL is held. What attribute access makes is not the program's.
+            self.crashes.extend(unsafe { clock::uncounted(|| raise_of(exception, in_thread)) });
+        }
+    }
+}
+
+unsafe fn class_of(exception: *mut PyObject) -> String {
+    // SAFETY: the GIL is held.
+    let name = unsafe { crate::python::type_name(exception) };
+    name.rsplit('.').next().unwrap_or_default().to_owned()
+}
+
+/// Where an exception's traceback says that it was raised. None without one: no Python frame was there.
+unsafe fn raise_of(exception: *mut PyObject, in_thread: bool) -> Option<Raise> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let event = replay::source().index().0;
+        let mut traceback = attribute(exception, c"__traceback__");
+        if traceback.0.is_null() || traceback.0 == Py_None() {
+            return None;
+        }
+        loop {
+            let next = attribute(traceback.0, c"tb_next");
+            if next.0.is_null() || next.0 == Py_None() {
+                break;
+            }
+            traceback = next;
+        }
+        let frame = attribute(traceback.0, c"tb_frame");
+        let code = attribute(frame.0, c"f_code");
+        Some(Raise {
+            address: Some(exception as u64),
+            event,
+            in_thread,
+            class: class_of(exception),
+            path: text(attribute(code.0, c"co_filename").0),
+            function: text(attribute(code.0, c"co_qualname").0),
+            offset: PyLong_AsLong(attribute(traceback.0, c"tb_lasti").0) as i32,
+        })
+    }
+}
+
+/// How iteration and generators end.
+fn is_control(class: &str) -> bool {
+    matches!(class, "StopIteration" | "StopAsyncIteration" | "GeneratorExit")
+}

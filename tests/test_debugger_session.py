@@ -1,0 +1,220 @@
+"""Sessions of the debugger: how they begin and end, what may be asked, and what a client may do wrong."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+from debugger import Debugger, RequestFailed, assert_gone, descendants
+from harness import RETRACE
+
+
+def record(trial, program, exit=0):
+    trial.prepare(program, inputs=False)
+    path = trial.work / program
+    recorded = trial.record([path])
+    assert recorded.exit == exit, recorded
+    return recorded.trace, path
+
+
+@pytest.fixture
+def endless(trial):
+    """A recording whose replay has no end: the program was killed."""
+    program = "debugged_endless.py"
+    trial.prepare(program, inputs=False)
+    command, more = trial.record_command([trial.work / program], "cli", trial.trace)
+    with subprocess.Popen(command, cwd=trial.work, env=trial.environment() | more, stdout=subprocess.PIPE) as recorded:
+        assert recorded.stdout.readline() == b"begun\n"
+        # It computes when that call is in the trace.
+        while b"FileIO.write" not in trial.tool("events", trial.trace).stdout:
+            assert recorded.poll() is None
+        recorded.kill()
+    return trial.trace, trial.work / program
+
+
+def test_the_beginning_is_there_while_the_replay_runs(endless):
+    trace, path = endless
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [4])])
+        assert debugger.stack()[0]["name"] == "<module>"
+        assert debugger.evaluate("1 + 1") == "2"
+
+
+def test_what_takes_long_is_shown_and_can_be_given_up(endless):
+    trace, _ = endless
+    with Debugger(trace, shows_progress=True) as debugger:
+        debugger.launch("entry")
+        for how in ("pause", "cancel"):
+            debugger.request("next", threadId=1)
+            progress = debugger.wait(lambda: debugger.take("progressStart"))
+            assert progress["cancellable"]
+            if how == "pause":
+                debugger.request("pause", threadId=1)
+            else:
+                # One that is over is none of this.
+                debugger.send("cancel", progressId="request-1")
+                debugger.send("cancel", progressId=progress["progressId"])
+            assert debugger.stopped()["reason"] == "pause"
+            assert debugger.wait(lambda: debugger.take("progressEnd"))["progressId"] == progress["progressId"]
+
+
+def test_a_launch_can_be_cancelled(endless):
+    trace, _ = endless
+    with Debugger(trace) as debugger:
+        launch = debugger.send("launch", **debugger.arguments, stopOn="crash")
+        debugger.request("cancel", requestId=launch)
+        answer = debugger.wait(lambda: debugger.answers.pop(launch, None))
+        assert not answer["success"] and "cancelled" in answer["message"]
+
+
+def test_a_request_that_waits_can_be_cancelled(endless):
+    trace, _ = endless
+    with Debugger(trace) as debugger:
+        debugger.launch("entry")
+        debugger.send("next", threadId=1)
+        waits = debugger.send("evaluate", expression="1 + 1", context="watch")
+        debugger.send("cancel", requestId=waits)
+        debugger.send("pause", threadId=1)
+        answer = debugger.wait(lambda: debugger.answers.pop(waits, None))
+        assert not answer["success"] and "cancelled" in answer["message"]
+        assert debugger.stopped()["reason"] == "pause"
+
+
+def test_a_debugger_that_is_killed_leaves_no_folder(endless):
+    trace, _ = endless
+    scratch = trace.parent / "scratch"
+    scratch.mkdir()
+    debugger = Debugger(trace, environment={"TMPDIR": str(scratch)})
+    debugger.flush()
+    debugger.launch("entry")
+    assert list(scratch.iterdir())
+    processes = descendants(debugger.server.pid)
+    debugger.server.kill()
+    debugger.server.wait()
+    assert_gone(processes)
+    assert not list(scratch.iterdir())
+
+
+def test_attach_to_any_process(trial):
+    trace, _ = record(trial, "debugged_fork.py")
+    with Debugger(trace) as debugger:
+        debugger.request("launch", recording=str(trace), stopOn="end")
+        debugger.request("configurationDone")
+        debugger.stopped()
+        child = debugger.request("processes")["processes"][1]
+        for chosen in ({"process": 1}, {"processId": child["pid"]}):
+            debugger.request("attach", recording=str(trace), stopOn="end", **chosen)
+            debugger.stopped()
+            assert debugger.stack()[0]["name"] == "child" or debugger.locals().get("pid") == "0"
+        with pytest.raises(RequestFailed, match="no process of .* had the pid 1"):
+            debugger.request("attach", recording=str(trace), processId=1)
+        with pytest.raises(RequestFailed, match="process"):
+            debugger.request("attach", recording=str(trace), process=17)
+
+
+def test_an_interpreter_that_is_missing_or_another_one(trial):
+    trace, _ = record(trial, "debugged_fork.py")
+    for python, why in (("/nowhere/python", "/nowhere/python"), ("/bin/true", "/bin/true"), (7, "must be a path")):
+        with Debugger(trace, python=python) as debugger, pytest.raises(RequestFailed, match=why):
+            debugger.launch()
+
+
+def test_a_library_for_the_interpreter_that_is_missing(trial):
+    trace, _ = record(trial, "debugged_fork.py")
+    alone = trial.folder / "alone"
+    alone.mkdir()
+    (alone / "retrace").write_bytes(RETRACE.read_bytes())
+    (alone / "retrace").chmod(0o755)
+    with Debugger(trace, command=alone / "retrace") as debugger, pytest.raises(RequestFailed, match="libretrace"):
+        debugger.launch()
+
+
+def test_values_as_the_client_wants_them(trial):
+    trace, path = record(trial, "debugged_state.py")
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "return len(wide)" in text)
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        debugger.go("continue")
+        frame = debugger.stack()[0]["id"]
+        ask = {"expression": "[255, {'a': 16}, True, 'x']", "frameId": frame, "context": "watch"}
+        assert debugger.request("evaluate", **ask)["result"] == "[255, {'a': 16}, True, 'x']"
+        assert debugger.request("evaluate", **ask, format={"hex": True})["result"] == "[0xff, {'a': 0x10}, True, 'x']"
+        many = next(v for v in debugger.variables(debugger.scope()) if v["name"] == "many")
+        shown = debugger.variables(many["variablesReference"], format={"hex": True})
+        assert shown[16]["name"] == "0x10" and shown[16]["value"] == "0xff"
+        form = {"module": True, "line": True, "parameters": True, "parameterNames": True, "parameterTypes": True}
+        named = debugger.request("stackTrace", threadId=1, format=form)["stackFrames"][0]["name"]
+        assert named == f"__main__.show(wide: list, many: dict) : {line}"
+
+
+def test_parts_of_what_is_large(trial):
+    trace, path = record(trial, "debugged_state.py")
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "return len(wide)" in text)
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        debugger.go("continue")
+        shown = {v["name"]: v for v in debugger.variables(debugger.scope())}
+        wide, many = shown["wide"], shown["many"]
+        assert wide["indexedVariables"] == 5000
+        names = lambda variables: [v["name"] for v in variables]  # noqa: E731
+        part = debugger.variables(wide["variablesReference"], filter="indexed", start=4998, count=10)
+        assert names(part) == ["4998", "4999"] and part[0]["evaluateName"] == "wide[4998]"
+        named = names(debugger.variables(wide["variablesReference"], filter="named"))
+        assert "len()" in named and "0" not in named
+        assert names(debugger.variables(wide["variablesReference"], filter="named", start=1, count=9)) == named[1:10]
+        both = names(debugger.variables(wide["variablesReference"], start=4999, count=3))
+        assert both == ["4999", *named[:2]]
+        first = debugger.variables(many["variablesReference"])
+        assert first[999]["name"] == "999" and first[1000]["name"] == "[2000 more]"
+        rest = debugger.variables(first[1000]["variablesReference"])
+        assert rest[0]["name"] == "1000" and rest[1000]["name"] == "[1000 more]"
+        assert debugger.variables(debugger.scope(), filter="indexed") == []
+
+
+def test_what_a_client_may_ask_for(trial):
+    trace, path = record(trial, "debugged_state.py")
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "box.items[number % 2]" in text)
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [line])])
+        debugger.go("continue")
+        frame = debugger.stack()[0]["id"]
+        targets = debugger.request("completions", text="box.va", column=7, frameId=frame)["targets"]
+        assert [target["label"] for target in targets] == ["value"]
+        box = next(v for v in debugger.variables(debugger.scope()) if v["name"] == "box")
+        twice = next(v for v in debugger.variables(box["variablesReference"]) if v["name"] == "twice")
+        assert twice["presentationHint"]["lazy"]
+        assert debugger.variables(twice["variablesReference"])[0]["value"] == "2"
+        changed = debugger.request("setVariable", variablesReference=box["variablesReference"], name="value", value="21")
+        assert changed["value"] == "21" and debugger.evaluate("box.twice") == "42"
+        with pytest.raises(RequestFailed, match="NameError"):
+            debugger.request("setVariable", variablesReference=box["variablesReference"], name="value", value="nothing")
+        sources = [source["path"] for source in debugger.request("loadedSources")["sources"]]
+        assert str(path) in sources
+        modules = {module["name"] for module in debugger.request("modules")["modules"]}
+        assert {"__main__", "sys"} <= modules
+        for command, arguments in (
+            ("variables", {"variablesReference": 99_999}),
+            ("scopes", {"frameId": 99_999}),
+            ("stepInTargets", {"frameId": 99_999}),
+            ("disassemble", {"memoryReference": "nonsense", "instructionCount": 1}),
+            ("disassemble", {"memoryReference": "0x10", "instructionCount": 1}),
+            ("evaluate", {"expression": "1 +", "context": "repl"}),
+            ("setBreakpoints", {"breakpoints": [{"line": 1}]}),
+            ("source", {"sourceReference": 99_999}),
+            ("nonsense", {}),
+        ):
+            with pytest.raises(RequestFailed):
+                debugger.request(command, **arguments)
+        debugger.go("next")
+        assert debugger.evaluate("box.value") == "1"
+
+
+def test_an_interrupt_ends_a_server_and_its_processes(endless):
+    trace, _ = endless
+    debugger = Debugger(trace)
+    debugger.flush()
+    debugger.launch("entry")
+    processes = descendants(debugger.server.pid)
+    os.kill(debugger.server.pid, signal.SIGTERM)
+    debugger.server.wait()
+    assert_gone(processes)

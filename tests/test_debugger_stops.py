@@ -1,0 +1,164 @@
+"""What the debugger stops at: hits that are counted, exceptions by where they go, values that change."""
+
+import pytest
+from debugger import Debugger
+
+
+def record(trial, program, exit=0):
+    trial.prepare(program, inputs=False)
+    path = trial.work / program
+    recorded = trial.record([path])
+    assert recorded.exit == exit, recorded
+    return recorded.trace, path
+
+
+def line_of(path, text):
+    return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
+def hits(debugger, command, name="number"):
+    """The values of a variable at each stop on the way."""
+    seen = []
+    while debugger.go(command)["reason"] == "breakpoint":
+        seen.append(int(debugger.locals()[name]))
+    return seen
+
+
+@pytest.mark.parametrize(
+    "breakpoint, numbers",
+    [
+        ({"hitCondition": "90000"}, [89_999]),
+        ({"hitCondition": "% 40000"}, [39_999, 79_999, 119_999]),
+        ({"hitCondition": ">= 119999"}, [119_998, 119_999]),
+        ({"hitCondition": "2000", "condition": "number % 50 == 0"}, [99_950]),
+    ],
+)
+def test_hits_count_from_the_beginning(trial, breakpoint, numbers):
+    trace, path = record(trial, "debugged_hits.py")
+    with Debugger(trace) as debugger:
+        # The other breakpoint's hits are its own.
+        line = line_of(path, "return number % 7")
+        debugger.launch("entry", [(path, [{"line": line, **breakpoint}, {"line": line, "logMessage": "{number}", "condition": "number == 3"}])])
+        assert hits(debugger, "continue") == numbers
+        assert hits(debugger, "reverseContinue") == numbers[::-1]
+        # From the middle of it.
+        debugger.set_breakpoints(path, [{"line": line, "condition": f"number == {numbers[0] - 1}"}])
+        debugger.go("continue")
+        debugger.set_breakpoints(path, [{"line": line, **breakpoint}])
+        debugger.go("continue")
+        assert debugger.locals()["number"] == str(numbers[0])
+
+
+def test_hits_of_a_function(trial):
+    trace, _ = record(trial, "debugged_hits.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("end")
+        wanted = [{"name": "step", "hitCondition": "70000"}, {"name": "step", "hitCondition": "many"}]
+        good, bad = debugger.request("setFunctionBreakpoints", breakpoints=wanted)["breakpoints"]
+        assert good["verified"] and not bad["verified"] and "hit condition" in bad["message"]
+        debugger.go("reverseContinue")
+        assert debugger.stack()[0]["name"] == "step" and debugger.locals()["number"] == "69999"
+
+
+def test_the_timeline_has_the_hits(trial):
+    trace, path = record(trial, "debugged_hits.py")
+    line = line_of(path, "return number % 7")
+    with Debugger(trace) as debugger:
+        debugger.launch("end", [(path, [{"line": line, "hitCondition": "% 40000"}])])
+        found = debugger.request("timeline")["hits"]
+        assert len(found) == 3 and {hit["thread"] for hit in found} == {1}
+        for hit, number in zip(found, (39_999, 79_999, 119_999)):
+            debugger.go("gotoPosition", position=hit["position"])
+            assert debugger.locals()["number"] == str(number)
+        (one,) = debugger.set_breakpoints(path, [line])
+        found = debugger.request("timeline")["hits"]
+        assert 100 < len(found) < 120_000 and {hit["id"] for hit in found} == {one["id"]}
+        order = [(hit["position"]["window"], hit["position"]["tick"]) for hit in found]
+        assert order == sorted(set(order))
+        debugger.set_breakpoints(path, [])
+        assert debugger.request("timeline")["hits"] == []
+
+
+def test_a_crash_of_a_thread(trial):
+    trace, _ = record(trial, "debugged_callbacks.py")
+    with Debugger(trace) as debugger:
+        assert debugger.launch("crash")["reason"] == "exception"
+        assert "thread" in debugger.stop["text"]
+        assert debugger.stack()[0]["name"] == "work" and debugger.locals() == {"number": "0"}
+        names = {thread["id"]: thread["name"] for thread in debugger.request("threads")["threads"]}
+        assert names[debugger.stop["threadId"]] == "worker-0"
+        info = debugger.request("exceptionInfo", threadId=debugger.stop["threadId"])
+        assert (info["exceptionId"], info["breakMode"]) == ("ZeroDivisionError", "unhandled")
+        (crash,) = [e for e in debugger.request("timeline")["exceptions"] if e["uncaught"]]
+        assert crash["type"] == "ZeroDivisionError" and crash["thread"] == debugger.stop["threadId"]
+
+
+def test_exceptions_that_leave_the_programs_own_code(trial):
+    trace, _ = record(trial, "debugged_callbacks.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry")
+        debugger.request("setExceptionBreakpoints", filters=["userUnhandled"])
+        for command, functions in (("continue", ["hook", "work"]), ("reverseContinue", ["work", "hook"])):
+            for function in functions:
+                assert debugger.go(command)["reason"] == "exception"
+                assert debugger.stack()[0]["name"] == function
+                mode = debugger.request("exceptionInfo", threadId=debugger.stop["threadId"])["breakMode"]
+                assert mode == ("unhandled" if function == "work" else "userUnhandled")
+            assert debugger.go(command)["reason"] != "exception"
+        broken = [{"filterId": "userUnhandled", "condition": "Broken"}]
+        debugger.request("setExceptionBreakpoints", filters=[], filterOptions=broken)
+        debugger.go("continue")
+        assert debugger.stack()[0]["name"] == "hook"
+        info = debugger.request("exceptionInfo", threadId=1)
+        assert (info["exceptionId"], info["description"]) == ("__main__.Broken", "bad pair")
+        assert debugger.go("continue")["reason"] != "exception"
+
+
+def variable(debugger, scope, name, *path):
+    """The reference that holds a variable, and its name there."""
+    reference = debugger.scope(scope)
+    for step in (name, *path)[:-1]:
+        reference = next(v["variablesReference"] for v in debugger.variables(reference) if v["name"] == step)
+    return {"variablesReference": reference, "name": (name, *path)[-1]}
+
+
+@pytest.mark.parametrize(
+    "path, changes",
+    [
+        (["counter"], ["0 -> 1", "1 -> 3", "3 -> 6"]),
+        (["box", "value"], ["0 -> 1", "1 -> 2", "2 -> 3"]),
+        (["box", "items", "1"], ["1 -> 9"]),
+    ],
+)
+def test_data_breakpoints_on_globals_attributes_and_items(trial, path, changes):
+    trace, program = record(trial, "debugged_state.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return len(wide)")])])
+        assert debugger.go("continue")["reason"] == "breakpoint", debugger.output("important") + debugger.output("console")
+        known = debugger.request("dataBreakpointInfo", **variable(debugger, "Globals", *path))
+        assert known["dataId"] and known["accessTypes"] == ["write"]
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], "accessType": "write"}])
+        debugger.set_breakpoints(program, [])
+        seen = []
+        while debugger.go("reverseContinue")["reason"] == "data breakpoint" and "<" not in debugger.stop["text"]:
+            seen.append(debugger.stop["text"])
+        assert seen[::-1] == changes
+        debugger.go("gotoPosition", position="start")
+        seen = []
+        while debugger.go("continue")["reason"] == "data breakpoint":
+            seen.append(debugger.stop["text"])
+        assert [text for text in seen if "<" not in text] == changes
+
+
+def test_the_last_change_of_a_parameter_is_its_call(trial):
+    trace, _ = record(trial, "debugged_crash.py", exit=1)
+    with Debugger(trace) as debugger:
+        debugger.launch()
+        debugger.request("lastChange", variablesReference=debugger.scope(), name="q")
+        stop = debugger.stopped()
+        assert stop["reason"] == "data breakpoint" and stop["text"] == "q: 0, given by the call"
+        assert debugger.stack()[0]["name"] == "divide" and debugger.locals() == {"p": "2450", "q": "0"}
+        debugger.go("stepBack")
+        # An earlier call of the same function has nothing to do with it.
+        debugger.request("lastChange", expression="b", frameId=debugger.stack()[0]["id"])
+        assert "2550" in debugger.stopped()["text"]
