@@ -1,4 +1,4 @@
-/** Where breakpoints were hit in each session: to find all hits of a recording, the adapter would have to run it. */
+/** Where breakpoints were hit in each session. The adapter lists the hits of lines and functions, not those of data. */
 import * as vscode from "vscode";
 
 import { asObject } from "./json";

@@ -2,7 +2,8 @@
 import * as path from "node:path";
 import * as vscode from "vscode";
 
-import { executable, retrace } from "./command_line";
+import { executable, retrace, showError } from "./command_line";
+import { type RecordedProcess, parseRecording } from "./recording";
 import { DEBUG_TYPE, configurationOf } from "./sessions";
 
 export const RECORDINGS = "**/*.retrace";
@@ -47,17 +48,47 @@ class Configurations implements vscode.DebugConfigurationProvider {
     return configurationOf(recording);
   }
 
-  resolveDebugConfigurationWithSubstitutedVariables(
+  async resolveDebugConfigurationWithSubstitutedVariables(
     folder: vscode.WorkspaceFolder | undefined,
     configuration: vscode.DebugConfiguration,
-  ): vscode.DebugConfiguration {
-    const recording: unknown = configuration["recording"];
-    if (folder !== undefined && typeof recording === "string" && !path.isAbsolute(recording)) {
-      // The adapter's own folder is none that the user knows of.
-      return { ...configuration, recording: path.join(folder.uri.fsPath, recording) };
+  ): Promise<vscode.DebugConfiguration | undefined> {
+    let recording: unknown = configuration["recording"];
+    if (typeof recording !== "string") {
+      return configuration;
     }
-    return configuration;
+    if (folder !== undefined && !path.isAbsolute(recording)) {
+      // The adapter's own folder is none that the user knows of.
+      recording = path.join(folder.uri.fsPath, recording);
+    }
+    const resolved = { ...configuration, recording };
+    if (configuration.request !== "attach" || typeof configuration["process"] === "number") {
+      return resolved;
+    }
+    const process = await pickProcess(String(recording));
+    return process === undefined ? undefined : { ...resolved, process };
   }
+}
+
+/** One of the processes of a recording, by its number; nothing if the user chose none. */
+async function pickProcess(recording: string): Promise<number | undefined> {
+  let processes: readonly RecordedProcess[];
+  try {
+    ({ processes } = parseRecording(await retrace("info", "--json", recording)));
+  } catch (error) {
+    await showError(error);
+    return undefined;
+  }
+  if (processes.length <= 1) {
+    return processes[0]?.index ?? 0;
+  }
+  const items = processes.map((process) => ({
+    label: `Process ${process.index}`,
+    description: process.pid === undefined ? process.ending : `pid ${process.pid}, ${process.ending}`,
+    detail: process.command,
+    process,
+  }));
+  const chosen = await vscode.window.showQuickPick(items, { placeHolder: "The process to debug", matchOnDetail: true });
+  return chosen?.process.index;
 }
 
 class Adapters implements vscode.DebugAdapterDescriptorFactory {
