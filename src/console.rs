@@ -360,7 +360,7 @@ unsafe fn write_in_order(own: i32, bytes: &[u8]) {
     // SAFETY: by the contract of `after`.
     unsafe {
         let thread = crate::user_threads::running() as u64;
-        let before = HELD.get().iter().rev().find(|held| held.thread == thread);
+        let before = HELD.get().iter().rev().find(|held| (held.thread, held.own) == (thread, own));
         let mut after = Vec::from_iter(before.map(|held| Earlier::Output(held.number)));
         if let Some((_, later)) = LATER.get().iter().find(|(later, _)| *later == thread) {
             after.extend(later);

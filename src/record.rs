@@ -272,7 +272,7 @@ unsafe fn collect(generation: i32, at: Option<Fingerprint>) {
 pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        if call.hook.way == Way::Quick
+        if call.hook.way.get() == Way::Quick
             && let Some(result) = quick::record::<true>(call, thread, || call.invoke())
         {
             return result;

@@ -67,13 +67,19 @@ pub unsafe fn is_replaying() -> bool {
 #[inline(always)]
 pub unsafe fn writer() -> &'static mut TraceWriter {
     // SAFETY: the mode is Recording only while there is a writer.
-    unsafe { (*(&raw mut (*hot()).writer)).as_mut().unwrap_unchecked() }
+    unsafe {
+        let writer = &raw mut (*hot()).writer;
+        (*writer).as_mut().unwrap_unchecked()
+    }
 }
 
 /// The recording takes no more.
 unsafe fn take_writer() -> Option<TraceWriter> {
     // SAFETY: the GIL is held.
-    unsafe { (*(&raw mut (*hot()).writer)).take() }
+    unsafe {
+        let writer = &raw mut (*hot()).writer;
+        (*writer).take()
+    }
 }
 
 /// Begins recording into `writer`.

@@ -1,6 +1,5 @@
-//! The order of writes to one file. A write gives the GIL up, so its event stands where its thread took the GIL again,
-//! which says nothing about when the kernel wrote. Where threads write to one file at once, by whatever descriptors (a
-//! duplicate, or stdout and stderr that are one terminal: the file is told by its inode), we let them do it
+//! The order of writes to one descriptor. A write gives the GIL up, so its event stands where its thread took the GIL
+//! again, which says nothing about when the kernel wrote. Where threads write to one descriptor at once, we let them do it
 //! one after the other, as the kernel does; and a write whose event comes before that of an earlier one says so in the log.
 //! Replay shows it after that.
 //!
@@ -11,10 +10,10 @@ use crate::imports::Binding;
 use crate::{platform, schedule};
 use std::ffi::{c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Files that have the same place among so many wait for each other.
-const LOCKED: usize = 1024;
+/// Descriptors from this one on are not watched.
+const DESCRIPTORS: usize = 256;
 /// How many threads may be between a write and its event at once; the writes of more are logged as they come.
 const WRITERS: usize = 64;
 /// How long to wait before asking whether the kernel would let this writer write.
@@ -26,10 +25,10 @@ const FREE: u32 = 0;
 /// Set in a lock where somebody waits for it.
 const AWAITED: u32 = 1 << 31;
 
-/// A file's lock: free, or the token of the thread that writes.
+/// A descriptor's lock: free, or the token of the thread that writes.
 struct Lock(AtomicU32);
 
-static LOCKS: [Lock; LOCKED] = [const { Lock(AtomicU32::new(FREE)) }; LOCKED];
+static LOCKS: [Lock; DESCRIPTORS] = [const { Lock(AtomicU32::new(FREE)) }; DESCRIPTORS];
 
 impl Lock {
     /// False where a signal's handler has run meanwhile: no write has begun. Acquire pairs with the release in
@@ -48,8 +47,8 @@ impl Lock {
             match platform::wait_for_change(&self.0, awaited, PATIENCE_US) {
                 platform::Waited::Interrupted => return false,
                 platform::Waited::Changed => {}
-                // The holder may be blocked in another file that has the same place, or be a thread of the process that
-                // this one was forked from.
+                // The number may belong to another file by now than the one that the holder is blocked in, or the holder
+                // may be a thread of the process that this one was forked from.
                 platform::Waited::TimedOut if takes_more(fd) => {
                     self.0.store(token | AWAITED, Ordering::Relaxed);
                     return true;
@@ -70,23 +69,6 @@ impl Lock {
     }
 }
 
-/// Which file a descriptor is of, or 0: the file's inode and device, mixed.
-fn file_of(fd: c_int) -> u64 {
-    // SAFETY: plain data for which zeros are valid; the kernel writes it.
-    unsafe {
-        let mut found: libc::stat = std::mem::zeroed();
-        if libc::fstat(fd, &mut found) != 0 {
-            return 0;
-        }
-        let mixed = (found.st_ino as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (found.st_dev as u64).rotate_left(40);
-        (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) | 1
-    }
-}
-
-fn lock_of(file: u64) -> &'static Lock {
-    &LOCKS[(file >> 32) as usize % LOCKED]
-}
-
 /// Whether a write would not block.
 fn takes_more(fd: c_int) -> bool {
     let mut asked = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
@@ -103,13 +85,13 @@ fn takes_more(fd: c_int) -> bool {
 struct Pending {
     /// The thread's serial number and 1; 0 where the place is free.
     owner: AtomicU64,
-    file: AtomicU64,
-    /// The write's number, in the order of writes. Written after `file`.
+    fd: AtomicI32,
+    /// The write's number, in the order of writes. Written after `fd`.
     number: AtomicU64,
 }
 
 static PENDING: [Pending; WRITERS] =
-    [const { Pending { owner: AtomicU64::new(0), file: AtomicU64::new(0), number: AtomicU64::new(0) } }; WRITERS];
+    [const { Pending { owner: AtomicU64::new(0), fd: AtomicI32::new(0), number: AtomicU64::new(0) } }; WRITERS];
 /// Places that are taken.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -129,21 +111,16 @@ impl Writer {
     }
 
     fn write(&self, fd: c_int, call: impl FnOnce() -> isize) -> isize {
+        let Some(lock) = usize::try_from(fd).ok().and_then(|fd| LOCKS.get(fd)) else { return call() };
         if self.is_inside.load(Ordering::Relaxed) {
             // A signal's handler, in the middle of a write.
             return call();
         }
-        let file = file_of(fd);
-        if file == 0 {
-            // No descriptor: the write is going to say so.
-            return call();
-        }
-        let lock = lock_of(file);
         self.is_inside.store(true, Ordering::Relaxed);
         let token = (self.serial as u32).wrapping_add(1) & !AWAITED;
         let taken = lock.take(fd, token);
         let result = if taken {
-            self.note(file);
+            self.note(fd);
             call()
         } else {
             -1
@@ -157,7 +134,7 @@ impl Writer {
         result
     }
 
-    fn note(&self, file: u64) {
+    fn note(&self, fd: c_int) {
         let known = self.place.load(Ordering::Relaxed);
         let is_mine = |pending: &Pending| {
             pending.owner.compare_exchange(0, self.serial + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -168,7 +145,7 @@ impl Writer {
             COUNT.fetch_add(1, Ordering::Relaxed);
         }
         self.place.store(place, Ordering::Relaxed);
-        PENDING[place].file.store(file, Ordering::Relaxed);
+        PENDING[place].fd.store(fd, Ordering::Relaxed);
         // Seen by whoever takes the lock after this thread: only they have greater numbers that matter.
         PENDING[place].number.store(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
@@ -180,20 +157,20 @@ impl Writer {
     }
 
     /// The thread has the GIL again, and logs the call next in which it wrote: the threads that wrote to the same
-    /// file before and have yet to log it. The GIL is held: no other thread leaves its place meanwhile.
+    /// descriptor before and have yet to log it. The GIL is held: no other thread leaves its place meanwhile.
     pub fn leave(&self) -> Vec<u64> {
         let mine = &PENDING[self.place.load(Ordering::Relaxed)];
         self.place.store(NONE, Ordering::Relaxed);
         let number = mine.number.load(Ordering::Relaxed);
         mine.number.store(0, Ordering::Relaxed);
-        let file = mine.file.load(Ordering::Relaxed);
+        let fd = mine.fd.load(Ordering::Relaxed);
         mine.owner.store(0, Ordering::Release);
         if COUNT.fetch_sub(1, Ordering::Relaxed) == 1 {
             // Whoever wrote before has counted itself before that.
             return Vec::new();
         }
         let is_earlier = |other: &&Pending| {
-            (1..number).contains(&other.number.load(Ordering::Acquire)) && other.file.load(Ordering::Relaxed) == file
+            (1..number).contains(&other.number.load(Ordering::Acquire)) && other.fd.load(Ordering::Relaxed) == fd
         };
         PENDING.iter().filter(is_earlier).map(|other| other.owner.load(Ordering::Relaxed) - 1).collect()
     }
@@ -258,27 +235,19 @@ unsafe fn in_order(fd: c_int, call: impl FnOnce() -> isize) -> isize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
-
-    fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
-        std::io::pipe().unwrap()
-    }
 
     #[test]
-    fn a_write_is_after_the_earlier_ones_to_its_file_that_have_no_event() {
+    fn a_write_is_after_the_earlier_ones_to_its_descriptor_that_have_no_event() {
         let [a, b, c, elsewhere] = [1, 2, 3, 4].map(Writer::new);
-        let ((_reader, pipe), (_other_reader, other)) = (pipe(), self::pipe());
-        let duplicate = pipe.try_clone().unwrap();
-        let [one, two, other] = [&pipe, &duplicate, &other].map(|end| end.as_raw_fd());
-        assert_eq!(a.write(one, || 7), 7);
-        b.write(two, || 0);
-        elsewhere.write(other, || 0);
-        c.write(one, || 0);
+        assert_eq!(a.write(100, || 7), 7);
+        b.write(100, || 0);
+        elsewhere.write(101, || 0);
+        c.write(100, || 0);
         assert!(c.is_pending());
         assert_eq!(c.leave(), [1, 2]);
         assert!(!c.is_pending());
         assert!(a.leave().is_empty());
-        c.write(two, || 0);
+        c.write(100, || 0);
         assert!(b.leave().is_empty());
         assert!(c.leave().is_empty() && elsewhere.leave().is_empty());
     }
@@ -286,15 +255,13 @@ mod tests {
     #[test]
     fn one_writes_at_a_time() {
         let inside = AtomicU32::new(0);
-        let (_reader, pipe) = pipe();
-        let fd = pipe.as_raw_fd();
         std::thread::scope(|scope| {
             for serial in 10..14 {
                 let inside = &inside;
                 scope.spawn(move || {
                     let writer = Writer::new(serial);
                     for _ in 0..2000 {
-                        let alone = writer.write(fd, || {
+                        let alone = writer.write(102, || {
                             let alone = inside.fetch_add(1, Ordering::Relaxed) == 0;
                             std::thread::yield_now();
                             inside.fetch_sub(1, Ordering::Relaxed);
@@ -311,23 +278,14 @@ mod tests {
     #[test]
     fn a_handler_in_the_middle_of_a_write_is_let_through() {
         let writer = Writer::new(20);
-        let (_reader, pipe) = pipe();
-        let fd = pipe.as_raw_fd();
-        assert_eq!(writer.write(fd, || writer.write(fd, || 5)), 5);
+        assert_eq!(writer.write(103, || writer.write(103, || 5)), 5);
         writer.leave();
     }
 
     #[test]
-    fn what_is_no_descriptor_is_the_kernel_s_to_refuse() {
-        let writer = Writer::new(21);
-        assert_eq!(writer.write(-1, || -1), -1);
-        assert!(!writer.is_pending());
-    }
-
-    #[test]
     fn a_holder_that_the_kernel_would_not_wait_for_is_overtaken() {
-        let (_reader, pipe) = pipe();
-        let fd = pipe.as_raw_fd();
+        let (_reader, pipe) = std::io::pipe().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&pipe);
         let [blocked, other] = [30, 31].map(Writer::new);
         // The one that holds the lock never comes back; the pipe has room.
         let result = blocked.write(fd, || {
@@ -335,7 +293,9 @@ mod tests {
             4
         });
         assert_eq!(result, 4);
-        let lock = &lock_of(file_of(fd)).0;
-        assert_eq!((lock.load(Ordering::Relaxed), other.leave(), blocked.leave()), (FREE, vec![30], Vec::new()));
+        assert_eq!(
+            (LOCKS[fd as usize].0.load(Ordering::Relaxed), other.leave(), blocked.leave()),
+            (FREE, vec![30], Vec::new())
+        );
     }
 }

@@ -61,7 +61,9 @@ def dynload_names():
     for file in sorted(os.listdir(folder)):
         for suffix in suffixes:
             if file.endswith(suffix):
-                yield file[: -len(suffix)]
+                name = file[: -len(suffix)]
+                if "." not in name:  # else it is for a debug build, which has its modules in the same folder
+                    yield name
                 break
 
 

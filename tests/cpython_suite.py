@@ -369,7 +369,8 @@ def main() -> int:
     if not found:
         sys.exit("no interpreter with CPython's own tests was found")
     if arguments.write_docs:
-        write_document({interpreter.version: kept_results(arguments.keep, interpreter) for interpreter in found})
+        kept = {interpreter.version: kept_results(arguments.keep, interpreter) for interpreter in found}
+        write_document({version: results for version, results in kept.items() if results})
         return 0
     work, results = [], []
     for interpreter in found:

@@ -37,7 +37,7 @@ def test_psycopg3(replays, database, security):
 
 
 @pytest.mark.parametrize(("driver", "package"), [("psycopg2", PSYCOPG2), ("psycopg", PSYCOPG3)])
-@pytest.mark.parametrize("program", ["orm", "threads"])
+@pytest.mark.parametrize("program", ["orm", pytest.param("threads", marks=pytest.mark.stacks)])
 def test_sqlalchemy(replays, database, program, driver, package):
     replays(f"sqlalchemy_{program}", database.url(driver), package, "sqlalchemy")
 

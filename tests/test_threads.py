@@ -101,11 +101,6 @@ def test_writes_to_one_descriptor(trial):
     assert (recorded.stdout.count(b"\n"), recorded.stderr.count(b"\n")) == (4 * 600, 4 * 600), recorded
 
 
-def test_writes_by_duplicates_of_a_descriptor(trial):
-    recorded = trial.assert_replays(["threads.py", "writes_by_duplicates"], programs=["threads.py"])
-    assert recorded.stdout.count(b"\n") == 4 * 300, recorded
-
-
 def test_deep_recursion_in_threads(trial):
     """Python's own limits hold in a replay: the stack is as large as the recorded one."""
     trial.assert_replays(["threads.py", "recursion"], programs=["threads.py"], deterministic=True)

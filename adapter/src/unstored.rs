@@ -45,7 +45,7 @@ impl Unstored {
                 let members = general.members.iter().flatten();
                 found.extend(values.into_iter().flatten().chain(members).flat_map(types_in));
             }
-            Outcome::None | Outcome::Float(_) | Outcome::End => {}
+            Outcome::None | Outcome::Float(_) | Outcome::Filled(_) | Outcome::End => {}
         }
         for class in found {
             let name = self.names.get(usize::from(call.hook)).cloned().unwrap_or_default();

@@ -2,10 +2,6 @@
 //!
 //! It allocates and populates extents ahead, seals full ones, and stores sources. It takes no lock that the recorded
 //! threads take, and no signal; it is stopped before a fork and started again on both sides, never inherited.
-//!
-//! But for its start and for sources it is **quiet**: it allocates no memory and asks nothing of the C library but system
-//! calls. Then a program with one thread may call the C library as if there were no helper ([`platform::Alone`]). What is
-//! not quiet is counted, by who gives the work ([`Shared::settled`]).
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -79,8 +75,7 @@ pub(crate) struct Shared {
     /// Whether the helper's own opening of files is invisible to the program. Where it is not, sources are read by
     /// the thread that imports, which holds the GIL. Relaxed: a source read the other way is no harm.
     pub(crate) reads_files: AtomicBool,
-    /// How many helpers have started and how many sources they have stored: what they do that is not quiet. Release, so
-    /// that who finds nothing left to do sees all that it did to the C library's state.
+    /// How many helpers have started and how many sources they have stored.
     pub(crate) settled: AtomicU32,
     table: AtomicU8,
     bell: platform::Bell,
@@ -184,8 +179,7 @@ impl Helper {
     }
 }
 
-/// The thread's body. It ends only when it is told to, also where something went wrong: [`platform::Alone`] relies on its
-/// being there.
+/// The thread's body. It ends only when it is told to, also where something went wrong.
 fn run(shared: &Shared, descriptor: Descriptor, sources: SourceWriter) -> SourceWriter {
     match catch_unwind(AssertUnwindSafe(|| work(shared, descriptor, sources))) {
         Ok(sources) => sources,

@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::extent::Extent;
 use crate::helper::{self, Command, Helper, Shared, Source, SourceWriter};
 use crate::layout;
-use crate::platform::{self, Alone, PreserveErrno};
+use crate::platform::{self, PreserveErrno};
 use crate::stream_writer::{ExtentSupply, RESERVE, StreamWriter};
 use crate::trace_file::{self, Descriptor, TraceFile};
 use crate::value::Str;
@@ -93,7 +93,7 @@ struct Recorder {
     /// Whether the descriptor stays open: the process may not reach the file again.
     keeps_open: bool,
     helper: Option<Helper>,
-    /// What was given to helpers that is not quiet: see `Shared::settled`.
+    /// What was given to helpers: see `Shared::settled`.
     given: u32,
     /// Full extents that the helper's queue had no room for.
     full: Vec<Extent>,
@@ -230,12 +230,10 @@ impl ExtentSupply for Recorder {
 pub struct TraceWriter {
     /// The fork generation this writer belongs to. Another one means: a child that inherited the parent's writer.
     generation: u32,
-    /// The helper has nothing to do that is not quiet, as far as is known.
+    /// The helper has done what it was given, as far as is known.
     quiet: bool,
     stream: StreamWriter,
     process: u32,
-    /// What was told the C library.
-    alone: Option<Alone>,
     recorder: Option<Recorder>,
     stopped: Option<String>,
 }
@@ -276,7 +274,6 @@ impl TraceWriter {
             stream,
             generation: platform::fork_generation(),
             quiet: false,
-            alone: None,
             process,
             recorder: Some(recorder),
             stopped: None,
@@ -328,7 +325,7 @@ impl TraceWriter {
         platform::fork_generation() != self.generation
     }
 
-    /// To be called now and then: goes on where the helper has become quiet. A look at a field, mostly.
+    /// To be called now and then: goes on where the helper has done its work. A look at a field, mostly.
     #[inline(always)]
     pub fn look(&mut self) {
         if !self.quiet {
@@ -336,7 +333,7 @@ impl TraceWriter {
         }
     }
 
-    /// The helper has done what is not quiet: the C library may forget it, and the trace's descriptor is its own.
+    /// The helper has done what it was given: the trace's descriptor is its own.
     #[cold]
     #[inline(never)]
     fn look_at_helper(&mut self) {
@@ -350,21 +347,12 @@ impl TraceWriter {
         if has_helper && !inherited {
             let _errno = PreserveErrno::new();
             recorder.hide_descriptor();
-            if recorder.shared.has_own_table() && !recorder.keeps_open {
-                self.alone = Alone::with_helper();
-            }
-            if let Some(alone) = self.alone {
-                alone.tell();
-            }
         }
     }
 
-    /// The helper is about to do what is not quiet, or to end.
+    /// The helper is about to get work, or to end.
     fn disturb(&mut self) {
         self.quiet = false;
-        if let Some(alone) = self.alone.take() {
-            alone.revoke();
-        }
     }
 
     /// The process may not be able to open the trace again from now on: it stays open, also where the program sees it.
@@ -375,8 +363,6 @@ impl TraceWriter {
         {
             recorder.keeps_open = true;
             let _ = recorder.descriptor.get(&recorder.shared.file);
-            // glibc changes the user of all threads only where it knows that there are others.
-            self.disturb();
         }
     }
 
@@ -576,7 +562,6 @@ impl TraceWriter {
         let stopped = self.stopped.is_some() || shared.failure.get().is_some();
         self.generation = platform::fork_generation();
         self.quiet = false;
-        self.alone = None;
         self.stream.abandon();
         let forked = shared.file.after_fork(descriptor);
         if helper.is_some() {

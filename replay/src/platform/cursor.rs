@@ -51,7 +51,8 @@ impl Cursor {
         assert!(payload <= hard);
         Cursor {
             cursor: map.pointer(payload),
-            limit: map.pointer(hard.min(payload + window)),
+            // The window may be without end.
+            limit: map.pointer(payload + window.min(hard - payload)),
             base: map.pointer(payload),
             committed: map.u64_at(committed),
             hard: map.pointer(hard),

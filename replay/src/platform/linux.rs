@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The calling thread's errno.
@@ -110,33 +110,6 @@ impl Bell {
             };
         }
     }
-}
-
-/// glibc's own count of threads, and its flag. `None` with another C library, or where the flag is not what threads are
-/// told by: it has to be down now, for there is a helper.
-pub(super) fn find_alone() -> Option<(&'static AtomicU32, &'static AtomicU8)> {
-    // SAFETY: looks names up in a library that stays; both name variables of glibc's of these sizes
-    // (nptl/pthread_create.c, misc/single_threaded.c), which it writes with atomic or plain stores.
-    unsafe {
-        let library = libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
-        if library.is_null() {
-            return None;
-        }
-        let threads = libc::dlsym(library, c"__nptl_nthreads".as_ptr()).cast::<u32>();
-        let flag = libc::dlsym(library, c"__libc_single_threaded".as_ptr()).cast::<u8>();
-        if threads.is_null() || flag.is_null() {
-            return None;
-        }
-        let (threads, flag) = (AtomicU32::from_ptr(threads), AtomicU8::from_ptr(flag));
-        (threads.load(Ordering::Relaxed) >= 2 && flag.load(Ordering::Relaxed) == 0).then_some((threads, flag))
-    }
-}
-
-/// How many threads the process has, by the kernel's count.
-pub(super) fn kernel_threads() -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    // A folder for each, and the two that any folder has.
-    std::fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
 }
 
 /// The kernel's number of the calling thread.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Thread;
 
@@ -95,14 +95,4 @@ impl Bell {
             sleeper.unpark();
         }
     }
-}
-
-/// The C library is not told.
-pub(super) fn find_alone() -> Option<(&'static AtomicU32, &'static AtomicU8)> {
-    None
-}
-
-/// Not asked.
-pub(super) fn kernel_threads() -> Option<u64> {
-    None
 }

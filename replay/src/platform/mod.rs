@@ -19,8 +19,8 @@ pub(crate) use map::{Map, Pages, SharedMap};
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Once, OnceLock};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How many forks this process is away from the one that first watched. Written only in a forked child, before it has
 /// a second thread, so Relaxed will do.
@@ -44,42 +44,6 @@ pub(crate) fn watch_forks() {
     REGISTERED.call_once(|| unsafe {
         libc::pthread_atfork(None, None, Some(in_child));
     });
-}
-
-/// How the C library is told that the process has a single thread, and how many it has started.
-///
-/// With a second thread glibc makes its locks and its cancellation points atomic, which costs a call that waits in the
-/// kernel 13 to 18 ns. The helper is one; but while it uses nothing of the C library's that has a lock (see
-/// `crate::helper`), the only other thread may go on as if it were the only one. Whoever starts a thread makes glibc take
-/// the flag down, as ever.
-#[derive(Clone, Copy)]
-pub(crate) struct Alone {
-    threads: &'static AtomicU32,
-    flag: &'static AtomicU8,
-}
-
-impl Alone {
-    /// `None` with a C library that cannot be told. There is a helper.
-    pub(crate) fn with_helper() -> Option<Alone> {
-        static FOUND: OnceLock<Option<Alone>> = OnceLock::new();
-        *FOUND.get_or_init(|| imp::find_alone().map(|(threads, flag)| Alone { threads, flag }))
-    }
-
-    /// Puts the flag up if the calling thread and the helper are all there are. The helper is quiet.
-    ///
-    /// The kernel is asked too: glibc no longer counts a thread that is about to free its stack. Only the calling thread
-    /// could start another one.
-    pub(crate) fn tell(self) {
-        if self.threads.load(Ordering::Relaxed) == 2 && imp::kernel_threads() == Some(2) {
-            self.flag.store(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes it down: the helper is about to use the C library. By the only thread that could have seen it up; what gives
-    /// the helper its work publishes this.
-    pub(crate) fn revoke(self) {
-        self.flag.store(0, Ordering::Relaxed);
-    }
 }
 
 /// Puts back the calling thread's `errno` when dropped: whoever calls into us from C code must not see ours.
