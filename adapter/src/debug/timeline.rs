@@ -195,14 +195,18 @@ impl Timeline {
             }
         }
         self.warnings.extend(Some(self.engine.said()).filter(|said| !said.is_empty()));
-        // The first line may turn out to be in another window, or has gone.
-        let tick = self.present.as_ref().map_or(0, |present| present.at.tick);
-        if stood {
-            self.index(0)?;
-            if is_new || self.windows[0].ticks.is_none_or(|ticks| tick > ticks) {
-                self.present = None;
+        let Some(tick) = self.present.as_ref().filter(|_| stood && !is_new).map(|present| present.at.tick) else {
+            if stood {
                 self.forward(Stops { any: true, mine_only: self.first_is_mine, ..Stops::default() })?;
             }
+            return Ok(());
+        };
+        // A line has one position: one that was shown before the windows were known stays in the first.
+        self.index(0)?;
+        while self.windows.len() > 1 && self.windows[0].ticks.is_some_and(|ticks| tick > ticks) {
+            self.windows.remove(1);
+            self.forget_copies(0);
+            self.index(0)?;
         }
         Ok(())
     }

@@ -253,7 +253,9 @@ impl<W: Write + 'static> Session<W> {
         let progress = Rc::clone(&self.progress);
         debuggee.timeline.progress = Some(Box::new(move |done, all| progress.borrow_mut().tell(done, all)));
         self.stop_on = request.get("stopOn").as_str().map(str::to_owned);
-        let said = debuggee.finish()?;
+        // The beginning is there while the replay still runs.
+        let is_early = matches!(self.stop_on.as_deref(), Some("entry" | "start"));
+        let said = if is_early { String::new() } else { debuggee.finish()? };
         self.debuggee = Some(debuggee);
         self.handles = Handles::default();
         self.to.respond(request, json!({}));
