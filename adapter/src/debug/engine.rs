@@ -293,14 +293,11 @@ impl Engine {
             Role::Main => {}
             Role::Checkpoint { place, stacks } => {
                 self.arrived += 1;
-                // Until the replay has become the process, only the first is kept: the program begins there.
-                if place.process == process && self.checkpoints.iter().any(|c| c.place.process != process) {
-                    self.checkpoints.clear();
-                }
+                // Of the processes before this one only the first is kept: the program begins there.
                 if place.process == process || self.checkpoints.is_empty() {
                     let process = Some(Process { stream, tick: 0 });
                     self.checkpoints.push(Checkpoint { process, place, stacks });
-                    self.checkpoints.sort_by_key(|checkpoint| (checkpoint.place.event, checkpoint.place.clock));
+                    self.checkpoints.sort_by_key(|Checkpoint { place, .. }| (place.process, place.event, place.clock));
                 }
                 if self.checkpoints.len() > CHECKPOINTS {
                     let mut place = 0;
