@@ -62,7 +62,7 @@ pub unsafe fn plain(hook: &'static Hook, thread: &Thread, receiver: *mut PyObjec
                     put_result(room.add(HEAD), result).or_else(|| put_float(room.add(HEAD), result))
             {
                 put_head(room, head, form);
-                writer().commit(end);
+                writer().cursor_mut().commit(end);
                 callback::release_results(thread, kept);
                 return result;
             }
@@ -131,11 +131,11 @@ unsafe fn append(start: *const u8, size: usize, result: *mut PyObject) -> bool {
             if likely(n < SHORT) {
                 ptr::write_unaligned(place.cast(), (u16::from(tag::BYTES) | (n as u16) << 8).to_le());
                 copy(contents.as_ptr(), place.add(2), n);
-                writer().commit(place.add(2 + n));
+                writer().cursor_mut().commit(place.add(2 + n));
                 return true;
             }
             let Some(end) = put_contents(place, contents) else { return false };
-            writer().commit(end);
+            writer().cursor_mut().commit(end);
             return true;
         }
         let Some((form, end)) = put_result(place, result) else { return false };
@@ -144,7 +144,7 @@ unsafe fn append(start: *const u8, size: usize, result: *mut PyObject) -> bool {
             let other = u32::from(form::VALUE ^ form::NONE) << form::SHIFT;
             head.write_unaligned(head.read_unaligned() ^ other.to_le());
         }
-        writer().commit(end);
+        writer().cursor_mut().commit(end);
         true
     }
 }

@@ -40,7 +40,7 @@ fn main() {
             unsafe {
                 cursor.cast::<u32>().write_unaligned(0x2002);
                 cursor.add(4).cast::<u64>().write_unaligned(i);
-                writer.commit(cursor.add(12));
+                writer.cursor_mut().commit(cursor.add(12));
             }
         }
         start.elapsed().as_nanos() as f64 / count as f64

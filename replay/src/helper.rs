@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,9 +33,6 @@ const START: Duration = Duration::from_millis(50);
 
 /// Sources take zstd's fastest level: the helper competes with the program for the processor.
 const COMPRESSION: i32 = 1;
-
-/// Commands that may wait: what does not fit is left undone, or done by who wanted it.
-const COMMANDS: usize = 64;
 
 /// The helper has not looked yet.
 const UNKNOWN: u8 = 0;
@@ -67,7 +64,7 @@ pub(crate) struct Source {
 /// What the recorded threads and the helper share. Queues without locks: the GIL's holder never waits.
 pub(crate) struct Shared {
     pub(crate) file: TraceFile,
-    pub(crate) commands: ArrayQueue<Command>,
+    pub(crate) commands: SegQueue<Command>,
     pub(crate) sources: SegQueue<Source>,
     pub(crate) ready: ArrayQueue<Extent>,
     /// Why sources are no longer stored.
@@ -75,10 +72,7 @@ pub(crate) struct Shared {
     /// Whether the helper's own opening of files is invisible to the program. Where it is not, sources are read by
     /// the thread that imports, which holds the GIL. Relaxed: a source read the other way is no harm.
     pub(crate) reads_files: AtomicBool,
-    /// How many helpers have started and how many sources they have stored.
-    pub(crate) settled: AtomicU32,
     table: AtomicU8,
-    bell: platform::Bell,
     /// Whether the helper gives its lock on the file up when it ends: who stops it has one by another descriptor. The map
     /// of the header keeps the helper's alive otherwise.
     gives_up_lock: AtomicBool,
@@ -90,14 +84,12 @@ impl Shared {
     pub(crate) fn new(file: TraceFile) -> Shared {
         Shared {
             file,
-            commands: ArrayQueue::new(COMMANDS),
+            commands: SegQueue::new(),
             sources: SegQueue::new(),
             ready: ArrayQueue::new(1),
             failure: OnceLock::new(),
             reads_files: AtomicBool::new(true),
-            settled: AtomicU32::new(0),
             table: AtomicU8::new(UNKNOWN),
-            bell: platform::Bell::new(),
             gives_up_lock: AtomicBool::new(false),
             state: AtomicU8::new(RUN),
             thread: AtomicI32::new(0),
@@ -109,10 +101,15 @@ impl Shared {
         self.table.load(Ordering::Acquire) == OWN
     }
 
-    /// Waits until the helper knows that, for a moment.
+    /// Whether the helper has looked for that.
+    pub(crate) fn knows_table(&self) -> bool {
+        self.table.load(Ordering::Acquire) != UNKNOWN
+    }
+
+    /// Waits until the helper has looked, for a moment.
     pub(crate) fn await_table(&self) {
         let deadline = Instant::now() + START;
-        while self.table.load(Ordering::Acquire) == UNKNOWN && Instant::now() < deadline {
+        while !self.knows_table() && Instant::now() < deadline {
             std::thread::yield_now();
         }
     }
@@ -154,7 +151,7 @@ impl Helper {
 
     /// Tells the helper that there is work. A system call only when it sleeps.
     pub(crate) fn wake(&self) {
-        self.shared.bell.ring();
+        self.thread.thread().unpark();
     }
 
     /// Stops the thread after what it is just doing; the queues keep the rest. `gives_up_lock`: see [`Shared`].
@@ -183,13 +180,12 @@ impl Helper {
 fn run(shared: &Shared, descriptor: Descriptor, sources: SourceWriter) -> SourceWriter {
     match catch_unwind(AssertUnwindSafe(|| work(shared, descriptor, sources))) {
         Ok(sources) => sources,
-        Err(panic) => loop {
-            let seen = shared.bell.count();
-            if shared.state.load(Ordering::Acquire) != RUN {
-                resume_unwind(panic);
+        Err(panic) => {
+            while shared.state.load(Ordering::Acquire) == RUN {
+                std::thread::park();
             }
-            shared.bell.wait(seen);
-        },
+            resume_unwind(panic)
+        }
     }
 }
 
@@ -200,7 +196,6 @@ fn work(shared: &Shared, mut descriptor: Descriptor, sources: SourceWriter) -> S
         shared.reads_files.store(false, Ordering::Relaxed);
     }
     shared.table.store(if own { OWN } else { SHARED }, Ordering::Release);
-    shared.settled.fetch_add(1, Ordering::Release);
     let sources = until_stopped(shared, &mut descriptor, sources);
     if own {
         // The kernel would close it only some time after the thread has been joined.
@@ -211,7 +206,6 @@ fn work(shared: &Shared, mut descriptor: Descriptor, sources: SourceWriter) -> S
 
 fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: SourceWriter) -> SourceWriter {
     loop {
-        let seen = shared.bell.count();
         // Taken before the queues are looked at: what was pushed before a stop is seen.
         let state = shared.state.load(Ordering::Acquire);
         while let Some(command) = shared.commands.pop() {
@@ -222,11 +216,10 @@ fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: Sour
         }
         if let Some(source) = shared.sources.pop() {
             sources.store(shared, source, descriptor);
-            shared.settled.fetch_add(1, Ordering::Release);
         } else if state == DRAIN {
             return sources;
         } else {
-            shared.bell.wait(seen);
+            std::thread::park();
         }
     }
 }

@@ -8,8 +8,7 @@
 //! [`trace_reader::Trace`] opens that file; [`event_stream::EventStream`] walks one process's events;
 //! [`event::Event`] and [`value::Value`] are what they say.
 //!
-//! Unsafe code is confined to `platform`, which maps the trace and talks to the system, and to
-//! [`TraceWriter::commit`], where the hooks vouch for what they wrote in place.
+//! Unsafe code is confined to `platform`, which maps the trace and talks to the system.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -39,6 +38,7 @@ pub mod value;
 
 pub use event::{Event, HookKind};
 pub use event_stream::{EventIndex, EventStream};
+pub use platform::Cursor;
 pub use trace_reader::{Trace, TraceError};
 pub use trace_writer::{Options, TraceWriter, WriteError};
 pub use value::Value;

@@ -6,6 +6,7 @@
 //!
 //! Nothing here raises, aborts, prints, or leaves a trace in `errno`. What fails ends the recording, says why in the
 //! trace and in [`TraceWriter::stopped`], and lets the program go on.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::event::Event;
 use crate::extent::Extent;
 use crate::helper::{self, Command, Helper, Shared, Source, SourceWriter};
 use crate::layout;
-use crate::platform::{self, PreserveErrno};
+use crate::platform::{self, Cursor, PreserveErrno};
 use crate::stream_writer::{ExtentSupply, RESERVE, StreamWriter};
 use crate::trace_file::{self, Descriptor, TraceFile};
 use crate::value::Str;
@@ -93,10 +94,6 @@ struct Recorder {
     /// Whether the descriptor stays open: the process may not reach the file again.
     keeps_open: bool,
     helper: Option<Helper>,
-    /// What was given to helpers: see `Shared::settled`.
-    given: u32,
-    /// Full extents that the helper's queue had no room for.
-    full: Vec<Extent>,
     /// The sources' stream while no helper has it.
     sources: Option<SourceWriter>,
     /// Whether there may be a helper.
@@ -121,8 +118,6 @@ impl Recorder {
                     shares_file: false,
                     keeps_open: false,
                     helper: None,
-                    given: 0,
-                    full: Vec::new(),
                     sources,
                     may_help,
                 };
@@ -152,19 +147,16 @@ impl Recorder {
             Ok(helper) => {
                 self.helper = Some(helper);
                 self.shares_file = true;
-                self.given = self.given.wrapping_add(1);
             }
             Err(sources) => self.sources = Some(*sources),
         }
     }
 
-    /// Has the helper do something, or gives it back.
-    fn command(&self, command: Command) -> Result<(), Command> {
-        let result = self.shared.commands.push(command);
+    fn command(&self, command: Command) {
+        self.shared.commands.push(command);
         if let Some(helper) = &self.helper {
             helper.wake();
         }
-        result
     }
 
     /// Closes the descriptor where the helper has the file open in a table of its own: the program may list its own.
@@ -187,7 +179,7 @@ impl Recorder {
         self.helper.as_ref()?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let _ = self.command(Command::Ahead);
+            self.command(Command::Ahead);
             if let Some(extent) = self.shared.ready.pop() {
                 return Some(extent);
             }
@@ -210,17 +202,10 @@ impl ExtentSupply for Recorder {
     }
 
     fn retire(&mut self, extent: Extent) {
-        if self.helper.is_none() {
+        if self.helper.is_some() {
+            self.command(Command::Seal(extent));
+        } else {
             extent.seal();
-            return;
-        }
-        // In the queue's order: what is still to be populated may be a part of it, and sealing unmaps it.
-        self.full.push(extent);
-        while let Some(extent) = self.full.pop() {
-            if let Err(Command::Seal(extent)) = self.command(Command::Seal(extent)) {
-                self.full.push(extent);
-                break;
-            }
         }
     }
 }
@@ -230,8 +215,8 @@ impl ExtentSupply for Recorder {
 pub struct TraceWriter {
     /// The fork generation this writer belongs to. Another one means: a child that inherited the parent's writer.
     generation: u32,
-    /// The helper has done what it was given, as far as is known.
-    quiet: bool,
+    /// Nothing is left to do for the descriptor: it is hidden, or it has to stay.
+    settled: bool,
     stream: StreamWriter,
     process: u32,
     recorder: Option<Recorder>,
@@ -273,7 +258,7 @@ impl TraceWriter {
         let writer = TraceWriter {
             stream,
             generation: platform::fork_generation(),
-            quiet: false,
+            settled: false,
             process,
             recorder: Some(recorder),
             stopped: None,
@@ -325,34 +310,28 @@ impl TraceWriter {
         platform::fork_generation() != self.generation
     }
 
-    /// To be called now and then: goes on where the helper has done its work. A look at a field, mostly.
+    /// To be called now and then: hides the descriptor once a helper has it. A look at a field, mostly.
     #[inline(always)]
     pub fn look(&mut self) {
-        if !self.quiet {
+        if !self.settled {
             self.look_at_helper();
         }
     }
 
-    /// The helper has done what it was given: the trace's descriptor is its own.
     #[cold]
     #[inline(never)]
     fn look_at_helper(&mut self) {
         let inherited = self.is_inherited();
         let Some(recorder) = &mut self.recorder else { return };
         let has_helper = recorder.helper.is_some();
-        if has_helper && recorder.shared.settled.load(Ordering::Acquire) != recorder.given {
+        if has_helper && !recorder.shared.knows_table() {
             return;
         }
-        self.quiet = true;
+        self.settled = true;
         if has_helper && !inherited {
             let _errno = PreserveErrno::new();
             recorder.hide_descriptor();
         }
-    }
-
-    /// The helper is about to get work, or to end.
-    fn disturb(&mut self) {
-        self.quiet = false;
     }
 
     /// The process may not be able to open the trace again from now on: it stays open, also where the program sees it.
@@ -366,16 +345,10 @@ impl TraceWriter {
         }
     }
 
-    /// Publishes an event written at the cursor.
-    ///
-    /// # Safety
-    /// [`cursor`](TraceWriter::cursor) has just returned a pointer that was not null, `end` is past that pointer by at
-    /// most the bytes asked for, and all bytes between have been written.
+    /// Where the next event goes, to publish what was written at the place that [`cursor`](TraceWriter::cursor) returned.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "the hooks write events in place, and vouch for it here")]
-    pub unsafe fn commit(&mut self, end: *mut u8) {
-        // SAFETY: the caller's contract.
-        unsafe { self.stream.cursor_mut().commit(end) };
+    pub fn cursor_mut(&mut self) -> &mut Cursor {
+        self.stream.cursor_mut()
     }
 
     /// The end of a window, of the extent, or of the recording. Once every [`WINDOW`] bytes: has the helper fault in
@@ -423,8 +396,7 @@ impl TraceWriter {
         if let Some(recorder) = &self.recorder
             && recorder.helper.is_some()
         {
-            // What is not done ahead is done in time, by who needs it.
-            let _ = recorder.command(command);
+            recorder.command(command);
         }
     }
 
@@ -505,11 +477,9 @@ impl TraceWriter {
         if self.is_inherited() {
             return;
         }
-        self.disturb();
         let Some(recorder) = &mut self.recorder else {
             return;
         };
-        recorder.given = recorder.given.wrapping_add(1);
         recorder.shared.sources.push(Source { path: path.to_vec(), contents });
         if let Some(helper) = &recorder.helper {
             helper.wake();
@@ -525,7 +495,7 @@ impl TraceWriter {
         if self.is_inherited() {
             return;
         }
-        self.disturb();
+        self.settled = false;
         let Some(recorder) = &mut self.recorder else {
             return;
         };
@@ -561,7 +531,7 @@ impl TraceWriter {
         let Recorder { shared, descriptor, helper, sources, .. } = recorder;
         let stopped = self.stopped.is_some() || shared.failure.get().is_some();
         self.generation = platform::fork_generation();
-        self.quiet = false;
+        self.settled = false;
         self.stream.abandon();
         let forked = shared.file.after_fork(descriptor);
         if helper.is_some() {
@@ -608,7 +578,6 @@ impl TraceWriter {
             std::mem::forget(recorder);
             return;
         }
-        self.disturb();
         if let Some(helper) = recorder.helper.take() {
             let locked = recorder.holds_file();
             recorder.sources = helper.drain(locked);
@@ -617,9 +586,6 @@ impl TraceWriter {
             helper::drain_here(&recorder.shared, &mut recorder.descriptor, sources);
         } else {
             let _ = recorder.shared.failure.set(WriteError::HelperDied);
-        }
-        for extent in recorder.full.drain(..) {
-            extent.seal();
         }
         if self.stopped.is_none() {
             self.stopped = recorder.shared.failure.get().map(WriteError::to_string);

@@ -36,7 +36,7 @@ fn append(writer: &mut TraceWriter, event: &Event) {
     // SAFETY: the cursor has room for `bytes`.
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), cursor, bytes.len());
-        writer.commit(cursor.add(bytes.len()));
+        writer.cursor_mut().commit(cursor.add(bytes.len()));
     }
 }
 

@@ -10,7 +10,7 @@ use super::SharedMap;
 ///
 /// Invariant: `cursor`, `limit` and `hard` are at most `end`.
 #[repr(C)] // What the hot path reads comes first and shares a cache line.
-pub(crate) struct Cursor {
+pub struct Cursor {
     /// Null where there is no extent.
     cursor: *mut u8,
     /// How far the fast path may go: a window's end, at most `hard`.
@@ -129,10 +129,11 @@ impl Cursor {
     /// Publishes what was written up to `end`.
     ///
     /// # Safety
-    /// `end` is at or after the cursor and not beyond the payload's end, and every byte between them has been written by
-    /// this thread.
+    /// `end` is at or after the cursor and not beyond the payload's end (for who writes in place: past what
+    /// [`TraceWriter::cursor`](crate::TraceWriter::cursor) has just returned by at most the bytes asked for), and every byte
+    /// between them has been written by this thread.
     #[inline(always)]
-    pub(crate) unsafe fn commit(&mut self, end: *mut u8) {
+    pub unsafe fn commit(&mut self, end: *mut u8) {
         debug_assert!(end >= self.cursor && end <= self.end);
         self.cursor = end;
         let length = (end as usize - self.base as usize) as u64;

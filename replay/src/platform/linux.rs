@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The calling thread's errno.
@@ -67,48 +66,6 @@ pub(crate) fn own_descriptors(keep: RawFd) -> bool {
     unsafe {
         libc::syscall(libc::SYS_close_range, 0, keep - 1, CLOSE_RANGE_UNSHARE) == 0
             && libc::syscall(libc::SYS_close_range, keep + 1, libc::c_uint::MAX, 0) == 0
-    }
-}
-
-/// What a thread sleeps by until it is rung for. System calls only: the standard library's parking reads thread-locals,
-/// which the C library may allocate memory for at any time.
-pub(crate) struct Bell {
-    rung: AtomicU32,
-    asleep: AtomicBool,
-}
-
-impl Bell {
-    pub(crate) const fn new() -> Bell {
-        Bell { rung: AtomicU32::new(0), asleep: AtomicBool::new(false) }
-    }
-
-    /// To be asked before looking for work.
-    pub(crate) fn count(&self) -> u32 {
-        self.rung.load(Ordering::SeqCst)
-    }
-
-    /// Sleeps unless the bell was rung since the count was `seen`.
-    pub(crate) fn wait(&self, seen: u32) {
-        // SeqCst here and in `ring`: either the one who rings sees the sleeper, or the kernel sees the new count.
-        self.asleep.store(true, Ordering::SeqCst);
-        // SAFETY: a system call on a word that lives as long as `self`; without a time-out.
-        unsafe {
-            let word = self.rung.as_ptr();
-            let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-            libc::syscall(libc::SYS_futex, word, operation, seen, std::ptr::null::<libc::timespec>())
-        };
-        self.asleep.store(false, Ordering::SeqCst);
-    }
-
-    /// What was pushed before is seen by who wakes. A system call only where somebody sleeps.
-    pub(crate) fn ring(&self) {
-        self.rung.fetch_add(1, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) {
-            // SAFETY: as above.
-            unsafe {
-                libc::syscall(libc::SYS_futex, self.rung.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1)
-            };
-        }
     }
 }
 

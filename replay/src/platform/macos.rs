@@ -2,9 +2,6 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread::Thread;
 
 /// The calling thread's errno.
 pub(super) fn errno() -> *mut libc::c_int {
@@ -62,37 +59,3 @@ pub(crate) fn thread_id() -> i32 {
 
 /// `pthread_join` suffices: nothing on macOS counts threads by `/proc`.
 pub(crate) fn wait_for_thread_exit(_thread: i32) {}
-
-/// What a thread sleeps by until it is rung for.
-pub(crate) struct Bell {
-    rung: AtomicU32,
-    sleeper: Mutex<Option<Thread>>,
-}
-
-impl Bell {
-    pub(crate) const fn new() -> Bell {
-        Bell { rung: AtomicU32::new(0), sleeper: Mutex::new(None) }
-    }
-
-    /// To be asked before looking for work.
-    pub(crate) fn count(&self) -> u32 {
-        self.rung.load(Ordering::SeqCst)
-    }
-
-    /// Sleeps unless the bell was rung since the count was `seen`.
-    pub(crate) fn wait(&self, seen: u32) {
-        *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
-        // SeqCst here and in `ring`: either the one who rings sees the sleeper, or the sleeper the new count.
-        if self.rung.load(Ordering::SeqCst) == seen {
-            std::thread::park();
-        }
-    }
-
-    /// What was pushed before is seen by who wakes.
-    pub(crate) fn ring(&self) {
-        self.rung.fetch_add(1, Ordering::SeqCst);
-        if let Some(sleeper) = &*self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) {
-            sleeper.unpark();
-        }
-    }
-}

@@ -12,9 +12,9 @@ mod cursor;
 mod descriptor;
 mod map;
 
-pub(crate) use cursor::Cursor;
+pub use cursor::Cursor;
 pub(crate) use descriptor::{close, identity, lock, open, random, read_at, truncate};
-pub(crate) use imp::{Bell, allocate, own_descriptors, punch_hole, thread_id, wait_for_thread_exit};
+pub(crate) use imp::{allocate, own_descriptors, punch_hole, thread_id, wait_for_thread_exit};
 pub(crate) use map::{Map, Pages, SharedMap};
 
 use std::io;
