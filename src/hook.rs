@@ -149,6 +149,18 @@ pub unsafe fn room_for(more: usize) -> Result<(), patch::Refused> {
     if used + more <= usize::from(code::START) { Ok(()) } else { Err(patch::Refused::PoolEmpty) }
 }
 
+/// What the boundary says of the C library's functions.
+static OF_LIBRARY: Entry = Entry::new("", retrace_abi::boundary::Treatment::Libc);
+
+/// Makes the hook of a function of the C library's, or of something that is logged like one.
+///
+/// # Safety
+/// As [`make`].
+pub unsafe fn of_library(name: impl Into<String>) -> &'static mut Hook {
+    // SAFETY: by contract.
+    unsafe { make(name.into(), HookKind::Library, Original::Library, &OF_LIBRARY, None) }
+}
+
 /// Makes a hook and gives it the next index.
 ///
 /// # Safety

@@ -30,6 +30,22 @@ pub struct Binding {
     pub needed: bool,
 }
 
+/// Bindings of functions that an image need not import. The replaced ones are kept from `kept` on, in the same order.
+///
+/// # Safety
+/// `kept` is the first of as many places as there are functions, which stay.
+pub unsafe fn optional<const N: usize>(
+    functions: [(&'static CStr, *mut c_void); N],
+    kept: *mut *mut c_void,
+) -> Vec<Binding> {
+    let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
+        // SAFETY: by contract.
+        let next = unsafe { kept.add(place) };
+        Binding { name, with, next, needed: false }
+    });
+    bindings.collect()
+}
+
 #[derive(Debug, Error)]
 pub enum ImportError {
     #[error("there is no import table")]

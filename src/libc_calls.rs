@@ -4,15 +4,15 @@
 //! without it the thread's calls are put together and logged when it takes the GIL again.
 
 use crate::gil::GilCell;
-use crate::hook::{self, Hook, Original};
+use crate::hook::{self, Hook};
 use crate::imports::Binding;
 use crate::libc_memory as memory;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape};
 use crate::session::Mode;
 use crate::trampoline::LIBC_CALLS;
 use crate::{console, divergence, native_handlers, platform, replay, schedule, time_stamps, turns, user_threads};
-use retrace_abi::boundary::{Entry, Fds, Treatment};
-use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
+use retrace_abi::boundary::Fds;
+use retrace_replay::event::{Call, General, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
@@ -27,7 +27,6 @@ const _: () = assert!(COUNT <= LIBC_CALLS.len());
 static mut ORIGINALS: [*mut c_void; COUNT] = [ptr::null_mut(); COUNT];
 /// Their hooks, once the first module needs them.
 static HOOKS: GilCell<Vec<&'static Hook>> = GilCell::new(Vec::new());
-static ENTRY: Entry = Entry::new("", Treatment::Libc);
 
 /// What is put into an extension module's import table.
 ///
@@ -39,7 +38,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
         if HOOKS.get().is_empty() {
             for function in &FUNCTIONS {
                 let name = format!("libc.{}", function.name.to_string_lossy());
-                HOOKS.get().push(hook::make(name, HookKind::Library, Original::Library, &ENTRY, None));
+                HOOKS.get().push(hook::of_library(name));
             }
         }
         let bindings = FUNCTIONS.iter().enumerate().map(|(place, function)| Binding {

@@ -270,7 +270,7 @@ unsafe fn redirect(image: &Image, turns: bool) {
         if turns {
             bindings.extend(library_threads::with_turns());
             if takes_turns(image) {
-                bindings.push(library_threads::making());
+                bindings.extend(library_threads::making());
             }
             if session::mode() == Mode::Replaying {
                 thread_storage::watch(image);

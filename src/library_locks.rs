@@ -4,13 +4,12 @@
 //! others go on.
 
 use crate::gil::GilCell;
-use crate::hook::{self, Hook, Original};
-use crate::imports::{Binding, replaced};
+use crate::hook::{self, Hook};
+use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
 use crate::turns::{self, Deadline};
 use crate::{library_waits, native_handlers, platform, schedule, user_threads};
-use retrace_abi::boundary::{Entry, Treatment};
-use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
+use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -90,7 +89,6 @@ fn is_ordered(mutex: NativeMutex) -> bool {
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
 static ONCE_HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
-static ENTRY: Entry = Entry::new("", Treatment::Libc);
 
 /// The number of an event's hook.
 fn index(hook: &GilCell<Option<&'static Hook>>) -> u16 {
@@ -118,15 +116,11 @@ pub unsafe fn bindings() -> Vec<Binding> {
     // SAFETY: by contract.
     unsafe {
         for (hook, name) in [(HOOK.get(), "libc.pthread_mutex_lock"), (ONCE_HOOK.get(), "libc.pthread_once")] {
-            hook.get_or_insert_with(|| hook::make(name.into(), HookKind::Library, Original::Library, &ENTRY, None));
+            hook.get_or_insert_with(|| hook::of_library(name));
         }
     }
-    let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
-        // SAFETY: within the array.
-        let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
-        Binding { name, with, next, needed: false }
-    });
-    bindings.collect()
+    // SAFETY: `NEXT` has a place for each.
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
 }
 
 /// In the arguments of the event, where the number of times that the mutex was taken before would be: it was not free.
@@ -151,7 +145,7 @@ static LOCKS_KNOWN: AtomicUsize = AtomicUsize::new(0);
 pub unsafe fn prepare(recording: bool) {
     // SAFETY: by contract.
     unsafe {
-        *ALONE.get() = Some(hook::make("libc.sem_wait".into(), HookKind::Library, Original::Library, &ENTRY, None));
+        *ALONE.get() = Some(hook::of_library("libc.sem_wait"));
         // A debugger's replays fork, and go on.
         if recording {
             libc::pthread_atfork(None, None, Some(forget_all));

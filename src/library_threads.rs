@@ -2,26 +2,25 @@
 //! directions. Recording notes that one was made, and replay has a coroutine for it, which runs the library's code.
 
 use crate::gil::GilCell;
-use crate::hook::{self, Hook, Original};
-use crate::imports::{Binding, replaced};
+use crate::hook::{self, Hook};
+use crate::imports::{self, Binding, replaced};
 use crate::schedule::{self, Actor, Start};
 use crate::session::{self, Mode};
-use crate::{library_waits, native_handlers, platform, turns, user_threads};
+use crate::turns::{self, locked};
+use crate::{library_waits, native_handlers, platform, user_threads};
 use pyo3_ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE, PyThreadState};
-use retrace_abi::boundary::{Entry, Treatment};
 use retrace_abi::gil;
-use retrace_replay::event::{Call, General, HookKind, NO_FRAME, Outcome};
+use retrace_replay::event::{Call, General, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
-use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 type Destructor = unsafe extern "C" fn(*mut c_void);
 type Ident = libc::pthread_t;
 
 const FUNCTIONS: usize = 12;
-const FORK: usize = 11;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 const CREATE: usize = 0;
@@ -29,16 +28,22 @@ const SAVE: usize = 1;
 const RESTORE: usize = 2;
 const ENSURE: usize = 3;
 const RELEASE: usize = 4;
+const JOIN: usize = 5;
+const DETACH: usize = 6;
+const EXIT: usize = 7;
+const AT_THREAD_EXIT: usize = 10;
+const FORK: usize = 11;
 
-fn binding((place, (name, with)): (usize, (&'static CStr, *mut c_void))) -> Binding {
+/// Bindings of functions whose places in `NEXT` begin at `first`.
+fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: usize) -> Vec<Binding> {
+    assert!(first + N <= FUNCTIONS);
     // SAFETY: within the array.
-    let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
-    Binding { name, with, next, needed: false }
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast::<*mut c_void>().add(first)) }
 }
 
 /// What is put into the import table of an image whose threads take turns.
-pub fn making() -> Binding {
-    binding((CREATE, (c"pthread_create", create as *mut c_void)))
+pub fn making() -> Vec<Binding> {
+    bound([(c"pthread_create", create as *mut c_void)], CREATE)
 }
 
 /// What is put into the import tables of a module that has such an image.
@@ -49,7 +54,7 @@ pub fn with_turns() -> Vec<Binding> {
         (c"PyGILState_Ensure", ensure as *mut c_void),
         (c"PyGILState_Release", release as *mut c_void),
     ];
-    functions.into_iter().enumerate().map(|(i, function)| binding((SAVE + i, function))).collect()
+    bound(functions, SAVE)
 }
 
 /// What is put into every extension module's import table.
@@ -66,9 +71,9 @@ pub fn bindings() -> Vec<Binding> {
     // SAFETY: in a session, the GIL held.
     unsafe {
         let name = "libc.fork";
-        HOOK.get().get_or_insert_with(|| hook::make(name.into(), HookKind::Library, Original::Library, &ENTRY, None));
+        HOOK.get().get_or_insert_with(|| hook::of_library(name));
     }
-    functions.into_iter().enumerate().map(|(i, function)| binding((5 + i, function))).collect()
+    bound(functions, JOIN)
 }
 
 /// Threads that were made and not yet joined: whether each has ended, and, replaying, with what.
@@ -80,10 +85,6 @@ static AT_EXIT: LazyLock<Mutex<HashMap<usize, Vec<AtExit>>>> = LazyLock::new(Mut
 
 /// A destructor and what it is given.
 type AtExit = (usize, usize);
-
-fn locked<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 // ---- the GIL, in a library's code ----
 
@@ -325,7 +326,7 @@ fn end_of(ident: Ident) -> Option<Option<usize>> {
 unsafe extern "C" fn join(ident: Ident, value: *mut *mut c_void) -> c_int {
     // SAFETY: called by an extension module with pthread_join's arguments.
     unsafe {
-        let next = replaced!(NEXT[5], Ident, *mut *mut c_void => c_int);
+        let next = replaced!(NEXT[JOIN], Ident, *mut *mut c_void => c_int);
         let Some(mut end) = end_of(ident) else {
             return if library_waits::in_turn() && session::mode() == Mode::Recording {
                 turns::without(|| next(ident, value))
@@ -353,7 +354,7 @@ unsafe extern "C" fn detach(ident: Ident) -> c_int {
         return 0;
     }
     // SAFETY: as above.
-    unsafe { replaced!(NEXT[6], Ident => c_int)(ident) }
+    unsafe { replaced!(NEXT[DETACH], Ident => c_int)(ident) }
 }
 
 unsafe extern "C" fn exit(value: *mut c_void) -> ! {
@@ -365,14 +366,13 @@ unsafe extern "C" fn exit(value: *mut c_void) -> ! {
         {
             end_replayed(value);
         }
-        std::mem::transmute::<*mut c_void, unsafe extern "C-unwind" fn(*mut c_void) -> !>(NEXT[7])(value)
+        std::mem::transmute::<*mut c_void, unsafe extern "C-unwind" fn(*mut c_void) -> !>(NEXT[EXIT])(value)
     }
 }
 
 // ---- processes ----
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
-static ENTRY: Entry = Entry::new("", Treatment::Libc);
 
 /// `fork` by C code, to start a program mostly: nothing of the child is recorded, and replay has none.
 unsafe extern "C" fn fork() -> libc::pid_t {
@@ -446,6 +446,6 @@ unsafe extern "C" fn at_thread_exit(destructor: usize, object: usize, image: usi
             locked(&AT_EXIT).entry(user_threads::running()).or_default().push((destructor, object));
             return 0;
         }
-        replaced!(NEXT[10], usize, usize, usize => c_int)(destructor, object, image)
+        replaced!(NEXT[AT_THREAD_EXIT], usize, usize, usize => c_int)(destructor, object, image)
     }
 }

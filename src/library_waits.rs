@@ -6,17 +6,16 @@
 //! A thread without the turn does all of this with the system, as if we were not there.
 
 use crate::gil::GilCell;
-use crate::hook::{self, Hook, Original};
-use crate::imports::{Binding, replaced};
+use crate::hook::{self, Hook};
+use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
 use crate::turns::{self, Deadline};
 use crate::{divergence, library_locks, native_handlers, platform, replay, schedule, user_threads};
-use retrace_abi::boundary::{Entry, Treatment};
-use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
+use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_long, c_void};
 use std::ptr;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 type Cond = *mut libc::pthread_cond_t;
 type NativeMutex = *mut libc::pthread_mutex_t;
@@ -28,7 +27,6 @@ const FUNCTIONS: usize = 18;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
-static ENTRY: Entry = Entry::new("", Treatment::Libc);
 
 /// What is put into an extension module's import table.
 ///
@@ -58,14 +56,10 @@ pub unsafe fn bindings() -> Vec<Binding> {
     // SAFETY: by contract.
     unsafe {
         let name = "libc.pthread_cond_timedwait";
-        HOOK.get().get_or_insert_with(|| hook::make(name.into(), HookKind::Library, Original::Library, &ENTRY, None));
+        HOOK.get().get_or_insert_with(|| hook::of_library(name));
     }
-    let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
-        // SAFETY: within the array.
-        let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
-        Binding { name, with, next, needed: false }
-    });
-    bindings.collect()
+    // SAFETY: `NEXT` has a place for each.
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
 }
 
 /// Whether the calling thread has the turn, in a session that is not a diversion.
@@ -107,7 +101,7 @@ pub unsafe fn timed_out(has_deadline: bool) {
 static CLOCKS: LazyLock<Mutex<HashMap<usize, libc::clockid_t>>> = LazyLock::new(Mutex::default);
 
 fn clocks() -> MutexGuard<'static, HashMap<usize, libc::clockid_t>> {
-    CLOCKS.lock().unwrap_or_else(PoisonError::into_inner)
+    turns::locked(&CLOCKS)
 }
 
 #[cfg(target_os = "linux")]
@@ -238,33 +232,31 @@ unsafe fn try_until_free(address: usize, until: Option<Deadline>, attempt: impl 
     }
 }
 
-/// What a try of a read-write lock came to; nothing where it is busy.
-fn unless_busy(result: c_int) -> Option<c_int> {
-    (result != libc::EBUSY).then_some(result)
+type TakeRwLock = unsafe extern "C" fn(RwLock) -> c_int;
+
+/// Takes a read-write lock, by trying where there are turns, and as the system does where there are none.
+unsafe fn take_rwlock(lock: RwLock, next: TakeRwLock, attempt: TakeRwLock) -> c_int {
+    // SAFETY: called for an extension module with the lock that it wants.
+    unsafe {
+        if in_turn() {
+            let unless_busy = |result| (result != libc::EBUSY).then_some(result);
+            let result = try_until_free(lock as usize, None, || unless_busy(attempt(lock)));
+            if result != libc::EAGAIN {
+                return result;
+            }
+        }
+        next(lock)
+    }
 }
 
 unsafe extern "C" fn read_lock(lock: RwLock) -> c_int {
     // SAFETY: as above.
-    unsafe {
-        let next = replaced!(NEXT[7], RwLock => c_int);
-        if in_turn() {
-            let result = try_until_free(lock as usize, None, || unless_busy(libc::pthread_rwlock_tryrdlock(lock)));
-            return if result == libc::EAGAIN { next(lock) } else { result };
-        }
-        next(lock)
-    }
+    unsafe { take_rwlock(lock, replaced!(NEXT[7], RwLock => c_int), libc::pthread_rwlock_tryrdlock) }
 }
 
 unsafe extern "C" fn write_lock(lock: RwLock) -> c_int {
     // SAFETY: as above.
-    unsafe {
-        let next = replaced!(NEXT[8], RwLock => c_int);
-        if in_turn() {
-            let result = try_until_free(lock as usize, None, || unless_busy(libc::pthread_rwlock_trywrlock(lock)));
-            return if result == libc::EAGAIN { next(lock) } else { result };
-        }
-        next(lock)
-    }
+    unsafe { take_rwlock(lock, replaced!(NEXT[8], RwLock => c_int), libc::pthread_rwlock_trywrlock) }
 }
 
 unsafe extern "C" fn rwlock_unlock(lock: RwLock) -> c_int {

@@ -2,7 +2,7 @@
 //! recorded either; and it may not be: a handler may interrupt the thread in the middle of an event. So a handler is
 //! entered through ours, which marks the thread as being in one.
 
-use crate::imports::{Binding, replaced};
+use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
 use retrace_abi::gil;
 use std::ffi::{CStr, c_int, c_void};
@@ -26,12 +26,8 @@ pub fn bindings() -> Vec<Binding> {
         (c"_longjmp", jump::<4> as *mut c_void),
         (c"__longjmp_chk", jump::<5> as *mut c_void),
     ];
-    let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
-        // SAFETY: within the array.
-        let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
-        Binding { name, with, next, needed: false }
-    });
-    bindings.collect()
+    // SAFETY: `NEXT` has a place for each.
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
 }
 
 /// The session's mode for what C code calls: none inside such a handler.

@@ -6,15 +6,14 @@
 
 use crate::external;
 use crate::gil::GilCell;
-use crate::hook::{self, Hook, Original};
+use crate::hook::{self, Hook};
 use crate::python::{Owned, loaded_module};
 use crate::session::{self, Mode};
 use crate::{platform, replay, thread};
 use pyo3_ffi::*;
 use retrace_abi::GetSetDescr;
-use retrace_abi::boundary::{Entry, Treatment};
 use retrace_abi::special::External;
-use retrace_replay::event::{Call, HookKind, NO_FRAME, Outcome};
+use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -44,7 +43,6 @@ static mut READS: i64 = 0;
 const AT_CALL: i64 = -1;
 
 static HOOK: GilCell<Option<&'static Hook>> = GilCell::new(None);
-static ENTRY: Entry = Entry::new("", Treatment::Libc);
 
 /// Makes the hook of the changes' events.
 ///
@@ -53,7 +51,7 @@ static ENTRY: Entry = Entry::new("", Treatment::Libc);
 pub unsafe fn prepare() {
     // SAFETY: by contract.
     unsafe {
-        *HOOK.get() = Some(hook::make("mmap.shared".into(), HookKind::Library, Original::Library, &ENTRY, None));
+        *HOOK.get() = Some(hook::of_library("mmap.shared"));
     }
 }
 

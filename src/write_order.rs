@@ -6,7 +6,7 @@
 //! A writer waits here only while the kernel would have it wait: for another one's write, which is short or blocks both.
 //! Signals end the wait as they end a write. What a program with one thread pays is a test.
 
-use crate::imports::Binding;
+use crate::imports::{self, Binding};
 use crate::{platform, schedule};
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -195,12 +195,8 @@ static mut NEXT: [*mut c_void; 2] = [ptr::null_mut(); 2];
 /// The functions that come before the interpreter's imports.
 pub fn bindings() -> Vec<Binding> {
     let functions = [(c"write", write as *mut c_void), (c"writev", writev as *mut c_void)];
-    let bindings = functions.into_iter().enumerate().map(|(place, (name, with))| {
-        // SAFETY: within the array.
-        let next = unsafe { (&raw mut NEXT).cast::<*mut c_void>().add(place) };
-        Binding { name, with, next, needed: false }
-    });
-    bindings.collect()
+    // SAFETY: `NEXT` has a place for each.
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
 }
 
 type Write = unsafe extern "C" fn(c_int, *const c_void, usize) -> isize;
