@@ -11,6 +11,26 @@ from dap import DAPClient
 from harness import HANG, RETRACE
 
 
+def record(trial, program, *arguments, exit=0):
+    """Records one of the programs. Returns what came of it, and the program's path."""
+    trial.prepare(program, inputs=False)
+    path = trial.work / program
+    recorded = trial.record([path, *arguments])
+    assert recorded.exit == exit, recorded
+    return recorded, path
+
+
+def record_trace(trial, program, exit=0):
+    """The same where only the trace is of interest: that, and the program's path."""
+    recorded, path = record(trial, program, exit=exit)
+    return recorded.trace, path
+
+
+def line_of(path, text):
+    """The number of the first line that has the text."""
+    return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
 class RequestFailed(Exception):
     """The server answered that it could not."""
 
@@ -160,8 +180,11 @@ class Debugger:
 
     def output(self, category="stdout"):
         """The output events so far."""
-        texts = [e["body"]["output"] for e in self.events if e["event"] == "output" and e["body"]["category"] == category]
+        texts = [
+            e["body"]["output"] for e in self.events if e["event"] == "output" and e["body"]["category"] == category
+        ]
         return "".join(texts)
+
 
 OWN = {"reverseStepIn", "reverseStepOut", "gotoPosition", "lastChange", "timeline", "processes"}
 

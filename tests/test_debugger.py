@@ -3,19 +3,11 @@
 import os
 
 import pytest
-from debugger import Debugger, RequestFailed, assert_gone, descendants
+from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of, record
 
 CRASH = "debugged_crash.py"
 LATE_CRASH = "debugged_late_crash.py"
 WALK = "debugged.py"
-
-
-def record(trial, program, *arguments, exit=0):
-    trial.prepare(program, inputs=False)
-    path = trial.work / program
-    recorded = trial.record([path, *arguments])
-    assert recorded.exit == exit, recorded
-    return recorded, path
 
 
 def test_stop_at_the_crash_and_step_back_into_the_caller(trial):
@@ -68,7 +60,7 @@ def test_running_on_stops_at_the_uncaught_exception(trial):
 
 def test_a_breakpoint_in_a_loop_shows_the_state_of_each_hit(trial):
     recorded, path = record(trial, CRASH, exit=1)
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "total += i * 2" in text)
+    line = line_of(path, "total += i * 2")
     hits = [i for count in (1000, 1000, 1000, 50, 51) for i in range(count)]
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, [line])])
@@ -83,7 +75,7 @@ def test_a_breakpoint_in_a_loop_shows_the_state_of_each_hit(trial):
 
 def test_a_condition_a_log_point_and_hit_counts(trial):
     recorded, path = record(trial, CRASH, exit=1)
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "total += i * 2" in text)
+    line = line_of(path, "total += i * 2")
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, [{"line": line, "condition": "i == 700"}])])
         for _ in range(2):
@@ -135,7 +127,7 @@ def test_what_is_changed_is_changed_in_a_diversion(trial):
 
 def test_an_address_in_a_diversion_is_the_recorded_one(trial):
     recorded, path = record(trial, "addresses.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if 'print("found:"' in text)
+    line = line_of(path, 'print("found:"')
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, [line])])
         debugger.go("continue")
@@ -145,7 +137,7 @@ def test_an_address_in_a_diversion_is_the_recorded_one(trial):
 
 def test_c_code_reaches_nothing_in_a_diversion(trial):
     recorded, path = record(trial, "foreign_functions.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "os.pipe()" in text)
+    line = line_of(path, "os.pipe()")
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, [line])])
         debugger.go("continue")

@@ -4,8 +4,8 @@ import os
 import socket
 
 import pytest
-from debugger import Debugger, RequestFailed
-from test_debugger import CRASH, WALK, record
+from debugger import Debugger, RequestFailed, line_of, record
+from test_debugger import CRASH, WALK
 
 # What each tries, in a statement's own words; {made} is a path that must not come to be, {kept} a file that must stay.
 HOOKED = {
@@ -85,7 +85,7 @@ def test_a_call_that_reaches_outside_is_said_not_to_be_possible(trial, outside):
 def test_c_code_that_reaches_outside_is_refused_by_the_system(trial, outside):
     names, check = outside
     recorded, path = record(trial, "foreign_functions.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "os.pipe()" in text)
+    line = line_of(path, "os.pipe()")
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, [line])])
         debugger.go("continue")
@@ -103,7 +103,7 @@ def test_c_code_that_reaches_outside_is_refused_by_the_system(trial, outside):
 def test_conditions_and_watched_values_reach_nothing_either(trial, outside):
     names, check = outside
     recorded, path = record(trial, "foreign_functions.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "os.pipe()" in text)
+    line = line_of(path, "os.pipe()")
     raw = "ctypes.CDLL(None).syscall({mkdir}, {made!r}.encode(), 0o700) == -1".format(**names)
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry", [(path, [{"line": line, "condition": raw}])])

@@ -6,9 +6,9 @@ import subprocess
 import time
 
 import pytest
-from debugger import Debugger, RequestFailed, assert_gone, descendants
+from debugger import Debugger, RequestFailed, assert_gone, descendants, record
 from harness import HANG, RETRACE
-from test_debugger import WALK, record
+from test_debugger import WALK
 
 LONG = "def work(rounds):\n    total = 0\n    for i in range(rounds):\n        total += i\n    return total\n\n\nwork({})\n"
 

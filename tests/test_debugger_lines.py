@@ -1,20 +1,8 @@
 """The debugger inside of lines: instructions, columns, and calls to step into."""
 
-from debugger import Debugger
+from debugger import Debugger, line_of, record_trace
 
 PROGRAM = "debugged_inside.py"
-
-
-def record(trial):
-    trial.prepare(PROGRAM, inputs=False)
-    path = trial.work / PROGRAM
-    recorded = trial.record([path])
-    assert recorded.exit == 0, recorded
-    return recorded.trace, path
-
-
-def line_of(path, text):
-    return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
 def place(debugger):
@@ -23,7 +11,7 @@ def place(debugger):
 
 
 def test_instructions_forwards_and_back_again(trial):
-    trace, path = record(trial)
+    trace, path = record_trace(trial, PROGRAM)
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line_of(path, "first = double(n)")])])
         debugger.go("continue")
@@ -47,7 +35,7 @@ def test_instructions_forwards_and_back_again(trial):
 
 
 def test_out_of_a_function_by_instructions(trial):
-    trace, path = record(trial)
+    trace, path = record_trace(trial, PROGRAM)
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line_of(path, "total = a + b")])])
         debugger.go("continue")
@@ -66,7 +54,7 @@ def test_out_of_a_function_by_instructions(trial):
 
 
 def test_instructions_of_a_frame(trial):
-    trace, path = record(trial)
+    trace, path = record_trace(trial, PROGRAM)
     line = line_of(path, "return n * 2")
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line])])
@@ -83,7 +71,7 @@ def test_instructions_of_a_frame(trial):
 
 
 def test_a_chosen_call_of_a_line(trial):
-    trace, path = record(trial)
+    trace, path = record_trace(trial, PROGRAM)
     line = line_of(path, "nested = add(")
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line])])
@@ -102,7 +90,7 @@ def test_a_chosen_call_of_a_line(trial):
 
 
 def test_breakpoints_in_columns(trial):
-    trace, path = record(trial)
+    trace, path = record_trace(trial, PROGRAM)
     line = line_of(path, "first = double(n)")
     text = path.read_text().splitlines()[line - 1]
     with Debugger(trace) as debugger:
@@ -124,7 +112,7 @@ def test_breakpoints_in_columns(trial):
 
 
 def test_a_breakpoint_in_a_lambda(trial):
-    trace, path = record(trial)
+    trace, path = record_trace(trial, PROGRAM)
     line = line_of(path, "key=lambda")
     text = path.read_text().splitlines()[line - 1]
     with Debugger(trace) as debugger:

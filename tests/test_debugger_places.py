@@ -4,8 +4,7 @@ the same state again forwards."""
 import random
 
 import pytest
-from debugger import Debugger
-from test_debugger import record
+from debugger import Debugger, record
 from test_debugger_walk import walk
 from walker import Walker, reference
 

@@ -5,16 +5,8 @@ import signal
 import subprocess
 
 import pytest
-from debugger import Debugger, RequestFailed, assert_gone, descendants
+from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of, record_trace
 from harness import RETRACE
-
-
-def record(trial, program, exit=0):
-    trial.prepare(program, inputs=False)
-    path = trial.work / program
-    recorded = trial.record([path])
-    assert recorded.exit == exit, recorded
-    return recorded.trace, path
 
 
 @pytest.fixture
@@ -96,7 +88,7 @@ def test_a_debugger_that_is_killed_leaves_no_folder(endless):
 
 
 def test_attach_to_any_process(trial):
-    trace, _ = record(trial, "debugged_fork.py")
+    trace, _ = record_trace(trial, "debugged_fork.py")
     with Debugger(trace) as debugger:
         debugger.request("launch", recording=str(trace), stopOn="end")
         debugger.request("configurationDone")
@@ -113,14 +105,14 @@ def test_attach_to_any_process(trial):
 
 
 def test_an_interpreter_that_is_missing_or_another_one(trial):
-    trace, _ = record(trial, "debugged_fork.py")
+    trace, _ = record_trace(trial, "debugged_fork.py")
     for python, why in (("/nowhere/python", "/nowhere/python"), ("/bin/true", "/bin/true"), (7, "must be a path")):
         with Debugger(trace, python=python) as debugger, pytest.raises(RequestFailed, match=why):
             debugger.launch()
 
 
 def test_a_library_for_the_interpreter_that_is_missing(trial):
-    trace, _ = record(trial, "debugged_fork.py")
+    trace, _ = record_trace(trial, "debugged_fork.py")
     alone = trial.folder / "alone"
     alone.mkdir()
     (alone / "retrace").write_bytes(RETRACE.read_bytes())
@@ -130,8 +122,8 @@ def test_a_library_for_the_interpreter_that_is_missing(trial):
 
 
 def test_values_as_the_client_wants_them(trial):
-    trace, path = record(trial, "debugged_state.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "return len(wide)" in text)
+    trace, path = record_trace(trial, "debugged_state.py")
+    line = line_of(path, "return len(wide)")
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line])])
         debugger.go("continue")
@@ -148,8 +140,8 @@ def test_values_as_the_client_wants_them(trial):
 
 
 def test_parts_of_what_is_large(trial):
-    trace, path = record(trial, "debugged_state.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "return len(wide)" in text)
+    trace, path = record_trace(trial, "debugged_state.py")
+    line = line_of(path, "return len(wide)")
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line])])
         debugger.go("continue")
@@ -172,8 +164,8 @@ def test_parts_of_what_is_large(trial):
 
 
 def test_what_a_client_may_ask_for(trial):
-    trace, path = record(trial, "debugged_state.py")
-    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "box.items[number % 2]" in text)
+    trace, path = record_trace(trial, "debugged_state.py")
+    line = line_of(path, "box.items[number % 2]")
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(path, [line])])
         debugger.go("continue")
@@ -184,7 +176,9 @@ def test_what_a_client_may_ask_for(trial):
         twice = next(v for v in debugger.variables(box["variablesReference"]) if v["name"] == "twice")
         assert twice["presentationHint"]["lazy"]
         assert debugger.variables(twice["variablesReference"])[0]["value"] == "2"
-        changed = debugger.request("setVariable", variablesReference=box["variablesReference"], name="value", value="21")
+        changed = debugger.request(
+            "setVariable", variablesReference=box["variablesReference"], name="value", value="21"
+        )
         assert changed["value"] == "21" and debugger.evaluate("box.twice") == "42"
         with pytest.raises(RequestFailed, match="NameError"):
             debugger.request("setVariable", variablesReference=box["variablesReference"], name="value", value="nothing")

@@ -1,19 +1,7 @@
 """What the debugger stops at: hits that are counted, exceptions by where they go, values that change."""
 
 import pytest
-from debugger import Debugger
-
-
-def record(trial, program, exit=0):
-    trial.prepare(program, inputs=False)
-    path = trial.work / program
-    recorded = trial.record([path])
-    assert recorded.exit == exit, recorded
-    return recorded.trace, path
-
-
-def line_of(path, text):
-    return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+from debugger import Debugger, line_of, record_trace
 
 
 def hits(debugger, command, name="number"):
@@ -34,11 +22,22 @@ def hits(debugger, command, name="number"):
     ],
 )
 def test_hits_count_from_the_beginning(trial, breakpoint, numbers):
-    trace, path = record(trial, "debugged_hits.py")
+    trace, path = record_trace(trial, "debugged_hits.py")
     with Debugger(trace) as debugger:
         # The other breakpoint's hits are its own.
         line = line_of(path, "return number % 7")
-        debugger.launch("entry", [(path, [{"line": line, **breakpoint}, {"line": line, "logMessage": "{number}", "condition": "number == 3"}])])
+        debugger.launch(
+            "entry",
+            [
+                (
+                    path,
+                    [
+                        {"line": line, **breakpoint},
+                        {"line": line, "logMessage": "{number}", "condition": "number == 3"},
+                    ],
+                )
+            ],
+        )
         assert hits(debugger, "continue") == numbers
         assert hits(debugger, "reverseContinue") == numbers[::-1]
         # From the middle of it.
@@ -50,7 +49,7 @@ def test_hits_count_from_the_beginning(trial, breakpoint, numbers):
 
 
 def test_hits_of_a_function(trial):
-    trace, _ = record(trial, "debugged_hits.py")
+    trace, _ = record_trace(trial, "debugged_hits.py")
     with Debugger(trace) as debugger:
         debugger.launch("end")
         wanted = [{"name": "step", "hitCondition": "70000"}, {"name": "step", "hitCondition": "many"}]
@@ -61,7 +60,7 @@ def test_hits_of_a_function(trial):
 
 
 def test_the_timeline_has_the_hits(trial):
-    trace, path = record(trial, "debugged_hits.py")
+    trace, path = record_trace(trial, "debugged_hits.py")
     line = line_of(path, "return number % 7")
     with Debugger(trace) as debugger:
         debugger.launch("end", [(path, [{"line": line, "hitCondition": "% 40000"}])])
@@ -80,7 +79,7 @@ def test_the_timeline_has_the_hits(trial):
 
 
 def test_a_crash_of_a_thread(trial):
-    trace, _ = record(trial, "debugged_callbacks.py")
+    trace, _ = record_trace(trial, "debugged_callbacks.py")
     with Debugger(trace) as debugger:
         assert debugger.launch("crash")["reason"] == "exception"
         assert "thread" in debugger.stop["text"]
@@ -94,7 +93,7 @@ def test_a_crash_of_a_thread(trial):
 
 
 def test_exceptions_that_leave_the_programs_own_code(trial):
-    trace, _ = record(trial, "debugged_callbacks.py")
+    trace, _ = record_trace(trial, "debugged_callbacks.py")
     with Debugger(trace) as debugger:
         debugger.launch("entry")
         debugger.request("setExceptionBreakpoints", filters=["userUnhandled"])
@@ -131,10 +130,12 @@ def variable(debugger, scope, name, *path):
     ],
 )
 def test_data_breakpoints_on_globals_attributes_and_items(trial, path, changes):
-    trace, program = record(trial, "debugged_state.py")
+    trace, program = record_trace(trial, "debugged_state.py")
     with Debugger(trace) as debugger:
         debugger.launch("entry", [(program, [line_of(program, "return len(wide)")])])
-        assert debugger.go("continue")["reason"] == "breakpoint", debugger.output("important") + debugger.output("console")
+        assert debugger.go("continue")["reason"] == "breakpoint", debugger.output("important") + debugger.output(
+            "console"
+        )
         known = debugger.request("dataBreakpointInfo", **variable(debugger, "Globals", *path))
         assert known["dataId"] and known["accessTypes"] == ["write"]
         debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], "accessType": "write"}])
@@ -151,7 +152,7 @@ def test_data_breakpoints_on_globals_attributes_and_items(trial, path, changes):
 
 
 def test_the_last_change_of_a_parameter_is_its_call(trial):
-    trace, _ = record(trial, "debugged_crash.py", exit=1)
+    trace, _ = record_trace(trial, "debugged_crash.py", exit=1)
     with Debugger(trace) as debugger:
         debugger.launch()
         debugger.request("lastChange", variablesReference=debugger.scope(), name="q")

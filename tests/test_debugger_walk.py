@@ -3,8 +3,7 @@
 import random
 
 import pytest
-from debugger import Debugger
-from test_debugger import record
+from debugger import Debugger, line_of, record
 from walker import COMMANDS, Walker, reference
 
 
@@ -83,7 +82,7 @@ def threaded(trial):
 
 
 def lines_of(path, *texts):
-    return [next(n for n, line in enumerate(path.read_text().splitlines(), 1) if text in line) for text in texts]
+    return [line_of(path, text) for text in texts]
 
 
 def test_each_thread_comes_to_its_lines_in_both_directions(threaded):

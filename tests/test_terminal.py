@@ -9,19 +9,11 @@ import time
 
 import pexpect
 import pytest
-from debugger import assert_gone, descendants
+from debugger import assert_gone, descendants, record_trace
 from harness import HANG, RETRACE
 
 CRASH = "debugged_crash.py"
 CONTROL = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[=>])|\r")
-
-
-def record(trial, program, exit=0):
-    trial.prepare(program, inputs=False)
-    path = trial.work / program
-    recorded = trial.record([path])
-    assert recorded.exit == exit, recorded
-    return recorded.trace, path
 
 
 def script(trace, *commands, options=()):
@@ -43,7 +35,7 @@ def at(path, text, function):
 
 
 def test_from_the_crash_back_to_the_cause(trial):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     crash = ["ZeroDivisionError: division by zero", *at(path, "return p / q", "divide")]
     shown = script(trace, "p q", "rn", "rr", "p a, b - b", "rn", "rs", "p total", "c", "q")
     assert shown == [
@@ -61,7 +53,7 @@ def test_from_the_crash_back_to_the_cause(trial):
 
 
 def test_breakpoints_hold_in_both_directions(trial):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     line = line_of(path, "total += i * 2")
     stop = at(path, "total += i * 2", "inner")
     shown = script(
@@ -82,7 +74,7 @@ def test_breakpoints_hold_in_both_directions(trial):
 
 
 def test_where_a_value_was_last_changed_and_what_is_displayed(trial):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     shown = script(
         trace, "u", "last b", "rs", "display total", "last total", "p i", "until", "p total", "last total + nope"
     )
@@ -98,7 +90,7 @@ def test_where_a_value_was_last_changed_and_what_is_displayed(trial):
 
 def test_what_pdb_prints_is_what_this_prints(trial):
     """pdb runs the program itself, to the same place."""
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     commands = [
         *["a", "p p, q", "p 'x' * 3", "pp {str(i): list(range(i)) for i in range(14)}", "whatis divide", "whatis p"],
         *["l", "l", "l 1, 3", "l 24", "ll", "source inner", "d", "p nope", "p 1 +", "p (", "u", "a", "u", "u"],
@@ -138,7 +130,7 @@ def test_what_pdb_prints_is_what_this_prints(trial):
 
 
 def test_what_a_recording_can_not_do_is_said(trial):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     shown = script(
         trace, "j 3", "b 9999", "b nowhere.py:1", "goto soon", "thread 9", "goto end", "n", "x = 1", "n", "x"
     )
@@ -155,7 +147,7 @@ def test_what_a_recording_can_not_do_is_said(trial):
 
 
 def test_threads(trial):
-    trace, path = record(trial, "debugged_threads.py")
+    trace, path = record_trace(trial, "debugged_threads.py")
     line = line_of(path, "total += number")
     shown = script(trace, f"b {line}", "rc", "threads", "thread 0", "w", "goto start", "c", "p number", "rn")
     first = next(number for number, text in enumerate(shown) if text.startswith("[thread "))
@@ -171,7 +163,7 @@ def test_threads(trial):
 
 
 def test_processes_and_events(trial):
-    trace, path = record(trial, "debugged_fork.py")
+    trace, path = record_trace(trial, "debugged_fork.py")
     line = line_of(path, "answer = part * 2")
     shown = script(trace, "processes", f"b {line}", "rc", "process 1", "rc", "p part", "events 0 3")
     assert [text[:5] for text in shown if "  pid " in text] == ["*   0", "    1"]
@@ -228,7 +220,7 @@ class User:
 
 
 def test_a_user_completes_recalls_and_leaves(trial, tmp_path):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     user = User(trace, tmp_path)
     assert "\x1b[34mreturn\x1b[0m" in user.raw
     user.types("p tex\t")
@@ -250,7 +242,7 @@ def test_a_user_completes_recalls_and_leaves(trial, tmp_path):
 
 
 def test_an_interrupt_cancels_a_search(trial, tmp_path):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     user = User(trace, tmp_path)
     where = user.says("w")
     # Every hit takes long, and none is one.
@@ -270,13 +262,13 @@ def test_an_interrupt_cancels_a_search(trial, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_left_however_it_ends(trial, tmp_path, number):
-    trace, _ = record(trial, CRASH, exit=1)
+    trace, _ = record_trace(trial, CRASH, exit=1)
     user = User(trace, tmp_path)
     user.leave(lambda: user.child.kill(number))
 
 
 def test_an_interrupt_ends_a_script(trial):
-    trace, path = record(trial, CRASH, exit=1)
+    trace, path = record_trace(trial, CRASH, exit=1)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([RETRACE, "debug", trace], **pipes) as debugger:
         debugger.stdin.write(f"b {line_of(path, 'total += i * 2')}, sum(range(10**7)) < 0\nrc\n")
