@@ -188,6 +188,9 @@ impl Engine {
         while !engine.is_over && engine.checkpoints.is_empty() {
             engine.wait()?;
         }
+        if engine.checkpoints.is_empty() {
+            engine.await_last();
+        }
         if engine.checkpoints.is_empty() && !engine.attempts.is_in_doubt() {
             let said = engine.said();
             return message(format!("the replay ended before it began\n{said}").trim_end().to_owned());
@@ -205,10 +208,7 @@ impl Engine {
                 tell();
             }
             let _ = self.child.wait();
-            // The last copies may still be on their way.
-            let ended = Instant::now();
-            let is_missing = |engine: &Engine| engine.has_said && engine.arrived < engine.ended.checkpoints;
-            while self.pump(Duration::from_millis(10)) || is_missing(self) && ended.elapsed() < LAST_WORDS * 10 {}
+            self.await_last();
             if self.attempts.is_in_doubt() && !self.is_last {
                 self.begin_anew()?;
                 is_new = true;
@@ -222,6 +222,13 @@ impl Engine {
             }
             return Ok(is_new);
         }
+    }
+
+    /// The replay is over. Its last copies may still be on their way.
+    fn await_last(&mut self) {
+        let ended = Instant::now();
+        let is_missing = |engine: &Engine| engine.has_said && engine.arrived < engine.ended.checkpoints;
+        while self.pump(Duration::from_millis(10)) || is_missing(self) && ended.elapsed() < LAST_WORDS * 10 {}
     }
 
     /// What the replay wrote to its stderr.

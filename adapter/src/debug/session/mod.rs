@@ -12,9 +12,9 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use retrace_replay::Trace;
@@ -40,33 +40,67 @@ struct Shared {
     cancel: Cancel,
     /// Requests that wait for their turn.
     waiting: Arc<AtomicUsize>,
+    turn: Arc<Mutex<Turn>>,
+}
+
+/// Whose turn it is.
+#[derive(Default)]
+struct Turn {
     /// The request that is being answered.
-    current: Arc<AtomicI64>,
-    /// Requests that are not to be answered any more.
-    cancelled: Arc<Mutex<HashSet<i64>>>,
+    current: Option<i64>,
+    /// It is not to be answered any more.
+    is_given_up: bool,
+    /// Requests to come that are not to be answered either.
+    cancelled: HashSet<i64>,
 }
 
 impl Shared {
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A request has come.
     fn see(&self, request: &mut Request) {
-        request.has_asked = match &*request.command {
-            "pause" | "disconnect" | "terminate" => true,
+        match &*request.command {
+            "pause" | "disconnect" | "terminate" => {
+                request.has_asked = true;
+                self.cancel.ask();
+            }
             "cancel" => {
-                // Relaxed: a request that has just ended can't be cancelled any more.
-                let current = self.current.load(Ordering::Relaxed);
-                match request.int("requestId") {
-                    Some(id) if id != current => {
-                        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+                let mut turn = self.turn();
+                let is_current = match request.int("requestId") {
+                    Some(id) if turn.current != Some(id) => {
+                        turn.cancelled.insert(id);
                         false
                     }
                     Some(_) => true,
-                    None => request.text("progressId") == progress::id_of(current),
+                    None => turn.current.is_some_and(|id| request.text("progressId") == progress::id_of(id)),
+                };
+                if is_current && !std::mem::replace(&mut turn.is_given_up, true) {
+                    self.cancel.ask();
                 }
             }
-            _ => false,
-        };
+            _ => {}
+        }
+    }
+
+    /// A request's turn begins. False where it was cancelled.
+    fn begin(&self, request: &Request) -> bool {
         if request.has_asked {
-            self.cancel.ask();
+            self.cancel.answer();
+        }
+        let mut turn = self.turn();
+        turn.current = Some(request.seq);
+        let is_cancelled = turn.cancelled.remove(&request.seq);
+        turn.cancelled.retain(|other| *other > request.seq);
+        !is_cancelled
+    }
+
+    fn end(&self) {
+        let mut turn = self.turn();
+        turn.current = None;
+        if std::mem::take(&mut turn.is_given_up) {
+            self.cancel.answer();
         }
     }
 }
@@ -145,17 +179,11 @@ impl<W: Write + 'static> Session<W> {
     /// Answers a request. True where it was the last one.
     fn take(&mut self, request: &Request) -> bool {
         let is_last = matches!(&*request.command, "disconnect" | "terminate");
-        if request.has_asked {
-            self.shared.cancel.answer();
-        }
-        self.shared.current.store(request.seq, Ordering::Relaxed);
-        let mut cancelled = self.shared.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_cancelled = cancelled.remove(&request.seq);
-        cancelled.retain(|other| *other > request.seq);
-        drop(cancelled);
+        let is_wanted = self.shared.begin(request);
         self.progress.borrow_mut().begin(request.seq);
-        let result = if is_cancelled { Err(Failure::Cancelled) } else { self.handle(request) };
+        let result = if is_wanted { self.handle(request) } else { Err(Failure::Cancelled) };
         self.progress.borrow_mut().end();
+        self.shared.end();
         if let Err(failure) = result {
             self.to.fail(request, &failure.to_string());
         }
