@@ -179,6 +179,13 @@ int retrace_learn_checks(PyObject *code, PyObject *globals)
     return check_count;
 }
 
+int retrace_gil_is_for_leaving(void)
+{
+    PyThreadState *finalizing = _PyRuntimeState_GetFinalizing(&_PyRuntime);
+    /* The thread's state may be freed by now: nothing of it is read. */
+    return finalizing != NULL && finalizing != *retrace_gil.last_holder;
+}
+
 void retrace_gil_find(void)
 {
     PyInterpreterState *interpreter = PyInterpreterState_Main();

@@ -374,6 +374,14 @@ pub unsafe fn has_begun() -> bool {
     }
 }
 
+/// Whether the thread that takes the GIL, or has just dropped it, does that only to end, because the interpreter is being
+/// finalized. It runs nothing of the program's, so its turn is none: the one that finalizes may long have given the GIL
+/// up for good, and ends the log without having it.
+unsafe fn only_leaves(actor: *mut Actor) -> bool {
+    // SAFETY: the calling thread's own actor, or null; the GIL or its mutex is held.
+    unsafe { gil::retrace_gil_is_for_leaving() != 0 && (actor.is_null() || !(*actor).has_turn) }
+}
+
 /// The GIL was dropped.
 ///
 /// # Safety
@@ -386,7 +394,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
             return user_threads::dropped(at_check != 0);
         }
         let actor = gil::retrace_actor().cast::<Actor>();
-        if actor.is_null() || session::mode() == Mode::Off {
+        if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor) {
             return;
         }
         (*actor).holds_gil = false;
@@ -435,6 +443,9 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             return;
         }
         let mut actor = gil::retrace_actor().cast::<Actor>();
+        if only_leaves(actor) {
+            return;
+        }
         if actor.is_null() {
             actor = new_actor(true);
             gil::retrace_set_actor(actor.cast());
