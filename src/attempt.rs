@@ -29,7 +29,8 @@ struct Attempt {
 static ATTEMPT: GilCell<Option<Attempt>> = GilCell::new(None);
 
 /// What the command line says, taken out of the environment.
-pub const VARIABLES: [&str; 4] = ["RETRACE_ATTEMPT", "RETRACE_PASS_OVER", "RETRACE_SHOWN", "RETRACE_ACCEPT_ARGUMENTS"];
+pub const VARIABLES: [&str; 5] =
+    ["RETRACE_ATTEMPT", "RETRACE_PASS_OVER", "RETRACE_SHOWN", "RETRACE_ACCEPT_ARGUMENTS", "RETRACE_LAYOUT"];
 
 /// # Safety
 /// Before the interpreter is initialised: this thread is the only one.
@@ -53,6 +54,24 @@ pub unsafe fn from_environment() {
     };
     // SAFETY: by contract.
     unsafe { *ATTEMPT.get() = Some(attempt) };
+    take_room(env::var("RETRACE_LAYOUT").ok().and_then(|layout| layout.parse().ok()).unwrap_or(0));
+}
+
+/// Too much for any gap between what is mapped already, and how much more each layout has: another number of pages.
+const LAYOUT_ROOM: usize = 256 << 20;
+const LAYOUT_STEP: usize = 0x11000;
+/// And of the C library's heap.
+const LAYOUT_HEAP_STEP: usize = 0x1b0;
+
+/// Takes address space, so that what is loaded and allocated from now on lies elsewhere in each layout. What a library
+/// does by its addresses comes out differently then.
+fn take_room(layout: usize) {
+    let (access, kind) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE);
+    // SAFETY: a new map, and memory, that nobody uses. Without them the attempt is like another one.
+    unsafe {
+        libc::mmap(std::ptr::null_mut(), LAYOUT_ROOM + layout * LAYOUT_STEP, access, kind, -1, 0);
+        std::hint::black_box(libc::malloc(layout * LAYOUT_HEAP_STEP + 1));
+    }
 }
 
 /// The number of an event among all of the attempt's: a replayed process goes on as its children.
@@ -125,7 +144,8 @@ pub unsafe fn end_in_doubt(kind: &str, what: &str) {
         let Some(path) = &attempt.report else { return };
         let matches: Vec<String> = attempt.matches.iter().map(u64::to_string).collect();
         let [out, err] = attempt.written;
-        let text = format!("{kind} {event} {out} {err}\n{}\n{what}", matches.join(","));
+        let addresses = if crate::turns::are_on() { " addresses" } else { "" };
+        let text = format!("{kind} {event} {out} {err}{addresses}\n{}\n{what}", matches.join(","));
         if std::fs::write(path, text).is_ok() {
             crate::timeline::ended(divergence::EXIT_STATUS);
             libc::_exit(divergence::EXIT_STATUS);

@@ -59,6 +59,7 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
     [
         ("numpy_files", ["numpy"]),
         ("documents", ["lxml", "orjson", "pydantic"]),
+        ("calls", ["grpcio"]),
         pytest.param("frames", ["pandas"], marks=pytest.mark.stacks),
         pytest.param("keys", ["cryptography"], marks=pytest.mark.stacks),
     ],

@@ -1,5 +1,9 @@
 //! Attempts at a replay. Where two positions of a program look alike, the first is taken (`src/attempt.rs`); if what
 //! follows shows that it was another one, the replay begins anew and passes that match over.
+//!
+//! A library with threads of its own may go through a hash table in the order of addresses, which nothing records. Where
+//! such a replay leaves the recording it begins anew with its libraries at other addresses. Each of these layouts is the
+//! same every time, as far as the system allows it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,6 +30,9 @@ const ARGUMENTS_MOST: usize = 8;
 /// How many where an attempt was given up because it did not come to an event: each takes as long.
 const ENDLESS_MOST: usize = 2;
 
+/// How many layouts are tried.
+const LAYOUTS: u32 = 40;
+
 /// Whose output is not shown.
 const ALL: u64 = u64::MAX;
 
@@ -37,19 +44,21 @@ pub struct Settings {
     /// Bytes of stdout and stderr that were shown already.
     shown: (u64, u64),
     accept_arguments: bool,
+    /// Where its libraries lie: a number that means nothing else.
+    layout: u32,
 }
 
 impl Settings {
     /// Puts them into the environment.
     pub fn tell(&self, command: &mut Command) {
         command.env("RETRACE_ATTEMPT", &self.report);
+        command.env("RETRACE_LAYOUT", format!("{:04}", self.layout));
         if !self.pass_over.is_empty() {
             let pairs: Vec<String> = self.pass_over.iter().map(|(event, n)| format!("{event}:{n}")).collect();
             command.env("RETRACE_PASS_OVER", pairs.join(","));
         }
-        if self.shown != (0, 0) {
-            command.env("RETRACE_SHOWN", format!("{}/{}", self.shown.0, self.shown.1));
-        }
+        // As long in every attempt, so that nothing moves by it.
+        command.env("RETRACE_SHOWN", format!("{:020}/{:020}", self.shown.0, self.shown.1));
         if self.accept_arguments {
             command.env("RETRACE_ACCEPT_ARGUMENTS", "1");
         }
@@ -63,6 +72,8 @@ struct Doubt {
     arguments: bool,
     /// It did not come to any event for very long.
     endless: bool,
+    /// Addresses may have decided something before.
+    addresses: bool,
     event: u64,
     /// What it had written by then.
     written: (u64, u64),
@@ -78,10 +89,11 @@ impl Doubt {
         let kind = words.next()?;
         let mut number = || words.next()?.parse().ok();
         let (event, out, err) = (number()?, number()?, number()?);
+        let addresses = words.next() == Some("addresses");
         let matches = lines.next()?.split(',').filter_map(|word| word.parse().ok()).collect();
         let report = lines.next().unwrap_or_default().to_owned();
         let (arguments, endless) = (kind == "arguments", kind == "endless");
-        Some(Doubt { arguments, endless, event, written: (out, err), matches, report })
+        Some(Doubt { arguments, endless, addresses, event, written: (out, err), matches, report })
     }
 }
 
@@ -157,9 +169,12 @@ impl Attempts {
         let (mut ending, mut found) = once(&settings)?;
         while let Some(doubt) = found.take() {
             settings.shown = (settings.shown.0.max(doubt.written.0), settings.shown.1.max(doubt.written.1));
-            let better = Self::search(&settings, &doubt, once, enough)?;
+            let better = match Self::search(&settings, &doubt, once, enough)? {
+                None if doubt.addresses => Self::move_libraries(&settings, &doubt, once, enough)?,
+                better => better,
+            };
             match better {
-                Some(better) => settings.pass_over = better,
+                Some(better) => settings = Settings { shown: settings.shown, ..better },
                 None if doubt.arguments => {
                     settings.accept_arguments = true;
                     if !quiet && !doubt.matches.is_empty() {
@@ -186,7 +201,7 @@ impl Attempts {
         doubt: &Doubt,
         once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
         enough: &dyn Fn() -> bool,
-    ) -> Result<Option<BTreeMap<u64, u32>>, Stop> {
+    ) -> Result<Option<Settings>, Stop> {
         let known = |event: &u64| settings.pass_over.get(event).copied().unwrap_or(0);
         let recent: Vec<u64> = doubt.matches.iter().rev().take(BACK).copied().collect();
         // Candidates that a position does not have, once an attempt has looked for them in vain.
@@ -217,7 +232,27 @@ impl Attempts {
                     exhausted.insert(after.event, trial.pass_over[&after.event]);
                 }
                 Some(after) if after.event <= doubt.event => {}
-                _ => return Ok(Some(trial.pass_over)),
+                _ => return Ok(Some(trial)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next layout with which the replay gets further than it did.
+    fn move_libraries(
+        settings: &Settings,
+        doubt: &Doubt,
+        once: &mut impl FnMut(&Settings) -> Result<(Ending, Option<Doubt>), Stop>,
+        enough: &dyn Fn() -> bool,
+    ) -> Result<Option<Settings>, Stop> {
+        for layout in settings.layout + 1..LAYOUTS {
+            if enough() {
+                break;
+            }
+            let trial = Settings { shown: (ALL, ALL), layout, ..settings.clone() };
+            let (_, after) = once(&trial)?;
+            if after.is_none_or(|after| after.event > doubt.event) {
+                return Ok(Some(trial));
             }
         }
         Ok(None)
@@ -283,6 +318,23 @@ mod tests {
         assert_eq!(ending.unwrap().0, Ending::Exited(70));
         // Every combination of two positions, and the first attempt.
         assert_eq!(made, 9);
+    }
+
+    #[test]
+    fn libraries_are_moved_where_addresses_may_have_decided() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("attempt");
+        let attempt = |settings: &Settings, addresses: &str| {
+            if addresses.is_empty() || settings.layout != 3 {
+                fs::write(&report, format!("diverged 20 0 0{addresses}\n\nthe report\n")).unwrap();
+                return Ok((Ending::Exited(70), false));
+            }
+            Ok((Ending::Exited(0), false))
+        };
+        let attempts = Attempts::new(report.clone());
+        let (ending, settings) = attempts.run(true, |settings| attempt(settings, " addresses")).unwrap();
+        assert_eq!((ending, settings.layout), (Ending::Exited(0), 3));
+        assert_eq!(attempts.run(true, |settings| attempt(settings, "")).unwrap().0, Ending::Exited(70));
     }
 
     #[test]

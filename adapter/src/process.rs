@@ -59,6 +59,19 @@ pub fn run(command: &mut Command) -> io::Result<(Ending, bool)> {
     }
 }
 
+/// Has the system give what is started from now on the same addresses each time, where it can and may.
+#[cfg(target_os = "linux")]
+pub fn keep_addresses() {
+    use nix::sys::personality::{self, Persona};
+    if let Ok(now) = personality::get() {
+        // Where it may not, a replay is right as well; only which attempt is the right one differs.
+        let _ = personality::set(now | Persona::ADDR_NO_RANDOMIZE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn keep_addresses() {}
+
 /// Dies by `signal` as the child did, so that a shell sees what it would have seen; else the shell's code for that.
 pub fn die_by(signal: i32) -> u8 {
     let _ = signal_hook::low_level::emulate_default_handler(signal);

@@ -53,6 +53,7 @@ impl Replay {
         let mut command = command(&self.arguments, &self.start, &self.python, &self.library)?;
         command.current_dir(self.scratch.path());
         settings.tell(&mut command);
+        process::keep_addresses();
         Ok(command)
     }
 
