@@ -53,6 +53,7 @@ mod signals;
 mod special;
 mod start;
 mod thread;
+mod thread_count;
 mod thread_storage;
 mod time_stamps;
 mod timeline;

@@ -11,7 +11,7 @@ use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::turns::{self, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{library_locks, record, thread, user_threads};
+use crate::{library_locks, record, thread, thread_count, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
@@ -296,6 +296,7 @@ fn recording_bindings() -> Vec<Binding> {
             bindings.push(hook(name, with, next, needed));
         }
         bindings.extend(write_order::bindings());
+        bindings.extend(thread_count::bindings());
         bindings.push(library_locks::forgetting());
         bindings
     }

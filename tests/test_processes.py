@@ -78,6 +78,14 @@ def test_fork(trial, part, count):
     assert all(process["start"]["forked_at"] is not None for process in processes[1:]), processes
 
 
+def test_a_warning_of_a_fork_beside_threads(trial):
+    """How many threads there are is said by the system, and was recorded."""
+    recorded, processes = record_all(trial, ["forks.py", "beside_threads"], "forks.py")
+    assert len(processes) == 8
+    first = recorded.stdout.splitlines()[0]
+    assert (b"warned DeprecationWarning" in first) == (trial.interpreter.minor >= (3, 12)), recorded
+
+
 def test_forks_of_forks(trial):
     """Each process has its parent's whole history."""
     _, processes = record_all(trial, ["forks.py", "many"], "forks.py")

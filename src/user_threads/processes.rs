@@ -4,7 +4,7 @@ use super::bindings::{FOPEN, NEXT};
 use super::{RUNNING, State, fail, threads};
 use crate::imports::{Binding, replaced};
 use crate::replay::{self, Front};
-use crate::{divergence, session, thread, turns};
+use crate::{divergence, session, thread, thread_count, turns};
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
@@ -88,21 +88,15 @@ pub(super) unsafe extern "C" fn own_pid() -> libc::pid_t {
     unsafe { PID }
 }
 
-/// CPython 3.12 counts the process's threads after a fork by `/proc/self/stat`, and without it by what `threading` knows
-/// (Modules/posixmodule.c, warn_about_fork_with_threads): here the latter is right.
-pub(super) unsafe extern "C" fn open_stream(
-    path: *const std::ffi::c_char,
-    mode: *const std::ffi::c_char,
-) -> *mut libc::FILE {
+/// `fopen`: CPython 3.12 counts the process's threads after a fork by a file.
+pub(super) unsafe extern "C" fn open_stream(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
     // SAFETY: called by CPython with C strings.
     unsafe {
-        if session::is_replaying() && std::ffi::CStr::from_ptr(path) == c"/proc/self/stat" {
-            crate::platform::set_errno(libc::ENOENT);
-            return ptr::null_mut();
+        if let Some(stream) = thread_count::replayed(path) {
+            return stream;
         }
         // One of the two is imported, which are the same where files are large.
         let place = if NEXT[FOPEN].is_null() { FOPEN + 1 } else { FOPEN };
-        let next = replaced!(NEXT[place], *const std::ffi::c_char, *const std::ffi::c_char => *mut libc::FILE);
-        next(path, mode)
+        replaced!(NEXT[place], *const c_char, *const c_char => *mut libc::FILE)(path, mode)
     }
 }

@@ -3,12 +3,14 @@
 forks.py PART
 """
 
+import _thread
 import os
 import random
 import signal
 import sys
 import threading
 import time
+import warnings
 
 
 def say(*what):
@@ -112,6 +114,30 @@ def in_threads():
     for pid, status in ended:
         say_ended(pid, status)
     say("all", len(work), threading.active_count())
+
+
+def beside_threads():
+    """CPython 3.12 warns of forks in a process with other threads, as the system counts them: `threading` does not know
+    one, and those that were joined may still be there."""
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, category, *_: say("warned", category.__name__, message)
+
+    def fork():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        wait(pid)
+
+    unknown = threading.Lock()
+    unknown.acquire()
+    _thread.start_new_thread(unknown.acquire, ())
+    fork()
+    unknown.release()
+    for _ in range(6):
+        joined = threading.Thread(target=random.random)
+        joined.start()
+        joined.join()
+        fork()
 
 
 def locks_held():
