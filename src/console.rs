@@ -308,9 +308,9 @@ pub unsafe fn call_ended() {
             return;
         }
         let thread = crate::user_threads::running() as u64;
-        let wrote_later = LATER.get().iter().any(|(later, _)| *later == thread);
         LATER.get().retain(|(later, _)| *later != thread);
-        let last = HELD.get().iter().rev().find(|held| wrote_later && held.thread == thread);
+        // What it wrote may be held only because of what it wrote before.
+        let last = HELD.get().iter().rev().find(|held| held.thread == thread);
         let instead = last.map(|held| Earlier::Output(held.number));
         waits_no_longer(Earlier::CallOf(thread), instead);
         while let Some(first) = HELD.get().iter().position(|held| held.after.is_empty()) {

@@ -100,6 +100,11 @@ def test_writes_to_one_descriptor(trial):
     assert (recorded.stdout.count(b"\n"), recorded.stderr.count(b"\n")) == (4 * 600, 4 * 600), recorded
 
 
+def test_writes_to_one_file_by_several_descriptors(trial):
+    recorded = trial.assert_replays(["threads.py", "writes_by_duplicates"], programs=["threads.py"])
+    assert recorded.stdout.count(b"\n") == 4 * 300, recorded
+
+
 def test_deep_recursion_in_threads(trial):
     """Python's own limits hold in a replay: the stack is as large as the recorded one."""
     trial.assert_replays(["threads.py", "recursion"], programs=["threads.py"], deterministic=True)

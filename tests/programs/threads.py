@@ -395,6 +395,17 @@ def writes():
     together(write, 4)
 
 
+def writes_by_duplicates():
+    """To one file by three descriptors, one of them opened anew."""
+    again, anew = os.dup(1), os.open("/dev/stdout", os.O_WRONLY | os.O_APPEND)
+
+    def write(k):
+        for n in range(300):
+            os.write([1, again, anew][(n + k) % 3], b"%d %d\n" % (k, n))
+
+    together(write, 4)
+
+
 def shared_objects():
     """Objects of C that give the GIL up before they wait for a lock of their own, or while they have it."""
     digests = hashlib.sha256(bytes(5000)), hashlib.blake2b()
