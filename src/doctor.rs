@@ -4,6 +4,7 @@ use crate::libraries::{self, Extension};
 use crate::modules;
 use crate::python::{Owned, attribute, loaded_module, text};
 use pyo3_ffi::*;
+use retrace_replay::unrecorded;
 use std::ffi::c_int;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
@@ -159,6 +160,10 @@ unsafe fn classified(name: String, path: String) -> Line {
             why.push_str("; threads of its own take turns with Python's");
         } else if imports.split(' ').any(|import| import == libraries::MAKES_THREADS) {
             why.push_str("; what threads of its own do is not recorded");
+        }
+        let unrecorded: Vec<&str> = imports.split(' ').filter(|import| unrecorded::has(import)).collect();
+        if !unrecorded.is_empty() {
+            why.push_str(&format!("; not recorded, where it calls them: {}", unrecorded.join(" ")));
         }
         let class = match treatment {
             "internal" => "internal",

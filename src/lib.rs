@@ -59,5 +59,6 @@ mod time_stamps;
 mod timeline;
 mod trampoline;
 mod turns;
+mod unrecorded;
 mod user_threads;
 mod write_order;

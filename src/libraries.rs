@@ -9,6 +9,7 @@ use crate::thread_storage;
 use crate::{libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, user_threads};
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
+use retrace_replay::unrecorded;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -72,6 +73,7 @@ impl Extension {
             // SAFETY: the image is loaded as long as `self` is.
             for name in unsafe { imports::imported(image) }.unwrap_or_default() {
                 let reaches = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
+                let reaches = reaches || unrecorded::has(&name);
                 if reaches || name == MAKES_THREADS || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
                     found.insert(name);
                 }
@@ -237,6 +239,7 @@ unsafe fn bindings() -> &'static [Binding] {
             bindings.extend(native_handlers::bindings());
             bindings.extend(library_waits::bindings());
             bindings.extend(library_threads::bindings());
+            bindings.extend(crate::unrecorded::bindings());
             Bindings(bindings)
         }
     });

@@ -148,6 +148,9 @@ unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
         let opened = if listed && !boundary().is_libc(&file.name) { None } else { Extension::open(&file.path) };
         let (treatment, reasons) = libraries::treatment(&file.name, opened.as_ref());
         crate::record::extension_module(file, treatment, &reasons);
+        if treatment == ModuleTreatment::Libc {
+            crate::unrecorded::imported(&file.name, &reasons);
+        }
         if treatment == ModuleTreatment::Libc
             && let Some(extension) = &opened
         {

@@ -2,9 +2,11 @@
 
 use crate::gil::GilCell;
 use crate::hot::hot;
-use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint, code};
+use crate::unrecorded;
+use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint};
 use retrace_replay::trace_writer::TraceWriter;
 use retrace_replay::turns::Turns;
+use retrace_replay::value::Str;
 use std::ffi::c_int;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,6 +240,7 @@ pub unsafe fn after_fork_child(fork: u64, may_help: bool) {
         }
         let parent = writer().process();
         *TURNS.get() = Turns::new();
+        unrecorded::forget();
         match writer().after_fork_child(may_help) {
             Ok(()) => crate::start::record_forked_child(parent, fork),
             // Nothing is said: its stderr is the program's own.
@@ -304,10 +307,16 @@ pub unsafe fn end_recording(status: i32) {
         (*hot()).mode = Mode::Off;
         crate::turns::end();
         if let Some(mut writer) = take_writer() {
-            let mut event = code::END.to_le_bytes().to_vec();
-            event.extend_from_slice(&status.to_le_bytes());
+            let called = unrecorded::called();
+            let mut event = Vec::new();
+            let names = called.iter().map(|name| Str::from(name.as_str())).collect();
+            Event::End { status, unrecorded: names }.encode(&mut event);
             writer.append(&[&event]);
+            let is_first = writer.process() == 0;
             writer.close();
+            if is_first {
+                unrecorded::tell(&called);
+            }
         }
     }
 }

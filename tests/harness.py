@@ -279,3 +279,13 @@ def shared_venv(interpreter: Interpreter, requirements: tuple[str, ...]) -> Path
             make_venv(interpreter, folder, requirements)
             complete.touch()
     return folder / "bin" / "python"
+
+
+def compile_extension(trial: Trial, target: Path, source: str, *options: str) -> Path:
+    """Makes an extension module for the trial's interpreter; `target` is its path without the suffix."""
+    ask = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"
+    include, suffix = subprocess.check_output([trial.python, "-c", ask], text=True).split()
+    target = target.with_name(target.name + suffix)
+    command = ["cc", "-shared", "-fPIC", *options, "-I", include, "-x", "c", "-", "-o", target]
+    subprocess.run(command, input=source.encode(), check=True)
+    return target

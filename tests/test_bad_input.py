@@ -4,12 +4,11 @@ import os
 import random
 import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import BAD_INPUT, DIVERGED, RETRACE, make_venv, run
+from harness import BAD_INPUT, DIVERGED, RETRACE, compile_extension, make_venv, run
 from trace_file import CLAIMED_AT, EXTENT_SIZE_AT, HEADER, PYTHON_AT, VERSION_AT, TraceBytes
 
 COMMANDS = ["replay", "info", "events", "sources"]
@@ -120,28 +119,17 @@ PyMODINIT_FUNC PyInit_spam(void) { return PyModule_Create(&definition); }
 """
 
 
-def compile_extension(trial, folder, version):
-    source = trial.folder / "spam.c"
-    source.write_text(EXTENSION)
-    ask = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"
-    include, suffix = subprocess.check_output([trial.python, "-c", ask], text=True).split()
-    target = folder / f"spam{suffix}"
-    command = ["cc", "-shared", "-fPIC", f"-DVERSION={version}", "-I", include, source, "-o", target]
-    subprocess.run(command, check=True)
-    return target
-
-
 def test_another_version_of_an_extension(trial, tmp_path):
     """A C extension in the environment was replaced between the recording and the replay."""
     trial.use(make_venv(trial.interpreter, tmp_path / "venv"))
     site = next((tmp_path / "venv" / "lib").glob("python3*/site-packages"))
     trial.prepare()
-    extension = compile_extension(trial, site, 1)
+    extension = compile_extension(trial, site / "spam", EXTENSION, "-DVERSION=1")
     recorded = trial.record(["-c", "import spam, time; print(spam.version(), time.time())"])
     assert recorded.stdout.startswith(b"1 "), recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
-    compile_extension(trial, site, 2)
+    compile_extension(trial, site / "spam", EXTENSION, "-DVERSION=2")
     result = trial.replay(recorded.trace)
     assert (result.exit, result.stdout) == (BAD_INPUT, b""), result
     assert "spam" in result.stderr.decode() and "Traceback" not in result.stderr.decode(), result

@@ -1,11 +1,12 @@
 """Extension modules that nobody listed: what they are is told by what they import, or by the user's own file."""
 
 import json
+import os
 import subprocess
 
 import pytest
 
-from harness import run
+from harness import compile_extension, run
 
 PSYCOPG2 = "psycopg2-binary"
 
@@ -52,6 +53,75 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
     assert "SELECT 1 / 0" in statements and not any(event["function"].endswith("mogrify") for event in listed), listed
     failed = next(event for event in listed if event["arguments"][:1] == ["SELECT 1 / 0"])
     assert "DivisionByZero" in str(failed["raised"]), failed
+
+
+LISTS_FOLDERS = r"""
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <dirent.h>
+#include <stdio.h>
+static PyObject *count(PyObject *self, PyObject *path)
+{
+    DIR *folder = opendir(PyUnicode_AsUTF8(path));
+    long n = 0;
+    while (folder != NULL && readdir(folder) != NULL)
+        n++;
+    if (folder != NULL)
+        closedir(folder);
+    return PyLong_FromLong(n);
+}
+static PyObject *run(PyObject *self, PyObject *command)
+{
+    return PyLong_FromLong(pclose(popen(PyUnicode_AsUTF8(command), "r")));
+}
+static PyMethodDef methods[] = {{"count", count, METH_O, NULL}, {"run", run, METH_O, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "lister", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_lister(void) { return PyModule_Create(&definition); }
+"""
+COUNTS = """
+import os, sys
+sys.path.insert(0, os.environ["WHERE"])
+import lister
+print(lister.count(os.environ["WHERE"] + "/empty") if "count" in sys.argv else 2, flush=True)
+if pid := os.fork():
+    os.waitpid(pid, 0)
+else:
+    print(lister.count(os.environ["WHERE"] + "/empty"), flush=True)
+    os._exit(0)
+"""
+
+
+def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
+    """By name: what it called, not what it might call; in `retrace info`, and at the end to who looks on."""
+    trial.prepare()
+    compile_extension(trial, trial.folder / "lister", LISTS_FOLDERS)
+    (trial.work / "program.py").write_text(COUNTS)
+    (trial.folder / "empty").mkdir()
+    where = {"WHERE": str(trial.folder)}
+    recorded = trial.record(["program.py", "count"], env=where)
+    assert (recorded.exit, recorded.stdout, recorded.stderr) == (0, b"2\n2\n", b""), recorded
+    for process in ("0", "1"):
+        replayed = trial.replay(recorded.trace, "--process", process)
+        assert (replayed.exit, replayed.stderr) == (0, b"") and replayed.stdout.startswith(b"2\n"), replayed
+    shown = trial.tool("info", recorded.trace).stdout.decode()
+    lines = [line for line in shown.splitlines() if "which is not recorded" in line]
+    assert len(lines) == 2 and all("lister called opendir, which" in line for line in lines), shown
+    assert all('module = "lister"' in line and "RETRACE_BOUNDARY" in line for line in lines), shown
+    processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
+    assert [process["unrecorded"] for process in processes] == [["opendir"], ["opendir"]], processes
+
+    # What the parent has not called: its child has.
+    recorded = trial.record(["program.py"], env=where)
+    processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
+    assert [process["unrecorded"] for process in processes] == [[], ["opendir"]], processes
+
+    terminal, side = os.openpty()
+    command, more = trial.record_command(["program.py", "count"], "cli", trial.trace)
+    subprocess.run(command, cwd=trial.work, env=trial.environment(**where) | more, stderr=side, check=True)
+    os.close(side)
+    told = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert told.startswith("retrace: lister called opendir, which is not recorded") and told.count("\n") == 1, told
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::process::ExitCode;
 
 use retrace_replay::event::{Call, Event, General, Hook, NO_FRAME, Outcome, Position, WaitEnd};
+use retrace_replay::value::Str;
 use retrace_replay::{EventIndex, Trace, Value};
 use serde_json::{Value as Json, json};
 
@@ -209,8 +210,8 @@ impl Listing {
             Event::Collect { generation, found, .. } => {
                 format!("collected generation {}: {found} unreachable", generation & 3)
             }
-            Event::End { status: -1 } => "end".to_owned(),
-            Event::End { status } => format!("end with status {status}"),
+            Event::End { status: -1, .. } => "end".to_owned(),
+            Event::End { status, .. } => format!("end with status {status}"),
             Event::Stopped(reason) => {
                 format!("recording stopped: {}", one_line(&reason.to_string_lossy()))
             }
@@ -363,7 +364,10 @@ fn event_json(event: &Event) -> Json {
         Event::Collect { generation, found, .. } => {
             json!({"type": "collect", "generation": generation, "found": found})
         }
-        Event::End { status } => json!({"type": "end", "status": status}),
+        Event::End { status, unrecorded } => {
+            let unrecorded = unrecorded.iter().map(Str::to_string_lossy);
+            json!({"type": "end", "status": status, "unrecorded": unrecorded.collect::<Json>()})
+        }
         Event::Stopped(reason) => json!({"type": "stopped", "reason": Json::from(reason)}),
         Event::Switch { thread, from } => {
             json!({"type": "switch", "thread": thread, "from": position_text(from)})

@@ -8,7 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use retrace_replay::event::{Event, ModuleTreatment};
 use retrace_replay::start::Start;
 use retrace_replay::trace_reader::ProcessSummary;
-use retrace_replay::{EventIndex, Trace, TraceWriter};
+use retrace_replay::value::Str;
+use retrace_replay::{EventIndex, Trace, TraceWriter, unrecorded};
 use serde_json::{Value as Json, json};
 
 use crate::cli::InfoArguments;
@@ -27,6 +28,8 @@ struct Process {
     threads: Vec<Thread>,
     modules: Vec<Module>,
     unstored: Unstored,
+    /// Functions of the C library that were called and not recorded.
+    unrecorded: Vec<String>,
     sources: usize,
     ending: Ending,
 }
@@ -42,6 +45,12 @@ impl Module {
     /// Whether somebody may want to say in a boundary file how it is treated.
     fn is_guessed(&self) -> bool {
         self.treatment == ModuleTreatment::Libc && !self.imports.is_empty()
+    }
+
+    /// Which of its imports are recorded when it calls them.
+    fn recorded(&self) -> String {
+        let recorded: Vec<&str> = self.imports.split(' ').filter(|name| !unrecorded::has(name)).collect();
+        recorded.join(" ")
     }
 }
 
@@ -136,9 +145,19 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
     }
     let mut stream = trace.events(summary.index)?;
     let mut threads = Threads::begin();
-    let (threads_found, modules, unstored) = (Vec::new(), Vec::new(), Unstored::default());
-    let mut process =
-        Process { summary, events: 0, hooks: 0, raised: 0, threads: threads_found, modules, unstored, sources, ending };
+    let (threads_found, modules, unstored, unrecorded) = (Vec::new(), Vec::new(), Unstored::default(), Vec::new());
+    let mut process = Process {
+        summary,
+        events: 0,
+        hooks: 0,
+        raised: 0,
+        threads: threads_found,
+        modules,
+        unstored,
+        sources,
+        ending,
+        unrecorded,
+    };
     while let Some((index, event)) = stream.next_event()? {
         process.events += 1;
         process.raised += u64::from(raised(&event));
@@ -150,7 +169,10 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
                 let (name, imports) = (name.to_string_lossy(), reasons.to_string_lossy());
                 process.modules.push(Module { name, treatment, imports });
             }
-            Event::End { status } => process.ending = Ending::Exited(status),
+            Event::End { status, unrecorded } => {
+                process.ending = Ending::Exited(status);
+                process.unrecorded = unrecorded.iter().map(Str::to_string_lossy).collect();
+            }
             Event::Stopped(reason) => process.ending = Ending::Stopped(reason.to_string_lossy()),
             _ => {}
         }
@@ -287,8 +309,11 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         for line in process.unstored.lines() {
             writeln!(out, "  {}: a replay that needs it stops there", one_line(&line))?;
         }
+        for line in unrecorded_lines(&process.unrecorded, processes) {
+            writeln!(out, "  {}", one_line(&line))?;
+        }
         for module in process.modules.iter().filter(|module| module.is_guessed()) {
-            let (name, imports) = (one_line(&module.name), one_line(&module.imports));
+            let (name, imports) = (one_line(&module.name), one_line(&module.recorded()));
             writeln!(out, "  {name} does I/O of its own: what it calls of the C library is recorded ({imports})")?;
         }
         if process.modules.iter().any(Module::is_guessed) {
@@ -299,6 +324,27 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         writeln!(out, "\nno process left anything")?;
     }
     Ok(())
+}
+
+/// One for each module of the recording that may have called one of these functions; a forked process's were loaded before.
+fn unrecorded_lines(called: &[String], processes: &[Process]) -> Vec<String> {
+    let mut by_module = BTreeMap::new();
+    let mut left: Vec<&str> = called.iter().map(String::as_str).collect();
+    for module in processes.iter().flat_map(|process| &process.modules) {
+        let imports =
+            |name: &&str| module.treatment == ModuleTreatment::Libc && module.imports.split(' ').any(|i| i == *name);
+        let found: Vec<&str> = called.iter().map(String::as_str).filter(imports).collect();
+        left.retain(|name| !found.contains(name));
+        if !found.is_empty() {
+            by_module.insert(module.name.as_str(), found);
+        }
+    }
+    let mut lines: Vec<String> = by_module.iter().map(|(name, found)| unrecorded::message(name, found)).collect();
+    if !left.is_empty() {
+        let left = left.join(", ");
+        lines.push(format!("a library called {left}, which is not recorded: a replay may differ from there"));
+    }
+    lines
 }
 
 fn json(trace: &Trace, processes: &[Process]) -> Json {
@@ -321,6 +367,7 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
                 json!({"name": module.name, "treatment": module.treatment.name(), "imports": module.imports})
             }).collect::<Json>(),
             "unstored": process.unstored.json(),
+            "unrecorded": process.unrecorded,
             "ending": process.ending.json(),
             "start": summary.start.as_ref().map(start_json),
         })

@@ -95,7 +95,7 @@ impl World {
             },
             Event::Call(call(4)),
             Event::CallbackEnd { serial: 1, raised: false },
-            Event::End { status: 0 },
+            Event::End { status: 0, unrecorded: Vec::new() },
         ];
         for event in events {
             let mut bytes = Vec::new();
@@ -138,14 +138,14 @@ fn what_is_no_trace_is_an_error_of_every_command() {
     fs::write(&script, "print('hello')\n").unwrap();
     let newer = world.path("newer.retrace");
     let mut bytes = fs::read(world.trace("1", &[])).unwrap();
-    bytes[8] = 9;
+    bytes[8] = retrace_replay::layout::FORMAT_VERSION as u8 + 1;
     fs::write(&newer, bytes).unwrap();
-    let format = format!("format {}", retrace_replay::layout::FORMAT_VERSION);
+    let [format, newer_format] = [0, 1].map(|more| format!("format {}", retrace_replay::layout::FORMAT_VERSION + more));
     for command in ["replay", "info", "events", "sources"] {
         let run = |file: &Path| world.retrace([OsStr::new(command), file.as_os_str()]).output().unwrap();
         expect_error(&run(&world.path("missing.retrace")), 2, &["missing.retrace", "No such file"]);
         expect_error(&run(&script), 2, &["app.py", "is not a trace"]);
-        expect_error(&run(&newer), 2, &["newer.retrace", "format 9", &format]);
+        expect_error(&run(&newer), 2, &["newer.retrace", &newer_format, &format]);
         expect_error(&run(world.folder.path()), 2, &["not a regular file"]);
     }
     let output = world.retrace(["events", "x.retrace", "--process", "7"]).output().unwrap();

@@ -356,8 +356,12 @@ pub enum Event {
         /// Where [`COLLECT_AT_CHECK`] is set.
         at: Option<Fingerprint>,
     },
+    /// The process ends.
     End {
+        /// Its exit status, or -1 where nobody knew it.
         status: i32,
+        /// Functions of the C library that were called and not recorded.
+        unrecorded: Vec<Str>,
     },
     Stopped(Str),
     Switch {
@@ -464,7 +468,15 @@ impl Event {
                 let placed = generation & COLLECT_AT_CHECK != 0;
                 Event::Collect { generation, found, at: placed.then(|| Fingerprint::decode(source)).transpose()? }
             }
-            code::END => Event::End { status: source.read_u32()? as i32 },
+            code::END => {
+                let status = source.read_u32()? as i32;
+                let (count, capacity) = source.read_count(2)?;
+                let mut unrecorded = Vec::with_capacity(capacity);
+                for _ in 0..count {
+                    unrecorded.push(Str::decode(source, notes)?);
+                }
+                Event::End { status, unrecorded }
+            }
             code::STOPPED => Event::Stopped(Str::decode(source, notes)?),
             code::WAIT => Event::Wait(source.read_u8()?.try_into()?),
             code::RETRY => Event::Retry { tries: source.read_varint()? },
@@ -538,9 +550,13 @@ impl Event {
                     at.encode(out);
                 }
             }
-            Event::End { status } => {
+            Event::End { status, unrecorded } => {
                 put_head(out, code::END);
                 out.extend_from_slice(&status.to_le_bytes());
+                put_varint(out, unrecorded.len() as u64);
+                for name in unrecorded {
+                    name.encode(out);
+                }
             }
             Event::Stopped(reason) => {
                 put_head(out, code::STOPPED);

@@ -34,6 +34,7 @@ mod trace_file;
 pub mod trace_reader;
 pub mod trace_writer;
 pub mod turns;
+pub mod unrecorded;
 pub mod value;
 
 pub use event::{Event, HookKind};

@@ -68,7 +68,7 @@ fn notes_are_resolved_and_are_no_events() {
     put_again(&mut stopped, 3);
     let items = [
         note(&names[..1], &[]),
-        encoded(&Event::End { status: 1 }),
+        encoded(&Event::End { status: 1, unrecorded: Vec::new() }),
         note(&names[1..], &[&section(&[Value::Int(500)])]),
         note(&[], &[&last]),
         call_of(1),
@@ -78,7 +78,10 @@ fn notes_are_resolved_and_are_no_events() {
     ];
     let mut stream = stream(&items);
     let mut next = || stream.next_event().unwrap();
-    assert_eq!(next().map(|(index, event)| (index.0, event)), Some((0, Event::End { status: 1 })));
+    assert_eq!(
+        next().map(|(index, event)| (index.0, event)),
+        Some((0, Event::End { status: 1, unrecorded: Vec::new() }))
+    );
     let (index, Event::Call(call)) = next().unwrap() else { panic!() };
     let arguments = call.arguments.unwrap();
     assert_eq!((index.0, call.hook, call.at, arguments.len()), (1, 7, 5, 2));
@@ -151,8 +154,8 @@ fn damaged_notes_are_errors() {
     assert_eq!(error(&[busy, head(&[0, 0xff, 0xff, 0x03])]), DecodeError::UnexpectedEnd);
     let one = || note(&["x"], &[b"\0"]);
     let mut many: Vec<Vec<u8>> = (0..MAX_NOTES).map(|_| one()).collect();
-    many.push(encoded(&Event::End { status: 0 }));
-    assert_eq!(stream(&many).next_event().unwrap().unwrap().1, Event::End { status: 0 });
+    many.push(encoded(&Event::End { status: 0, unrecorded: Vec::new() }));
+    assert_eq!(stream(&many).next_event().unwrap().unwrap().1, Event::End { status: 0, unrecorded: Vec::new() });
     many.insert(0, one());
     assert_eq!(error(&many), DecodeError::TooManyNotes);
 }
@@ -162,7 +165,7 @@ fn a_torn_note_of_an_open_extent_is_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.retrace");
     let mut writer = TraceWriter::create(&path, &Options { extent_size: 4096, ..Options::default() }).unwrap();
-    let (end, note) = (encoded(&Event::End { status: 0 }), note(&["a name"], &[b"\x01\x01"]));
+    let (end, note) = (encoded(&Event::End { status: 0, unrecorded: Vec::new() }), note(&["a name"], &[b"\x01\x01"]));
     writer.append(&[&end]);
     writer.append(&[&note]);
     std::mem::forget(writer);
@@ -191,7 +194,7 @@ fn turn() -> impl Strategy<Value = Event> {
         (serial(), any::<u64>(), 0u8..3, prop_oneof![4 => Just(0), 1 => any::<i32>()])
             .prop_map(|(serial, ident, kind, error)| Event::Thread { serial, ident, kind, error }),
         (0u64..20).prop_map(|tries| Event::Busy { tries }),
-        any::<i32>().prop_map(|status| Event::End { status }),
+        any::<i32>().prop_map(|status| Event::End { status, unrecorded: Vec::new() }),
     ]
 }
 

@@ -150,7 +150,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u8..0x10, any::<u64>(), fingerprint()).prop_map(|(generation, found, at)| {
             Event::Collect { generation: generation | COLLECT_AT_CHECK, found, at: Some(at) }
         }),
-        1 => any::<i32>().prop_map(|status| Event::End { status }),
+        1 => (any::<i32>(), prop::collection::vec(string(), 0..3)).prop_map(|(status, unrecorded)| Event::End { status, unrecorded }),
         1 => string().prop_map(Event::Stopped),
         1 => (any::<u64>(), position()).prop_map(|(thread, from)| Event::Switch { thread, from }),
         1 => (any::<u64>(), any::<u64>(), any::<u8>(), any::<i32>())

@@ -173,7 +173,7 @@ pub unsafe fn recorded_end() -> Option<i32> {
     // SAFETY: by contract.
     let mut ahead = unsafe { source() }.clone();
     match ahead.next_event() {
-        Ok(Some((_, Event::End { status }))) if ahead.at_end() => Some(status),
+        Ok(Some((_, Event::End { status, .. }))) if ahead.at_end() => Some(status),
         _ => None,
     }
 }

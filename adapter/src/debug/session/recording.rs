@@ -80,8 +80,8 @@ fn end_of(trace: &Trace, process: u32) -> String {
     let Ok(mut stream) = trace.events(process) else { return end };
     while let Ok(Some((_, event))) = stream.next_event() {
         match event {
-            Event::End { status: -1 } => end = "ended".to_owned(),
-            Event::End { status } => end = format!("exited with status {status}"),
+            Event::End { status: -1, .. } => end = "ended".to_owned(),
+            Event::End { status, .. } => end = format!("exited with status {status}"),
             Event::Stopped(reason) => end = format!("recording stopped: {}", reason.to_string_lossy()),
             _ => {}
         }

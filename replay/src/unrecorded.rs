@@ -1,0 +1,62 @@
+//! What of the C library reaches the outside and is not recorded: it is run for real, by the replay as well.
+
+use std::ffi::CStr;
+
+/// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
+pub const FUNCTIONS: [&CStr; 40] = [
+    c"aio_read",
+    c"aio_read64",
+    c"aio_write",
+    c"aio_write64",
+    c"copy_file_range",
+    c"fdopendir",
+    c"ftw",
+    c"ftw64",
+    c"getifaddrs",
+    c"glob",
+    c"glob64",
+    c"if_nametoindex",
+    c"inotify_init",
+    c"inotify_init1",
+    c"io_setup",
+    c"mkdtemp",
+    c"mkostemp",
+    c"mkostemp64",
+    c"mkstemp",
+    c"mkstemp64",
+    c"mq_open",
+    c"msgget",
+    c"nftw",
+    c"nftw64",
+    c"opendir",
+    c"popen",
+    c"posix_spawn",
+    c"posix_spawnp",
+    c"process_vm_readv",
+    c"recvmmsg",
+    c"scandir",
+    c"scandir64",
+    c"sendfile",
+    c"sendfile64",
+    c"sendmmsg",
+    c"shmget",
+    c"splice",
+    c"tmpfile",
+    c"vfork",
+    c"waitpid",
+];
+
+/// Whether a function is one of them.
+pub fn has(name: &str) -> bool {
+    FUNCTIONS.iter().any(|function| function.to_bytes() == name.as_bytes())
+}
+
+/// What the user is told of a module that has called some of them.
+pub fn message(module: &str, called: &[&str]) -> String {
+    format!(
+        "{module} called {}, which is not recorded: a replay may differ from there. If that does not matter, or its \
+         functions can be recorded instead, say so in a file that RETRACE_BOUNDARY names: module = \"{module}\", \
+         treatment = \"internal\" or \"record\", why = \"…\" (docs/extensions.md)",
+        called.join(", ")
+    )
+}

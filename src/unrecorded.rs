@@ -1,0 +1,153 @@
+//! Calls of the C library that are not recorded. An extension module that makes one is named at the end of the recording:
+//! what comes of it, a replay can't know.
+
+use crate::imports::{self, Binding};
+use crate::libc_table;
+use retrace_replay::unrecorded::FUNCTIONS;
+use std::ffi::{CStr, c_void};
+use std::io::{IsTerminal, stderr};
+use std::ptr;
+use std::sync::Mutex;
+
+const COUNT: usize = FUNCTIONS.len();
+
+// What is recorded is not listed.
+const _: () = {
+    let mut place = 0;
+    while place < COUNT {
+        let mut other = 0;
+        while other < libc_table::COUNT {
+            assert!(
+                !is_same(FUNCTIONS[place], libc_table::FUNCTIONS[other].name),
+                "a function is recorded, and listed as not"
+            );
+            other += 1;
+        }
+        place += 1;
+    }
+};
+
+const fn is_same(one: &CStr, other: &CStr) -> bool {
+    let (one, other) = (one.to_bytes(), other.to_bytes());
+    let mut place = 0;
+    while place < one.len() && place < other.len() && one[place] == other[place] {
+        place += 1;
+    }
+    place == one.len() && place == other.len()
+}
+
+/// Which have been called: written by any thread, in C code, always with 1.
+static mut CALLED: [u8; COUNT] = [0; COUNT];
+/// The C library's own.
+static mut NEXT: [*mut c_void; COUNT] = [ptr::null_mut(); COUNT];
+/// The modules that import some, and which.
+static IMPORTED: Mutex<Vec<(String, Vec<String>)>> = Mutex::new(Vec::new());
+
+/// In place of a function with whatever arguments: notes the call and goes on in the function itself.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn pass<const PLACE: usize>() {
+    std::arch::naked_asm!(
+        "mov byte ptr [rip + {called} + {place}], 1",
+        "jmp qword ptr [rip + {next} + 8 * {place}]",
+        called = sym CALLED,
+        next = sym NEXT,
+        place = const PLACE,
+    )
+}
+
+/// As above.
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+#[unsafe(naked)]
+unsafe extern "C" fn pass<const PLACE: usize>() {
+    std::arch::naked_asm!(
+        "adrp x16, {called}",
+        "add x16, x16, :lo12:{called}",
+        "mov w17, #1",
+        "strb w17, [x16, #{place}]",
+        "adrp x16, {next}",
+        "add x16, x16, :lo12:{next}",
+        "ldr x16, [x16, #8 * {place}]",
+        "br x16",
+        called = sym CALLED,
+        next = sym NEXT,
+        place = const PLACE,
+    )
+}
+
+/// As above.
+#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
+#[unsafe(naked)]
+unsafe extern "C" fn pass<const PLACE: usize>() {
+    std::arch::naked_asm!(
+        "adrp x16, {called}@PAGE",
+        "add x16, x16, {called}@PAGEOFF",
+        "mov w17, #1",
+        "strb w17, [x16, #{place}]",
+        "adrp x16, {next}@PAGE",
+        "add x16, x16, {next}@PAGEOFF",
+        "ldr x16, [x16, #8 * {place}]",
+        "br x16",
+        called = sym CALLED,
+        next = sym NEXT,
+        place = const PLACE,
+    )
+}
+
+/// What is put into an extension module's import table.
+pub fn bindings() -> Vec<Binding> {
+    let pass: [unsafe extern "C" fn(); COUNT] = [
+        pass::<0>, pass::<1>, pass::<2>, pass::<3>, pass::<4>, pass::<5>, pass::<6>, pass::<7>, pass::<8>, pass::<9>,
+        pass::<10>, pass::<11>, pass::<12>, pass::<13>, pass::<14>, pass::<15>, pass::<16>, pass::<17>, pass::<18>,
+        pass::<19>, pass::<20>, pass::<21>, pass::<22>, pass::<23>, pass::<24>, pass::<25>, pass::<26>, pass::<27>,
+        pass::<28>, pass::<29>, pass::<30>, pass::<31>, pass::<32>, pass::<33>, pass::<34>, pass::<35>, pass::<36>,
+        pass::<37>, pass::<38>, pass::<39>,
+    ];
+    let mut place = 0;
+    let functions = FUNCTIONS.map(|name| {
+        place += 1;
+        (name, pass[place - 1] as *mut c_void)
+    });
+    // SAFETY: `NEXT` has a place for each.
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
+}
+
+/// A module imports these, some of which may be such functions.
+pub fn imported(module: &str, imports: &str) {
+    let found: Vec<String> =
+        imports.split(' ').filter(|name| retrace_replay::unrecorded::has(name)).map(str::to_owned).collect();
+    if !found.is_empty()
+        && let Ok(mut modules) = IMPORTED.lock()
+    {
+        modules.push((module.to_owned(), found));
+    }
+}
+
+/// The functions that have been called, for the last event.
+pub fn called() -> Vec<String> {
+    // SAFETY: bytes that are only ever set; one that is set just now may be missed.
+    let is_called = |place: usize| unsafe { (&raw const CALLED).cast::<u8>().add(place).read_volatile() != 0 };
+    let called = FUNCTIONS.iter().enumerate().filter(|(place, _)| is_called(*place));
+    called.map(|(_, name)| name.to_string_lossy().into_owned()).collect()
+}
+
+/// A forked process has called none yet.
+pub fn forget() {
+    for place in 0..COUNT {
+        // SAFETY: as above.
+        unsafe { (&raw mut CALLED).cast::<u8>().add(place).write_volatile(0) };
+    }
+}
+
+/// Names the modules to who looks on. The program's stderr is its own where it goes anywhere else: `retrace info` says it.
+pub fn tell(called: &[String]) {
+    if called.is_empty() || !stderr().is_terminal() {
+        return;
+    }
+    for (module, imports) in IMPORTED.lock().iter().flat_map(|modules| modules.iter()) {
+        let found: Vec<&str> = imports.iter().filter(|name| called.contains(name)).map(String::as_str).collect();
+        if !found.is_empty() {
+            eprintln!("retrace: {}", retrace_replay::unrecorded::message(module, &found));
+        }
+    }
+}
