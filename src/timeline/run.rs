@@ -6,7 +6,6 @@ use super::process::{self, Channel, fork};
 use super::ticks::{Codes, Tick, find_back};
 use super::watches::Watched;
 use super::{clock, inspect, runner, timeline};
-use crate::gil::GilCell;
 use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
@@ -67,37 +66,40 @@ pub struct Runner {
     pub(super) instructions: Instructions,
 }
 
-/// A check of the eval breaker that line events may lead to more than once. It counts once.
-struct Check {
+/// A check of the eval breaker that line events may lead a thread to more than once. It counts once. Each thread has its
+/// own: others run where it is given up at one.
+pub struct Check {
     /// The frame that was at one since its last line.
     frame: usize,
     is_same: bool,
 }
 
-static CHECK: GilCell<Check> = GilCell::new(Check { frame: 0, is_same: false });
+impl Check {
+    pub const NONE: Check = Check { frame: 0, is_same: false };
 
-/// A thread has come to a check.
-///
-/// # Safety
-/// Replaying; the GIL's mutex is held.
-pub unsafe fn begin_check(tstate: *mut ThreadState) {
-    // SAFETY: by contract.
-    unsafe {
-        let again = retrace_line_events_check_again(tstate) != 0;
-        let frame = if again { innermost_frame(tstate) as usize } else { 0 };
-        let check = CHECK.get();
-        check.is_same = again && check.frame == frame;
-        check.frame = frame;
+    /// The thread has come to one.
+    ///
+    /// # Safety
+    /// Replaying; the GIL's mutex is held.
+    pub unsafe fn begin(&mut self, tstate: *mut ThreadState) {
+        // SAFETY: by contract.
+        unsafe {
+            let again = retrace_line_events_check_again(tstate) != 0;
+            let frame = if again { innermost_frame(tstate) as usize } else { 0 };
+            self.is_same = again && self.frame == frame;
+            self.frame = frame;
+        }
     }
-}
 
-/// Whether the thread was at this check before.
-///
-/// # Safety
-/// The GIL or its mutex is held.
-pub unsafe fn is_same_check() -> bool {
-    // SAFETY: by contract.
-    unsafe { CHECK.get().is_same }
+    /// The thread has come to a line.
+    pub fn forget_frame(&mut self) {
+        self.frame = 0;
+    }
+
+    /// Whether the thread was at this check before.
+    pub fn is_same(&self) -> bool {
+        self.is_same
+    }
 }
 
 pub(super) fn stops_of(run: &Run) -> Option<&Stops> {
@@ -272,7 +274,7 @@ impl Runner {
             if self.is_past(&until) {
                 self.end_window(false);
             }
-            if !is_same_check() && is_at(&until) {
+            if !user_threads::check().is_same() && is_at(&until) {
                 self.end_window(true);
             }
         }
@@ -399,7 +401,7 @@ impl Runner {
     unsafe fn line(&mut self, tstate: *mut ThreadState, code: *mut PyObject, line: c_int) {
         // SAFETY: the GIL is held; a line event's values.
         unsafe {
-            CHECK.get().frame = 0;
+            user_threads::check().forget_frame();
             let thread = user_threads::running();
             let frame = innermost_frame(tstate) as usize;
             let actor = *self.actor(thread);

@@ -17,6 +17,7 @@ mod pthreads;
 mod turns;
 
 use crate::library_locks::Due;
+use crate::timeline::Check;
 use crate::turns::Sleeper;
 use crate::{divergence, replay, schedule, thread_storage};
 use corosensei::stack::DefaultStack;
@@ -81,6 +82,8 @@ struct UserThread {
     found_busy: *const libc::sem_t,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// The one it was at last, where a debugger's line events may lead to it again.
+    check: Check,
     /// It takes the GIL inside a call; at the interpreter's end it is given back, and the thread ends there.
     returns_to_call: bool,
     lock_wait: LockWait,
@@ -139,6 +142,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         tries: 0,
         found_busy: ptr::null(),
         at_check: false,
+        check: Check::NONE,
         returns_to_call: false,
         lock_wait: LockWait::NONE,
         stretch: None,
@@ -361,6 +365,15 @@ static mut IS_REPLAY: bool = false;
 pub unsafe fn running() -> usize {
     // SAFETY: by contract.
     unsafe { RUNNING }
+}
+
+/// The check of the eval breaker that the running thread is at, or was last.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn check() -> &'static mut Check {
+    // SAFETY: by contract.
+    unsafe { &mut me().check }
 }
 
 /// The running thread's recorded ident.

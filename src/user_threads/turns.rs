@@ -40,7 +40,7 @@ pub unsafe fn dropped(at_check: bool) {
         }
         if at_check {
             crate::patience::at_check();
-            crate::timeline::begin_check(*gil::retrace_gil.last_holder);
+            me().check.begin(*gil::retrace_gil.last_holder);
         }
         if !at_check {
             if schedule::has_begun() {
@@ -133,7 +133,7 @@ pub unsafe fn with_thread_state(run: impl FnOnce()) {
 pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
     // SAFETY: the GIL's mutex is held, as in `dropped`.
     unsafe {
-        if crate::timeline::is_same_check() {
+        if me().check.is_same() {
             return false;
         }
         SCANS += 1;

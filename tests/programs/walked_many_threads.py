@@ -7,6 +7,7 @@ sys.setswitchinterval(0.0002)
 
 
 def burn(rounds):
+    sum(range(40_000))
     total = 0
     for number in range(rounds):
         total += number
