@@ -59,6 +59,35 @@ def test_hits_of_a_function(trial):
         assert debugger.stack()[0]["name"] == "step" and debugger.locals()["number"] == "69999"
 
 
+def test_a_function_that_is_nowhere_is_said(trial):
+    trace, path = record_trace(trial, "debugged_state.py")
+
+    def answers(debugger, *names):
+        wanted = [{"name": name} for name in names]
+        return debugger.request("setFunctionBreakpoints", breakpoints=wanted)["breakpoints"]
+
+    there = ("bump", "Box.__init__", "twice", "debugged_state.fill", "debugged_state.Box.twice")
+    nowhere = ("bumped", "box.bump", "other.fill", "state.fill", "Box.bump", "bump.", "")
+    with Debugger(trace) as debugger:
+        # Before there is a recording nobody knows.
+        for answer in answers(debugger, "fill"):
+            assert not answer["verified"] and "not open" in answer["message"]
+        debugger.request("launch", **debugger.arguments, stopOn="entry")
+        changed = debugger.wait(lambda: debugger.take("breakpoint"))
+        assert changed["reason"] == "changed" and changed["breakpoint"]["verified"]
+        debugger.request("configurationDone")
+        debugger.stopped()
+        assert debugger.go("continue")["reason"] == "breakpoint" and debugger.stack()[0]["name"] == "fill"
+        assert [answer["verified"] for answer in answers(debugger, *there)] == [True] * len(there)
+        for name, answer in zip(nowhere, answers(debugger, *nowhere)):
+            assert not answer["verified"] and f"no source in the recording has a function {name}" in answer["message"]
+        # By its module.
+        for name, function in (("debugged_state.bump", "bump"), ("debugged_state.Box.__init__", "Box.__init__")):
+            answers(debugger, name)
+            assert debugger.go("continue")["reason"] == "breakpoint" and debugger.stack()[0]["name"] == function
+            assert debugger.go("reverseContinue")["reason"] in ("breakpoint", "entry")
+
+
 def test_the_timeline_has_the_hits(trial):
     trace, path = record_trace(trial, "debugged_hits.py")
     line = line_of(path, "return number % 7")

@@ -277,12 +277,29 @@ pub enum Hits {
 pub struct FunctionBreakpoint {
     /// The debugger's number.
     pub id: i64,
-    /// A name, or a qualified one.
+    /// A name, a qualified one, or that one after its module's.
     pub name: String,
     /// Stop only where this is true.
     pub condition: Option<String>,
     /// Stop only at these hits.
     pub hits: Option<Hits>,
+}
+
+impl FunctionBreakpoint {
+    /// Whether it is on some code, by the code's file and names.
+    pub fn is_on(&self, path: &str, name: &str, qualified_name: &str) -> bool {
+        if self.name == name || self.name == qualified_name {
+            return true;
+        }
+        let module = self.name.strip_suffix(qualified_name).and_then(|rest| rest.strip_suffix('.'));
+        let Some(module) = module.filter(|module| !module.is_empty()) else { return false };
+        let is_of = |file: &str| file.strip_suffix(&*module.replace('.', "/")).is_some_and(is_folder);
+        [".py", "/__init__.py"].into_iter().filter_map(|end| path.strip_suffix(end)).any(is_of)
+    }
+}
+
+fn is_folder(path: &str) -> bool {
+    path.is_empty() || path.ends_with('/')
 }
 
 /// Which exceptions to stop at.

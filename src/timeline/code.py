@@ -15,6 +15,11 @@ def lines(question, _state, _exception):
     return sorted({line for code in codes_of(question) for _, _, line in code.co_lines() if line})
 
 
+def functions(question, _state, _exception):
+    """The name and the qualified name of all code of a source."""
+    return [[code.co_name, code.co_qualname] for code in codes_of(question)]
+
+
 # ---- columns ----
 
 
@@ -186,4 +191,4 @@ def calls(question, state, _exception):
     return found
 
 
-ANSWERS.update(lines=lines, locations=locations, disassemble=disassemble, calls=calls)
+ANSWERS.update(lines=lines, functions=functions, locations=locations, disassemble=disassemble, calls=calls)

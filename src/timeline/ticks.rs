@@ -195,8 +195,8 @@ fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
             code.breakpoints.push((breakpoint.line, place));
         }
     }
-    let is_named = |f: &FunctionBreakpoint| f.name == code.name || f.name == code.qualified_name;
-    code.function = stops.functions.iter().position(is_named);
+    let is_on = |f: &FunctionBreakpoint| f.is_on(&code.path, &code.name, &code.qualified_name);
+    code.function = stops.functions.iter().position(is_on);
 }
 
 /// One tick.

@@ -1,7 +1,7 @@
 //! A recording that is open in the debugger: where it stands, how it moves, and what is shown of it, whoever shows it.
 
 use retrace_replay::Trace;
-use retrace_replay::debug_protocol::{Cause, Step, Stops, Watch, WatchFrame};
+use retrace_replay::debug_protocol::{Cause, FunctionBreakpoint, Step, Stops, Watch, WatchFrame};
 use serde_json::{Value, json};
 
 use super::engine::{Cancel, Engine, Output, Result, message};
@@ -252,6 +252,20 @@ impl Debuggee {
     pub fn lines_with_code(&mut self, path: &str) -> Option<Vec<u32>> {
         let lines = self.ask_about_source(path, json!({ "ask": "lines" }))?;
         Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
+    }
+
+    /// Whether the recording's sources have what a breakpoint is on.
+    pub fn has_function(&mut self, breakpoint: &FunctionBreakpoint) -> bool {
+        let last = breakpoint.name.rsplit('.').next().unwrap_or_default();
+        // What does not have the name in it need not be compiled. A lambda has none there.
+        let may_have = |contents: String| last.starts_with('<') || contents.contains(last);
+        let paths: Vec<String> =
+            self.sources.all().filter(|path| self.sources.contents(path).is_some_and(may_have)).cloned().collect();
+        paths.iter().any(|path| {
+            let found = self.ask_about_source(path, json!({ "ask": "functions" })).unwrap_or_default();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            found.as_array().into_iter().flatten().any(|code| breakpoint.is_on(path, &text(&code[0]), &text(&code[1])))
+        })
     }
 
     /// Where in some lines a breakpoint can be.

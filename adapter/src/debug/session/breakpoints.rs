@@ -9,6 +9,7 @@ use super::Session;
 use crate::debug::engine::{Result, message};
 use crate::debug::protocol::Request;
 
+const NOT_OPEN: &str = "the recording is not open yet";
 const WHAT_HITS_ARE: &str = "a hit condition is a number, `>= number` or `% number`";
 
 #[derive(Default)]
@@ -40,15 +41,19 @@ impl<W: Write + 'static> Session<W> {
         self.breakpoints.given
     }
 
+    /// Breakpoints are checked when there is a recording; of those for the same source only the last.
+    fn check_later(&mut self, request: &Request) {
+        let key = |request: &Request| (request.command.clone(), request.get("source")["path"].clone());
+        self.waiting.retain(|earlier| key(earlier) != key(request));
+        self.waiting.push(request.clone());
+    }
+
     pub(super) fn set_breakpoints(&mut self, request: &Request) -> Result<Value> {
         let wanted = request.get("breakpoints").as_array().cloned().unwrap_or_default();
         if self.debuggee.is_none() {
-            // They are checked when there is a recording.
-            self.waiting.retain(|earlier| earlier.get("source")["path"] != request.get("source")["path"]);
-            self.waiting.push(request.clone());
-            let unverified = wanted.iter().map(|wanted| {
-                json!({ "verified": false, "line": wanted["line"], "message": "the recording is not open yet" })
-            });
+            self.check_later(request);
+            let unverified =
+                wanted.iter().map(|wanted| json!({ "verified": false, "line": wanted["line"], "message": NOT_OPEN }));
             return Ok(json!({ "breakpoints": unverified.collect::<Vec<_>>() }));
         }
         let debuggee = self.debuggee()?;
@@ -119,8 +124,14 @@ impl<W: Write + 'static> Session<W> {
 
     pub(super) fn set_function_breakpoints(&mut self, request: &Request) -> Value {
         self.breakpoints.functions.clear();
+        let all = request.get("breakpoints").as_array().cloned().unwrap_or_default();
+        if self.debuggee.is_none() {
+            self.check_later(request);
+            let unverified = all.iter().map(|_| json!({ "verified": false, "message": NOT_OPEN }));
+            return json!({ "breakpoints": unverified.collect::<Vec<_>>() });
+        }
         let mut answers = Vec::new();
-        for wanted in request.get("breakpoints").as_array().into_iter().flatten() {
+        for wanted in &all {
             let id = self.new_id();
             let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
             let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
@@ -131,8 +142,16 @@ impl<W: Write + 'static> Session<W> {
                 hits => hits.flatten(),
             };
             let (name, condition) = (text("name").unwrap_or_default(), text("condition"));
-            self.breakpoints.functions.push(FunctionBreakpoint { id, name, condition, hits });
-            answers.push(json!({ "id": id, "verified": true }));
+            let breakpoint = FunctionBreakpoint { id, name, condition, hits };
+            let is_there = self.debuggee.as_mut().is_some_and(|debuggee| debuggee.has_function(&breakpoint));
+            let mut answer = json!({ "id": id, "verified": is_there });
+            if !is_there {
+                let name = &breakpoint.name;
+                answer["message"] = format!("no source in the recording has a function {name}").into();
+            }
+            // It is looked for all the same: code that the program made out of a string has no source.
+            self.breakpoints.functions.push(breakpoint);
+            answers.push(answer);
         }
         json!({ "breakpoints": answers })
     }

@@ -293,7 +293,10 @@ impl<W: Write + 'static> Session<W> {
         let method = if request.command == "attach" { "attach" } else { "launch" };
         self.to.event("process", json!({ "name": path, "startMethod": method, "isLocalProcess": true }));
         for request in std::mem::take(&mut self.waiting) {
-            let body = self.set_breakpoints(&request)?;
+            let body = match &*request.command {
+                "setFunctionBreakpoints" => self.set_function_breakpoints(&request),
+                _ => self.set_breakpoints(&request)?,
+            };
             for breakpoint in body["breakpoints"].as_array().into_iter().flatten() {
                 self.to.event("breakpoint", json!({ "reason": "changed", "breakpoint": breakpoint }));
             }
