@@ -180,6 +180,62 @@ def test_data_breakpoints_on_globals_attributes_and_items(trial, path, changes):
         assert [text for text in seen if "<" not in text] == changes
 
 
+def changes(debugger, command):
+    """What changed at each stop on the way."""
+    seen = []
+    while debugger.go(command)["reason"] == "data breakpoint":
+        seen.append(debugger.stop["text"])
+    return seen
+
+
+@pytest.mark.parametrize(
+    "wanted, numbers",
+    [
+        # The first change is that it becomes 0.
+        ({"hitCondition": "2000"}, [1999]),
+        ({"hitCondition": "% 1000"}, [999, 1999, 2999]),
+        ({"hitCondition": ">= 2999"}, [2998, 2999, 3000]),
+        ({"condition": "total and total % 1000 == 0"}, [1000, 2000, 3000]),
+        ({"condition": "total > 500 and total % 25 == 0", "hitCondition": "% 30"}, [1250, 2000, 2750]),
+    ],
+)
+def test_data_breakpoints_with_conditions(trial, wanted, numbers):
+    trace, program = record_trace(trial, "debugged_changes.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "total += 1")])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name="total")
+        one = {"dataId": known["dataId"], "accessType": "write"}
+        bad, good = debugger.request(
+            "setDataBreakpoints", breakpoints=[{**one, "hitCondition": "many"}, {**one, **wanted}]
+        )["breakpoints"]
+        assert not bad["verified"] and "hit condition" in bad["message"] and good["verified"]
+        texts = [f"{number - 1} -> {number}" for number in numbers]
+        assert changes(debugger, "continue") == texts
+        assert changes(debugger, "reverseContinue") == texts[::-1]
+        # From the middle of it.
+        debugger.go("continue")
+        for command in ("stepBack", "stepIn"):
+            debugger.request("setDataBreakpoints", breakpoints=[])
+            debugger.go(command)
+            debugger.request("setDataBreakpoints", breakpoints=[{**one, **wanted}])
+        assert changes(debugger, "continue") == texts
+
+
+def test_a_data_breakpoint_whose_condition_fails(trial):
+    trace, program = record_trace(trial, "debugged_state.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return len(wide)")])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name="counter")
+        wanted = {"dataId": known["dataId"], "accessType": "write", "condition": "counter / 0"}
+        debugger.request("setDataBreakpoints", breakpoints=[wanted])
+        assert debugger.go("reverseContinue")["reason"] == "data breakpoint" and debugger.stop["text"] == "3 -> 6"
+        assert "ZeroDivisionError" in debugger.output("console") + debugger.output("important")
+
+
 def test_the_last_change_of_a_parameter_is_its_call(trial):
     trace, _ = record_trace(trial, "debugged_crash.py", exit=1)
     with Debugger(trace) as debugger:

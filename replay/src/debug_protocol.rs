@@ -185,7 +185,8 @@ pub struct Stops {
     pub breakpoints: Vec<Breakpoint>,
     /// Functions, by name.
     pub functions: Vec<FunctionBreakpoint>,
-    /// How often each line and then each function has been hit before the run begins; empty: never.
+    /// How often each line, then each function and then each watched value has been hit before the run begins; what is
+    /// missing at the end: never.
     pub hits: Vec<u64>,
     /// Say where all the stops were, not only which was the last.
     pub list: bool,
@@ -207,6 +208,11 @@ impl Stops {
         !self.watches.is_empty()
             || self.breakpoints.iter().any(|b| b.condition.is_some() || b.log.is_some())
             || self.functions.iter().any(|f| f.condition.is_some())
+    }
+
+    /// How many things there are whose hits are counted.
+    pub fn places(&self) -> usize {
+        self.breakpoints.len() + self.functions.len() + self.watches.len()
     }
 
     /// Whether they are also inside of lines.
@@ -318,7 +324,7 @@ pub struct Exceptions {
 }
 
 /// A value that is compared at each line.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Watch {
     /// The debugger's number.
     pub id: i64,
@@ -332,6 +338,10 @@ pub struct Watch {
     pub from_call: bool,
     /// Its text at the end of the window before.
     pub text: Option<String>,
+    /// Stop only where this is true, which has its meaning where the expression has.
+    pub condition: Option<String>,
+    /// Stop only at these changes.
+    pub hits: Option<Hits>,
 }
 
 /// Where a watched expression has its meaning.

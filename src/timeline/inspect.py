@@ -709,10 +709,8 @@ def log(template):
     return "".join(parts)
 
 
-def watch(expression, depth, function, module):
-    """What an expression shows in the frame of that function that is `depth` from below, 0 for the innermost one; or as a
-    global of a module."""
-    frame = sys._getframe(1)
+def names_at(frame, depth, function, module):
+    """The globals and locals of the frame of that function that is `depth` from below, 0 for this one; or of a module."""
     if depth:
         frames = []
         while frame is not None:
@@ -723,14 +721,25 @@ def watch(expression, depth, function, module):
         frame = frames[len(frames) - depth]
         if frame.f_code.co_qualname != function:
             return None
-    names, local = frame.f_globals, frame.f_locals
     if module:
         found = sys.modules.get(module)
-        if found is None:
-            return None
-        names = local = found.__dict__
+        return found and (found.__dict__, found.__dict__)
+    return frame.f_globals, frame.f_locals
+
+
+def watch_condition(expression, depth, function, module):
+    """Whether a condition is true where `watch` looks."""
+    names = names_at(sys._getframe(1), depth, function, module)
+    return "True" if names and eval(compiled(expression), *names) else "False"
+
+
+def watch(expression, depth, function, module):
+    """What an expression shows there; None where it has no meaning."""
+    names = names_at(sys._getframe(1), depth, function, module)
+    if names is None:
+        return None
     try:
-        value = eval(compiled(expression), names, local)
+        value = eval(compiled(expression), *names)
     except Exception as error:
         return f"<{type(error).__name__}: {error}>"
     if type(value) not in UNCHANGING:

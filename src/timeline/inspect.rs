@@ -258,20 +258,38 @@ pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int>
 /// # Safety
 /// At a tick; the GIL is held.
 pub unsafe fn watched(watch: &Watch, thread: u32) -> Option<String> {
-    // SAFETY: by contract; the mode is put back.
+    // SAFETY: by contract.
+    unsafe { ask_about_watch(c"watch", &watch.expression, watch, thread).ok().flatten() }
+}
+
+/// Whether a watched value's condition is true, or why it fails.
+///
+/// # Safety
+/// As [`watched`].
+pub unsafe fn watch_holds(watch: &Watch, thread: u32) -> Result<bool, String> {
+    // SAFETY: by contract.
     unsafe {
-        let (depth, name) = match &watch.frame {
-            Some(frame) if frame.thread != thread => return None,
+        let Some(condition) = &watch.condition else { return Ok(true) };
+        Ok(ask_about_watch(c"watch_condition", condition, watch, thread)?.is_some_and(|text| text == "True"))
+    }
+}
+
+/// Calls a function of `inspect.py` with an expression and where it has its meaning.
+unsafe fn ask_about_watch(name: &CStr, expression: &str, watch: &Watch, thread: u32) -> Result<Option<String>, String> {
+    // SAFETY: at a tick; the mode is put back.
+    unsafe {
+        let (depth, of_function) = match &watch.frame {
+            Some(frame) if frame.thread != thread => return Ok(None),
             Some(frame) => (i64::from(frame.depth), frame.function.as_str()),
             None => (0, ""),
         };
         super::clock::uncounted(|| {
             session::set_mode(Mode::Diverted);
             let saved = SavedError::take();
-            let function = function(c"watch");
+            let function = function(name);
             let module = watch.module.as_deref().unwrap_or_default();
             let arguments =
-                (string(&watch.expression), Owned(PyLong_FromLongLong(depth)), string(name), string(module));
+                (string(expression), Owned(PyLong_FromLongLong(depth)), string(of_function), string(module));
             let result = if function.is_null() {
                 Owned(ptr::null_mut())
             } else {
@@ -284,8 +302,11 @@ pub unsafe fn watched(watch: &Watch, thread: u32) -> Option<String> {
                     ptr::null_mut::<PyObject>(),
                 ))
             };
-            let found = if result.is_null() || result.0 == Py_None() { None } else { Some(text(result.0)) };
-            PyErr_Clear();
+            let found = if result.is_null() {
+                Err(error_text())
+            } else {
+                Ok(if result.0 == Py_None() { None } else { Some(text(result.0)) })
+            };
             drop(saved);
             session::set_mode(Mode::Replaying);
             found

@@ -218,7 +218,7 @@ impl Runner {
         self.codes.set_stops(stops_of(&run));
         let stops = stops_of(&run);
         self.hits = stops.map(|stops| stops.hits.clone()).unwrap_or_default();
-        self.hits.resize(stops.map_or(0, |stops| stops.breakpoints.len() + stops.functions.len()), 0);
+        self.hits.resize(stops.map_or(0, Stops::places), 0);
         self.stops = Thinned::default();
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
         // SAFETY: this stands at its position.
@@ -619,12 +619,35 @@ impl Runner {
         }
     }
 
-    /// A watched value that is not what it was at the tick before.
+    /// A watched value that is not what it was at the tick before, where that is a change to stop at.
     unsafe fn changes(&mut self, begun: bool) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
             let at = &self.position;
-            self.watches.iter_mut().filter_map(|watched| watched.change(at, begun)).last()
+            let all = self.watches.iter_mut().enumerate();
+            let changed = all.filter_map(|(place, watched)| Some((place, watched.change(at, begun)?)));
+            let mut cause = None;
+            for (place, change) in changed.collect::<Vec<_>>() {
+                if self.is_wanted_change(place) {
+                    cause = Some(change);
+                }
+            }
+            cause
+        }
+    }
+
+    /// Counts a change of a watched value, and whether it is one to stop at.
+    unsafe fn is_wanted_change(&mut self, place: usize) -> bool {
+        // SAFETY: as in `line`.
+        unsafe {
+            let Some(stops) = stops_of(&self.run) else { return false };
+            let (watch, first) = (&stops.watches[place], stops.places() - stops.watches.len());
+            let holds = inspect::watch_holds(watch, self.position.thread).unwrap_or_else(|text| {
+                self.say(watch.id, text, true);
+                true
+            });
+            let hits = watch.hits;
+            holds && self.counts(first + place, hits)
         }
     }
 }

@@ -46,11 +46,10 @@ impl Watched {
     /// # Safety
     /// `at`: where this stands, at a tick if that is not 0. The GIL is held.
     pub unsafe fn new(watch: &Watch, at: &Stopped) -> Watched {
-        let text = match at.tick {
-            0 => watch.text.clone(),
-            // SAFETY: by contract.
-            _ => unsafe { inspect::watched(watch, at.thread) },
-        };
+        // SAFETY: by contract.
+        let now = if at.tick == 0 { None } else { unsafe { inspect::watched(watch, at.thread) } };
+        // Where it has no meaning here, it is what it was last.
+        let text = now.or_else(|| watch.text.clone());
         Watched { watch: watch.clone(), text, first: None, has_begun: false, variable: Variable::new(watch) }
     }
 

@@ -221,7 +221,7 @@ impl Debuggee {
             let depth = entry.and_then(|entry| entry["depth"].as_u64()).unwrap_or(frame + 1) as u16;
             place = Some(WatchFrame { thread, depth, function });
         }
-        Ok(Watch { id, expression, frame: place, module: None, from_call: false, text: None })
+        Ok(Watch { id, expression, frame: place, ..Watch::default() })
     }
 
     /// A global of the module that a frame's code is of.
@@ -229,7 +229,7 @@ impl Debuggee {
         let stack = self.stack(thread)?;
         let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
         let module = entry.and_then(|entry| entry["module"].as_str()).map(str::to_owned);
-        Ok(Watch { id, expression, frame: None, module, from_call: false, text: None })
+        Ok(Watch { id, expression, module, ..Watch::default() })
     }
 
     /// Evaluates as a question says. An expression leaves no trace; a statement is there to leave one, in the diversion.
@@ -258,7 +258,7 @@ impl Debuggee {
     pub fn has_function(&mut self, breakpoint: &FunctionBreakpoint) -> bool {
         let last = breakpoint.name.rsplit('.').next().unwrap_or_default();
         // What does not have the name in it need not be compiled. A lambda has none there.
-        let may_have = |contents: String| last.starts_with('<') || contents.contains(last);
+        let may_have = |contents: String| last.starts_with('<') || !last.is_empty() && contents.contains(last);
         let paths: Vec<String> =
             self.sources.all().filter(|path| self.sources.contents(path).is_some_and(may_have)).cloned().collect();
         paths.iter().any(|path| {

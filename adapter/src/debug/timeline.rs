@@ -2,6 +2,7 @@
 //! since its checkpoint. Near the present there are more copies to start from, so that a step costs the same wherever it
 //! is: those at halves, quarters and so on of the way to a position, left behind by the run that went there.
 
+mod changes;
 mod instructions;
 mod tally;
 
@@ -599,7 +600,7 @@ impl Timeline {
     /// Steps forwards, or runs on, to the first of the stops. False at the recording's end.
     pub fn forward(&mut self, mut stops: Stops) -> Result<bool> {
         self.complete()?;
-        stops.hits = self.hits_until(self.present.as_ref().map(Present::position), &stops)?;
+        self.count_until(self.present.as_ref().map(Present::position), &mut stops)?;
         let (mut window, mut from_present) = (0, false);
         if let Some(present) = &self.present {
             (window, from_present) = (present.window, true);
@@ -645,9 +646,7 @@ impl Timeline {
                         self.windows[window].ticks.get_or_insert(found.ticks);
                     }
                     for (watch, text) in stops.watches.iter_mut().zip(found.last_watched) {
-                        if text.is_some() {
-                            watch.text = text;
-                        }
+                        watch.text = text;
                     }
                     window += 1;
                     if window == self.windows.len() {
@@ -665,6 +664,7 @@ impl Timeline {
         self.complete()?;
         let here = self.present()?.position();
         let begins = self.hits_at_windows(here.window, &stops)?;
+        let watched = self.watched_at_windows(here.window, &stops)?;
         (stops.before, stops.before_instruction) = (Some(here.tick), here.instruction);
         let mut later: Vec<Option<(usize, Stopped, String)>> = vec![None; stops.watches.len()];
         let mut running = VecDeque::new();
@@ -673,6 +673,9 @@ impl Timeline {
             // A window further back may turn out to be of no interest, but a core that idles is of no use.
             while let (Some(window), true) = (next, running.len() < self.at_a_time) {
                 stops.hits = begins.get(window).cloned().unwrap_or_default();
+                if let Some(watched) = watched.get(window) {
+                    watched.put_into(&mut stops);
+                }
                 let goal = Goal::Last(stops.clone());
                 let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
                 running.push_back((window, self.engine.run(&self.windows[window].checkpoint, run)?));
@@ -694,7 +697,9 @@ impl Timeline {
                 }
                 return Ok(true);
             }
-            if let Some((in_window, at, cause)) = changed_between(&stops, &later, &found) {
+            if watched.is_empty()
+                && let Some((in_window, at, cause)) = changed_between(&stops, &later, &found)
+            {
                 running.clear();
                 self.go_to(Position::line(in_window, at.tick))?;
                 if let Some(present) = &mut self.present {

@@ -204,9 +204,17 @@ impl<W: Write + 'static> Session<W> {
         let mut answers = Vec::new();
         for wanted in request.get("breakpoints").as_array().into_iter().flatten() {
             let id = self.new_id();
+            let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
+            let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
+                Some(None) => {
+                    answers.push(json!({ "id": id, "verified": false, "message": WHAT_HITS_ARE }));
+                    continue;
+                }
+                hits => hits.flatten(),
+            };
             match serde_json::from_str::<Watch>(wanted["dataId"].as_str().unwrap_or_default()) {
                 Ok(watch) => {
-                    self.breakpoints.watches.push(Watch { id, ..watch });
+                    self.breakpoints.watches.push(Watch { id, condition: text("condition"), hits, ..watch });
                     answers.push(json!({ "id": id, "verified": true }));
                 }
                 Err(_) => answers.push(json!({ "id": id, "verified": false, "message": "unknown data" })),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use retrace_replay::debug_protocol::{Goal, Report, Run, Stopped, Stops, Window};
 
+use super::changes::{Watched, watching};
 use super::{Position, Timeline};
 use crate::debug::engine::{Result, message};
 
@@ -19,6 +20,7 @@ struct Tally {
 pub struct Tallies {
     counted: Option<Tally>,
     listed: Option<Tally>,
+    pub(super) watched: Option<(String, Vec<Watched>)>,
 }
 
 /// The breakpoints alone, without what they say.
@@ -58,18 +60,23 @@ impl Timeline {
         Ok(sums)
     }
 
-    /// How often each has been hit up to a position, and at it.
-    pub(super) fn hits_until(&mut self, position: Option<Position>, stops: &Stops) -> Result<Vec<u64>> {
-        let Some(position) = position.filter(|_| wants_counts(stops)) else { return Ok(Vec::new()) };
-        let before = self.hits_at_windows(position.window, stops)?.pop().unwrap_or_default();
+    /// Has stops know how often each has been hit up to a position, and at it.
+    pub(super) fn count_until(&mut self, position: Option<Position>, stops: &mut Stops) -> Result<()> {
+        let Some(position) = position else { return Ok(()) };
         let inside = if position.raise > 0 { u32::MAX } else { position.instruction + 1 };
-        let counting = Stops {
-            before: Some(position.tick),
-            before_instruction: inside,
-            hits: before,
-            ..bare(stops, false, false)
-        };
-        Ok(self.run_to_end_of(position.window, counting)?.hits)
+        let until = |counting| Stops { before: Some(position.tick), before_instruction: inside, ..counting };
+        if wants_counts(stops) {
+            let before = self.hits_at_windows(position.window, stops)?.pop().unwrap_or_default();
+            let counting = Stops { hits: before, ..bare(stops, false, false) };
+            stops.hits = self.run_to_end_of(position.window, until(counting))?.hits;
+        }
+        if let Some(begin) = self.watched_at_windows(position.window, stops)?.pop() {
+            let mut counting = watching(stops);
+            begin.put_into(&mut counting);
+            let found = self.run_to_end_of(position.window, until(counting))?;
+            Watched { texts: found.last_watched, hits: found.hits }.put_into(stops);
+        }
+        Ok(())
     }
 
     /// Where breakpoints are hit, as far as that is known: `is_busy` ends the search. Many are thinned evenly.
@@ -138,12 +145,13 @@ impl Timeline {
         Ok(())
     }
 
-    fn run_to_end_of(&mut self, window: usize, stops: Stops) -> Result<Window> {
+    pub(super) fn run_to_end_of(&mut self, window: usize, stops: Stops) -> Result<Window> {
         let run = Run { until: self.until(window), goal: Goal::Last(stops), leave: Vec::new(), record: false };
         let process = self.engine.run(&self.windows[window].checkpoint, run)?;
         let said = self.said.len();
         let Report::Window(found) = self.outcome(&process)? else { return message("the replay does not answer") };
         self.said.truncate(said);
+        self.warn(window, &found);
         Ok(*found)
     }
 }
