@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from debugger import Debugger
 from harness import BAD_INPUT, DIVERGED, RETRACE, compile_extension, make_venv, run
 from trace_file import CLAIMED_AT, EXTENT_SIZE_AT, HEADER, PYTHON_AT, VERSION_AT, TraceBytes
 
@@ -133,11 +134,24 @@ def test_another_version_of_an_extension(trial, tmp_path):
     result = trial.replay(recorded.trace)
     assert (result.exit, result.stdout) == (BAD_INPUT, b""), result
     assert "spam" in result.stderr.decode() and "Traceback" not in result.stderr.decode(), result
+    assert_debugger_refuses(recorded.trace, "spam", "another version")
 
     extension.unlink()
     result = trial.replay(recorded.trace)
     assert (result.exit, result.stdout) == (BAD_INPUT, b""), result
     assert "spam" in result.stderr.decode(), result
+    assert_debugger_refuses(recorded.trace, "spam", "is not here")
+
+
+def assert_debugger_refuses(trace, *said):
+    """It says why the replay ends at once, and so does the session."""
+    with Debugger(trace) as debugger:
+        debugger.request("launch", recording=str(trace), stopOn="crash")
+        debugger.request("configurationDone")
+        debugger.wait(lambda: debugger.take("terminated"))
+        told = debugger.output("console") + debugger.output("important")
+        for text in said:
+            assert text in told, told
 
 
 @pytest.mark.parametrize("where", ["missing/x.retrace", "file/x.retrace", "folder", "/proc/x.retrace", "/dev/null/x"])

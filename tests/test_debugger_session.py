@@ -5,8 +5,9 @@ import signal
 import subprocess
 
 import pytest
-from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of, record_trace
+from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of, record, record_trace
 from harness import RETRACE
+from trace_file import TraceBytes
 
 
 @pytest.fixture
@@ -119,6 +120,63 @@ def test_a_library_for_the_interpreter_that_is_missing(trial):
     (alone / "retrace").chmod(0o755)
     with Debugger(trace, command=alone / "retrace") as debugger, pytest.raises(RequestFailed, match="libretrace"):
         debugger.launch()
+
+
+def test_a_recording_that_was_cut(trial):
+    """What there is of it is debugged, and the user is told."""
+    recorded, _ = record(trial, "counting.py", "3000")
+    trace = TraceBytes(recorded.trace)
+    trace.unseal()
+    last = max((extent for extent in trace.extents() if extent.stream == 0), key=lambda extent: extent.sequence)
+    trace.u64(last.offset + 16, last.committed * 9 // 10)
+    with Debugger(trace.write(trial.folder / "cut.retrace")) as debugger:
+        debugger.launch("crash")
+        said = debugger.output("console") + debugger.output("important")
+        assert "the recording ends" in said and "Traceback" not in said
+        written = debugger.output().encode()
+        assert written and recorded.stdout.startswith(written) and written != recorded.stdout
+        debugger.go("stepBack")
+        assert debugger.stop["reason"] == "step"
+    trace.data = trace.data[:2000]
+    cut = trace.write(trial.folder / "header.retrace")
+    with Debugger(cut) as debugger, pytest.raises(RequestFailed, match="header.retrace"):
+        debugger.launch()
+
+
+DIVERGES = """\
+import time
+
+for number in range(20):
+    print(time.time())
+    sum(range(300_000))
+    for again in range(200):
+        pass
+"""
+
+
+def test_a_copy_that_leaves_the_recording(trial):
+    """The replay has passed; then an event is changed under the copies that run there again."""
+    trial.prepare(inputs=False)
+    path = trial.work / "diverges.py"
+    path.write_text(DIVERGES)
+    recorded = trial.record([path])
+    trace = TraceBytes(recorded.trace)
+    trace.unseal()
+    event = trace.float_event(float(recorded.stdout.split()[5]))
+    changed = trace.write(trial.folder / "changed.retrace")
+    with Debugger(changed) as debugger:
+        debugger.launch("end")
+        assert "not met again" not in debugger.output("console")
+        trace.call_site(event, 2)
+        with changed.open("r+b") as file:
+            file.seek(event)
+            file.write(trace.data[event : event + 8])
+        debugger.set_breakpoints(path, [line_of(path, "print(")])
+        while debugger.go("reverseContinue")["reason"] == "breakpoint" and debugger.evaluate("number") != "2":
+            pass
+        said = debugger.output("console") + debugger.output("important")
+        assert "a checkpoint was not met again" in said
+        assert "event" in said and "time.time" in said and "diverges.py" in said
 
 
 def test_values_as_the_client_wants_them(trial):
