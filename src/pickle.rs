@@ -26,6 +26,7 @@ impl ImportState {
     pub unsafe fn now() -> ImportState {
         // SAFETY: by contract.
         unsafe {
+            begin_use();
             ImportState { modules: PyDict_Size(PyImport_GetModuleDict()), importers: PyDict_Size(importers_cache()) }
         }
     }
@@ -37,6 +38,7 @@ impl ImportState {
     pub unsafe fn restore(self) {
         // SAFETY: by contract; both dictionaries are in order of insertion, so what is new is at the end.
         unsafe {
+            end_use();
             let modules = PyImport_GetModuleDict();
             if PyDict_Size(modules) == self.modules {
                 return;
@@ -92,7 +94,93 @@ pub unsafe fn load() -> bool {
         UNPICKLER = PyObject_GetAttrString(module.0, c"Unpickler".as_ptr());
         BYTES_IO = if io.is_null() { io.0 } else { PyObject_GetAttrString(io.0, c"BytesIO".as_ptr()) };
         before.restore();
+        make_way(module.0);
         ![DUMPS, LOADS, PICKLER, UNPICKLER, BYTES_IO].iter().any(|object| object.is_null())
+    }
+}
+
+// ---- the program's own module ----
+//
+// 3.11's `_pickle` finds its state through the interpreter, and a second import gives the same module again: with the tables
+// of the `copyreg` that we imported and took out of `sys.modules`. What the program registers in its own would not count.
+// So the program's first import makes a new module, and from then on we use that one's state as well.
+
+/// Our module; null where each import makes one anyway.
+static mut OURS: *mut PyObject = ptr::null_mut();
+static mut MAKE: Option<unsafe extern "C" fn() -> *mut PyObject> = None;
+/// How many of our imports and pickles are under way: what is imported for those is not the program's.
+static mut USES: u32 = 0;
+static mut STANDS_IN: bool = false;
+
+/// Has the program's import of the module make another one.
+unsafe fn make_way(module: *mut PyObject) {
+    // SAFETY: the GIL is held; the module is live.
+    unsafe {
+        let definition = PyModule_GetDef(module);
+        let is_shared = !definition.is_null() && (*definition).m_slots.is_null();
+        let is_the_program_s = !crate::python::loaded_module("_pickle").is_null();
+        if !is_shared || is_the_program_s || PyState_FindModule(definition) != module {
+            return;
+        }
+        OURS = Owned::borrowed(module).into_raw();
+        MAKE = std::mem::transmute::<
+            Option<extern "C" fn() -> *mut PyObject>,
+            Option<unsafe extern "C" fn() -> *mut PyObject>,
+        >((*definition).m_base.m_init);
+        (*definition).m_base.m_init = Some(make_for_program);
+    }
+}
+
+/// In the place of the module's own function, which returns what the interpreter has of it, if that is anything.
+extern "C" fn make_for_program() -> *mut PyObject {
+    // SAFETY: called by an import, with the GIL; `make_way` was called before.
+    unsafe {
+        let Some(make) = MAKE else { return ptr::null_mut() };
+        let definition = PyModule_GetDef(OURS);
+        let is_program_s = USES == 0 && PyState_FindModule(definition) == OURS;
+        if !is_program_s {
+            return make();
+        }
+        PyState_RemoveModule(definition);
+        let made = make();
+        let saved = SavedError::take();
+        if made.is_null() {
+            if PyState_FindModule(definition).is_null() {
+                PyState_AddModule(OURS, definition);
+            }
+        } else {
+            (*definition).m_base.m_init = std::mem::transmute::<
+                Option<unsafe extern "C" fn() -> *mut PyObject>,
+                Option<extern "C" fn() -> *mut PyObject>,
+            >(Some(make));
+        }
+        drop(saved);
+        made
+    }
+}
+
+/// While the program's module is being made there is none: ours stands in for it as long as we need one.
+unsafe fn begin_use() {
+    // SAFETY: the GIL is held.
+    unsafe {
+        USES += 1;
+        if !OURS.is_null() && PyState_FindModule(PyModule_GetDef(OURS)).is_null() {
+            STANDS_IN = PyState_AddModule(OURS, PyModule_GetDef(OURS)) == 0;
+        }
+    }
+}
+
+unsafe fn end_use() {
+    // SAFETY: the GIL is held.
+    unsafe {
+        USES -= 1;
+        if USES == 0 && STANDS_IN {
+            STANDS_IN = false;
+            let definition = PyModule_GetDef(OURS);
+            if PyState_FindModule(definition) == OURS {
+                PyState_RemoveModule(definition);
+            }
+        }
     }
 }
 

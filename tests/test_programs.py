@@ -46,9 +46,14 @@ def test_pure_python_is_the_same_recorded(trial):
     trial.assert_replays(["pure.py", "3000"], programs=["pure.py"], deterministic=True)
 
 
-@pytest.mark.parametrize("program", ["path_objects", "given_to_c", "time_zones", "standard_streams"])
+@pytest.mark.parametrize("program", ["path_objects", "given_to_c", "time_zones", "standard_streams", "pickles"])
 def test_deterministic_program(trial, program):
     trial.assert_replays([f"{program}.py"], programs=[f"{program}.py"], deterministic=True)
+
+
+def test_pickles_where_nothing_is_imported_before(trial):
+    """Without `site`, the recorder is the first to import what pickle needs."""
+    trial.assert_replays(["-S", "pickles.py"], programs=["pickles.py"], deterministic=True)
 
 
 def test_standard_streams_that_are_files(trial):
