@@ -21,6 +21,7 @@ mod entry;
 mod external;
 mod external_function;
 mod gil;
+mod handler_writes;
 mod hook;
 mod hot;
 mod imports;

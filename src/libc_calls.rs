@@ -4,11 +4,12 @@
 //! without it the thread's calls are put together and logged when it takes the GIL again.
 
 use crate::gil::GilCell;
+use crate::handler_writes;
 use crate::hook::{self, Hook};
 use crate::imports::Binding;
 use crate::libc_memory as memory;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape};
-use crate::session::Mode;
+use crate::session::{self, Mode};
 use crate::trampoline::LIBC_CALLS;
 use crate::{console, divergence, native_handlers, platform, replay, schedule, time_stamps, turns, user_threads};
 use retrace_abi::boundary::Fds;
@@ -98,7 +99,24 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
             Mode::Recording if FUNCTIONS[place].waits && turns::has() => turns::without(|| original(place, &args)),
             Mode::Replaying => replay(place, &args),
             Mode::Diverted => refused(place),
+            Mode::Off if retrace_abi::gil::retrace_handlers() != 0 => in_handler(place, &args),
             _ => original(place, &args),
+        }
+    }
+}
+
+/// A call by a signal's handler.
+unsafe fn in_handler(place: usize, args: &Arguments) -> usize {
+    let function = &FUNCTIONS[place];
+    // SAFETY: by the contract of `enter`.
+    unsafe {
+        match session::mode() {
+            Mode::Recording if function.name == c"write" => {
+                handler_writes::writes(args[0] as c_int, args[1] as *const u8, args[2]);
+                original(place, args)
+            }
+            Mode::Replaying => handler_writes::answer(function, args).unwrap_or_else(|| original(place, args)),
+            _ => original(place, args),
         }
     }
 }
@@ -182,6 +200,7 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
                 ..General::default()
             })),
         };
+        handler_writes::log();
         schedule::append_native_call(call);
         platform::set_errno(errno);
         result
@@ -218,6 +237,7 @@ unsafe fn replay(place: usize, args: &Arguments) -> usize {
         if function.waits && turns::has() {
             user_threads::pause();
         }
+        handler_writes::replay();
         let call = if in_turn { replay::native_call(hook) } else { user_threads::released_call(hook) };
         if !memory::same(call.arguments.as_deref().unwrap_or_default(), &arguments) || call.at != caller() {
             let shown: Vec<String> = arguments.iter().map(Value::to_string).collect();
@@ -247,6 +267,9 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
             memory::note_watch(function, args);
             descriptors(function, args, result as c_int);
             echo(function, args, result);
+            if function.name == c"read" {
+                handler_writes::reads(args[0] as c_int, std::slice::from_raw_parts_mut(args[1] as *mut u8, result));
+            }
             if function.name == c"clock_gettime" {
                 time_stamps::clock_read(args[0] as c_int, &*(args[1] as *const libc::timespec));
             }
@@ -268,6 +291,7 @@ unsafe fn descriptors(function: &Function, args: &Arguments, result: c_int) {
             let pair = args[at] as *const [c_int; 2];
             console::effect(Fds::Open, first, second, (*pair)[0].into());
             console::effect(Fds::Open, first, second, (*pair)[1].into());
+            handler_writes::opens(*pair);
         } else if function.fds != Fds::None {
             console::effect(function.fds, first, second, third);
         }

@@ -128,7 +128,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// Also the number of trampolines, which `build.rs` makes.
-pub const COUNT: usize = 166;
+pub const COUNT: usize = 169;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -306,6 +306,13 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"pthread_kill", Code, &[Ignored, Number]),
     // What it tells others.
     function(c"kill", Int, &[Number, Number]),
+    waiting(c"waitpid", Int, &[Number, Out(Fixed(size_of::<libc::c_int>())), Number]),
+    waiting(
+        c"wait4",
+        Int,
+        &[Number, Out(Fixed(size_of::<libc::c_int>())), Number, Out(Fixed(size_of::<libc::rusage>()))],
+    ),
+    waiting(c"waitid", Int, &[Number, Number, Out(Fixed(size_of::<libc::siginfo_t>())), Number]),
     waiting(c"system", Int, &[String]),
     function(c"openlog", Nothing, &[Ignored, Number, Number]),
     function(c"syslog", Nothing, &[Number, Ignored]),

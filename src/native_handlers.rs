@@ -1,13 +1,15 @@
-//! Signal handlers of extension modules' own, in C. On replay no signal comes, so what they call of the C library is not
-//! recorded either; and it may not be: a handler may interrupt the thread in the middle of an event. So a handler is
-//! entered through ours, which marks the thread as being in one.
+//! Signal handlers of extension modules' own, in C. On replay no signal comes, and what they call of the C library is not
+//! recorded: a handler may interrupt the thread in the middle of an event. So a handler is entered through ours, which
+//! marks the thread as being in one. `src/handler_writes.rs` has what replay knows of them.
 
+use crate::handler_writes;
 use crate::imports::{self, Binding, replaced};
+use crate::platform;
 use crate::session::{self, Mode};
 use retrace_abi::gil;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// More than there are signals on any platform.
 const SIGNALS: usize = 128;
@@ -17,7 +19,10 @@ static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNAL
 static mut NEXT: [*mut c_void; 6] = [ptr::null_mut(); 6];
 
 /// What is put into an extension module's import table.
-pub fn bindings() -> Vec<Binding> {
+///
+/// # Safety
+/// In a session; the GIL is held.
+pub unsafe fn bindings() -> Vec<Binding> {
     let functions: [(&CStr, *mut c_void); 6] = [
         (c"sigaction", sigaction as *mut c_void),
         (c"signal", signal as *mut c_void),
@@ -26,7 +31,9 @@ pub fn bindings() -> Vec<Binding> {
         (c"_longjmp", jump::<4> as *mut c_void),
         (c"__longjmp_chk", jump::<5> as *mut c_void),
     ];
-    // SAFETY: `NEXT` has a place for each.
+    // SAFETY: by contract; `NEXT` has a place for each.
+    unsafe { handler_writes::make_hook() };
+    // SAFETY: as above.
     unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
 }
 
@@ -50,16 +57,45 @@ unsafe extern "C" fn handle(number: c_int, about: *mut c_void, context: *mut c_v
         if handler != 0 {
             let outer = gil::retrace_handlers();
             gil::retrace_set_handlers(outer + 1);
+            if session::mode() == Mode::Recording {
+                handler_writes::begins(number);
+            }
             std::mem::transmute::<usize, Handler>(handler)(number, about, context);
             gil::retrace_set_handlers(outer);
         }
     }
 }
 
+/// Runs a module's handler as if the signal had come.
+///
+/// # Safety
+/// Replaying, in a call by C code.
+pub unsafe fn run_again(number: c_int) {
+    // SAFETY: by contract; what it may look at says no more than which signal it is.
+    unsafe {
+        let mut about: libc::siginfo_t = std::mem::zeroed();
+        let mut context: libc::ucontext_t = std::mem::zeroed();
+        about.si_signo = number;
+        let errno = platform::errno();
+        handle(number, (&raw mut about).cast(), (&raw mut context).cast());
+        platform::set_errno(errno);
+    }
+}
+
+/// Whether a module ever had a handler.
+pub fn are_any() -> bool {
+    ANY.load(Ordering::Relaxed)
+}
+
+static ANY: AtomicBool = AtomicBool::new(false);
+
 /// `longjmp` and its like: a handler may be left by them.
 unsafe extern "C" fn jump<const PLACE: usize>(to: *mut c_void, value: c_int) {
     // SAFETY: called by an extension module; this frame has nothing to be undone.
     unsafe {
+        if gil::retrace_handlers() != 0 {
+            handler_writes::jumps();
+        }
         gil::retrace_set_handlers(0);
         replaced!(NEXT[PLACE], *mut c_void, c_int => ())(to, value);
     }
@@ -70,6 +106,7 @@ fn stand_in(number: c_int, handler: usize) -> usize {
     match usize::try_from(number).ok().and_then(|number| HANDLERS.get(number)) {
         Some(place) if handler != libc::SIG_DFL && handler != libc::SIG_IGN && handler != libc::SIG_ERR => {
             place.store(handler, Ordering::Release);
+            ANY.store(true, Ordering::Relaxed);
             handle as *const () as usize
         }
         _ => handler,

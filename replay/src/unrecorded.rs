@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 40] = [
+pub const FUNCTIONS: [&CStr; 39] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
@@ -43,7 +43,6 @@ pub const FUNCTIONS: [&CStr; 40] = [
     c"splice",
     c"tmpfile",
     c"vfork",
-    c"waitpid",
 ];
 
 /// Whether a function is one of them.

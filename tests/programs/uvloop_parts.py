@@ -1,8 +1,10 @@
 """uvloop: names looked up in its library's threads, servers and clients by name, number and path, datagrams, executors,
-files, time-outs, other threads."""
+files, time-outs, other threads, programs."""
 
 import asyncio
+import signal
 import socket
+import sys
 import threading
 
 import uvloop
@@ -80,6 +82,33 @@ async def threads(loop):
         print("too late")
 
 
+async def run(*command, given=None, **options):
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, **options
+    )
+    out, _ = await process.communicate(given)
+    return out, process.returncode
+
+
+async def programs(loop):
+    print(await run("echo", "hi"), await run("cat", given=b"given " * 1000))
+    print(await asyncio.gather(*(run("sh", "-c", f"echo $A; exit {k}", env={"A": str(k)}) for k in range(8))))
+    process = await asyncio.create_subprocess_shell("echo from a shell; exec sleep 60", stdout=asyncio.subprocess.PIPE)
+    print(await process.stdout.readline())
+    process.kill()
+    print(await process.wait())
+    try:
+        await run("/no/such/program")
+    except FileNotFoundError as error:
+        print(error.errno)
+    print(await run(sys.executable, "-c", "import os; print(os.getcwd() == '/')", cwd="/"))
+    came = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, came.set)
+    signal.raise_signal(signal.SIGUSR1)
+    await came.wait()
+    print(loop.remove_signal_handler(signal.SIGUSR1))
+
+
 async def main():
     loop = asyncio.get_running_loop()
     print(type(loop))
@@ -87,6 +116,7 @@ async def main():
     await streams()
     await datagrams(loop)
     await threads(loop)
+    await programs(loop)
 
 
 uvloop.run(main())
