@@ -1,7 +1,7 @@
 //! Turns on replay (`crate::turns`), and the threads of libraries' own that take them: coroutines too.
 
 use super::{
-    OWNER, RUNNING, STACK, State, TURN_BEGINS, give_turn_to, has_gil, lost, me, new_thread, threads, wait_for_turn,
+    OWNER, RUNNING, STACK, State, TURN_BEGINS, add, give_turn_to, has_gil, lost, me, new_thread, wait_for_turn,
 };
 use crate::replay::{self, Front};
 use crate::turns::Sleeper;
@@ -129,17 +129,13 @@ pub unsafe fn make_library_thread(start: schedule::Start, argument: usize, stack
         let Front::Thread { serial, ident, kind: schedule::LIBRARY, error } = replay::front() else {
             lost("a library makes a thread here".into());
         };
+        if error == 0 {
+            let mut made = new_thread(ident, State::New { start, argument, stack: stack.max(STACK) });
+            made.in_library = true;
+            add(serial, made);
+        }
         replay::consume_front();
-        if error != 0 {
-            return Err(error);
-        }
-        while (threads().len() as u64) < serial {
-            threads().push(new_thread(0, State::Ended));
-        }
-        let mut made = new_thread(ident, State::New { start, argument, stack: stack.max(STACK) });
-        made.in_library = true;
-        threads().push(made);
-        Ok(ident)
+        if error == 0 { Ok(ident) } else { Err(error) }
     }
 }
 

@@ -158,6 +158,19 @@ fn new_thread(ident: u64, state: State) -> UserThread {
     }
 }
 
+/// Adds a thread under its number. To be done before its event is consumed: what comes next may be a thread that Python did
+/// not make, which has the next number.
+unsafe fn add(serial: u64, thread: UserThread) {
+    // SAFETY: by the module's contract.
+    unsafe {
+        // Numbers of threads that could not be made stay empty.
+        while (threads().len() as u64) < serial {
+            threads().push(new_thread(0, State::Ended));
+        }
+        threads().push(thread);
+    }
+}
+
 /// Makes the calling thread the root, with the recorded ident.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 //! thread-specific values and the recorded ident. Threads that Python did not make are coroutines too.
 
 use super::bindings::{GETSPECIFIC, NEXT, SETSPECIFIC};
-use super::{IN_CALL, RUNNING, STACK, State, give_turn_to, ident, me, new_thread, resume_next, threads, wait_for_turn};
+use super::{IN_CALL, RUNNING, STACK, State, add, give_turn_to, ident, me, new_thread, resume_next, wait_for_turn};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
 use crate::{divergence, schedule, session, thread};
@@ -24,9 +24,9 @@ pub(super) unsafe extern "C" fn create(
         let Front::Thread { serial, ident: recorded, kind: schedule::MADE, error } = replay::front() else {
             divergence::stop_at("a thread is made here");
         };
-        replay::consume_front();
         if error != 0 {
             // The number is used up, as it was.
+            replay::consume_front();
             return error;
         }
         let mut stack = 0;
@@ -34,12 +34,8 @@ pub(super) unsafe extern "C" fn create(
             stack = 0;
         }
         let state = State::New { start, argument: argument as usize, stack: stack.max(STACK) };
-        let made = new_thread(recorded, state);
-        // Numbers of threads that could not be made stay empty.
-        while (threads().len() as u64) < serial {
-            threads().push(new_thread(0, State::Ended));
-        }
-        threads().push(made);
+        add(serial, new_thread(recorded, state));
+        replay::consume_front();
         *ident = recorded as libc::pthread_t;
         0
     }
@@ -51,12 +47,7 @@ pub(super) unsafe extern "C" fn create(
 /// Replaying.
 pub unsafe fn add_foreign(serial: u64, ident: u64) {
     // SAFETY: one thread.
-    unsafe {
-        while (threads().len() as u64) < serial {
-            threads().push(new_thread(0, State::Ended));
-        }
-        threads().push(new_thread(ident, State::New { start: foreign, argument: 0, stack: STACK }));
-    }
+    unsafe { add(serial, new_thread(ident, State::New { start: foreign, argument: 0, stack: STACK })) };
 }
 
 unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {

@@ -25,13 +25,18 @@ def extension(trial, tmp_path):
     return folder
 
 
-def test_callbacks_on_foreign_threads(trial, extension):
+def record(trial, extension, program):
     trial.prepare(inputs=False)
-    shutil.copy(HERE / "program.py", trial.work)
+    shutil.copy(HERE / program, trial.work)
     shutil.copy(HERE / "foreign.toml", trial.work)
     env = {"PYTHONPATH": str(extension), "RETRACE_BOUNDARY": str(trial.work / "foreign.toml")}
-    recorded = trial.record(["program.py"], env=env)
+    recorded = trial.record([program], env=env)
     assert recorded.exit == 0 and b"joined 3" in recorded.stdout, recorded
+    return recorded
+
+
+def test_callbacks_on_foreign_threads(trial, extension):
+    recorded = record(trial, extension, "program.py")
     assert recorded.stdout.count(b"raises") == 3, recorded
     listing = trial.tool("events", trial.trace).stdout
     assert listing.count(b"callback") >= 90, listing[-2000:]
@@ -39,3 +44,8 @@ def test_callbacks_on_foreign_threads(trial, extension):
     shutil.rmtree(trial.work)
     replayed = trial.replay(recorded.trace)
     trial.same(recorded, replayed, ("recorded", "replayed"))
+
+
+def test_they_come_to_python_while_it_makes_a_thread(trial, extension):
+    recorded = record(trial, extension, "waiting.py")
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
