@@ -9,14 +9,12 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::libc_memory as memory;
 use crate::libc_table::Function;
-use crate::turns::locked;
 use crate::{native_handlers, schedule, user_threads};
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use std::cell::UnsafeCell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const MOST_BYTES: usize = 64;
@@ -41,7 +39,8 @@ static RING: [Place; NOTES] =
     [const { Place { ready: AtomicBool::new(false), note: UnsafeCell::new(Note::Began(0)) } }; NOTES];
 static LEFT: AtomicUsize = AtomicUsize::new(0);
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
-static TAKING: Mutex<()> = Mutex::new(());
+/// Somebody takes them. No mutex: a forked child has to be able to let it go.
+static TAKING: AtomicBool = AtomicBool::new(false);
 /// A handler was left by a jump: it can't be run again elsewhere.
 static JUMPED: AtomicBool = AtomicBool::new(false);
 
@@ -115,12 +114,18 @@ pub unsafe fn log() {
 
 #[cold]
 unsafe fn log_notes() {
-    let _taking = locked(&TAKING);
+    while TAKING.swap(true, Ordering::Acquire) {
+        // Who took them may have been left by the jump.
+        if JUMPED.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::yield_now();
+    }
     loop {
         let number = TAKEN.load(Ordering::Relaxed);
         let place = &RING[number % NOTES];
         if !place.ready.load(Ordering::Acquire) {
-            return;
+            break;
         }
         // SAFETY: ready, and taken by one thread at a time.
         let note = unsafe { *place.note.get() };
@@ -138,6 +143,18 @@ unsafe fn log_notes() {
             schedule::append_native_call(Call { hook, at: NO_FRAME, arguments, outcome: Outcome::None });
         }
     }
+    TAKING.store(false, Ordering::Release);
+}
+
+/// In a forked child: the thread that took notes, or was about to leave one, may not be here.
+pub fn after_fork_child() {
+    let left = LEFT.load(Ordering::Relaxed);
+    let mut taken = TAKEN.load(Ordering::Relaxed);
+    while taken != left && !RING[taken % NOTES].ready.load(Ordering::Acquire) {
+        taken += 1;
+    }
+    TAKEN.store(taken, Ordering::Relaxed);
+    TAKING.store(false, Ordering::Relaxed);
 }
 
 // ---- replaying ----

@@ -241,6 +241,7 @@ pub unsafe fn after_fork_child(fork: u64, may_help: bool) {
         let parent = writer().process();
         *TURNS.get() = Turns::new();
         unrecorded::forget();
+        crate::handler_writes::after_fork_child();
         match writer().after_fork_child(may_help) {
             Ok(()) => crate::start::record_forked_child(parent, fork),
             // Nothing is said: its stderr is the program's own.
