@@ -52,10 +52,15 @@ def test_hits_of_a_function(trial):
     trace, _ = record_trace(trial, "debugged_hits.py")
     with Debugger(trace) as debugger:
         debugger.launch("end")
-        wanted = [{"name": "step", "hitCondition": "70000"}, {"name": "step", "hitCondition": "many"}]
-        good, bad = debugger.request("setFunctionBreakpoints", breakpoints=wanted)["breakpoints"]
+        wanted = [
+            {"name": "step", "condition": "number < 0"},
+            {"name": "step", "hitCondition": "70000"},
+            {"name": "step", "hitCondition": "many"},
+        ]
+        _, good, bad = debugger.request("setFunctionBreakpoints", breakpoints=wanted)["breakpoints"]
         assert good["verified"] and not bad["verified"] and "hit condition" in bad["message"]
-        debugger.go("reverseContinue")
+        stop = debugger.go("reverseContinue")
+        assert stop["hitBreakpointIds"] == [good["id"]], stop
         assert debugger.stack()[0]["name"] == "step" and debugger.locals()["number"] == "69999"
 
 
@@ -70,11 +75,11 @@ def test_a_function_that_is_nowhere_is_said(trial):
     nowhere = ("bumped", "box.bump", "other.fill", "state.fill", "Box.bump", "bump.", "")
     with Debugger(trace) as debugger:
         # Before there is a recording nobody knows.
-        for answer in answers(debugger, "fill"):
-            assert not answer["verified"] and "not open" in answer["message"]
+        (answer,) = answers(debugger, "fill")
+        assert not answer["verified"] and "not open" in answer["message"]
         debugger.request("launch", **debugger.arguments, stopOn="entry")
         changed = debugger.wait(lambda: debugger.take("breakpoint"))
-        assert changed["reason"] == "changed" and changed["breakpoint"]["verified"]
+        assert changed["reason"] == "changed" and changed["breakpoint"] == {"id": answer["id"], "verified": True}
         debugger.request("configurationDone")
         debugger.stopped()
         assert debugger.go("continue")["reason"] == "breakpoint" and debugger.stack()[0]["name"] == "fill"

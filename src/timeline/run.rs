@@ -542,21 +542,22 @@ impl Runner {
                 return Some(Cause::Goal);
             }
             let info = self.codes.get(code);
-            let function = if begun { info.function } else { None };
+            let functions = if begun { info.functions.clone() } else { Vec::new() };
             let inside = std::mem::take(&mut self.instructions.at_line);
-            if info.breakpoints.is_empty() && function.is_none() && stops.watches.is_empty() && inside.is_empty() {
+            if info.breakpoints.is_empty() && functions.is_empty() && stops.watches.is_empty() && inside.is_empty() {
                 return stepped;
             }
             let at_line = info.breakpoints.iter().filter(|(line, _)| *line == position.line).map(|(_, place)| *place);
             let places: Vec<usize> = at_line.chain(inside).collect();
             // All of them count their hits and say what they have to, wherever this stops.
             let lines = stops.breakpoints.len();
+            let functions = functions.into_iter().map(|place| (place, &stops.functions[place]));
+            let functions: Vec<_> =
+                functions.map(|(place, f)| (lines + place, f.id, f.condition.clone(), f.hits)).collect();
             let mut cause = None;
-            if let Some(place) = function {
-                let function = &stops.functions[place];
-                let (id, condition, hits) = (function.id, function.condition.clone(), function.hits);
-                if self.holds(id, condition.as_deref()) && self.counts(lines + place, hits) {
-                    cause = Some(Cause::Breakpoint(id));
+            for (place, id, condition, hits) in functions {
+                if self.holds(id, condition.as_deref()) && self.counts(place, hits) {
+                    cause = cause.or(Some(Cause::Breakpoint(id)));
                 }
             }
             for place in places {

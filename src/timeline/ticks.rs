@@ -23,8 +23,8 @@ pub struct Code {
     pub breakpoints: Vec<(u32, usize)>,
     /// Instructions with breakpoints, the same; None where they have not been looked for.
     inside: Option<Vec<(c_int, usize)>>,
-    /// The breakpoint on its beginning.
-    pub function: Option<usize>,
+    /// The places in the list of the breakpoints on its beginning.
+    pub functions: Vec<usize>,
 }
 
 /// A code object's strings, as `retrace_code_names` gives them; held, so that no others get their addresses.
@@ -178,7 +178,7 @@ unsafe fn describe(names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
                 qualified_name,
                 breakpoints: Vec::new(),
                 inside: None,
-                function: None,
+                functions: Vec::new(),
             };
             place_breakpoints(&mut made, stops);
             made
@@ -188,7 +188,8 @@ unsafe fn describe(names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
 
 fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
     code.breakpoints.clear();
-    (code.inside, code.function) = (None, None);
+    code.functions.clear();
+    code.inside = None;
     let Some(stops) = stops else { return };
     for (place, breakpoint) in stops.breakpoints.iter().enumerate() {
         if breakpoint.path == code.path && breakpoint.column.is_none() {
@@ -196,7 +197,7 @@ fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
         }
     }
     let is_on = |f: &FunctionBreakpoint| f.is_on(&code.path, &code.name, &code.qualified_name);
-    code.function = stops.functions.iter().position(is_on);
+    code.functions.extend(stops.functions.iter().enumerate().filter(|(_, f)| is_on(f)).map(|(place, _)| place));
 }
 
 /// One tick.

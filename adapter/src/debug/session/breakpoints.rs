@@ -9,6 +9,8 @@ use super::Session;
 use crate::debug::engine::{Result, message};
 use crate::debug::protocol::Request;
 
+/// Where the number of a breakpoint stands in a request that waits for the recording.
+const GIVEN: &str = "retraceId";
 const NOT_OPEN: &str = "the recording is not open yet";
 const WHAT_HITS_ARE: &str = "a hit condition is a number, `>= number` or `% number`";
 
@@ -41,20 +43,35 @@ impl<W: Write + 'static> Session<W> {
         self.breakpoints.given
     }
 
-    /// Breakpoints are checked when there is a recording; of those for the same source only the last.
-    fn check_later(&mut self, request: &Request) {
+    /// Breakpoints are checked when there is a recording; of those for the same source only the last. They have their
+    /// numbers from now on.
+    fn check_later(&mut self, request: &Request) -> Value {
         let key = |request: &Request| (request.command.clone(), request.get("source")["path"].clone());
         self.waiting.retain(|earlier| key(earlier) != key(request));
-        self.waiting.push(request.clone());
+        let mut later = request.clone();
+        let mut answers = Vec::new();
+        for wanted in later.arguments["breakpoints"].as_array_mut().into_iter().flatten() {
+            let id = self.new_id();
+            wanted[GIVEN] = id.into();
+            let mut answer = json!({ "id": id, "verified": false, "message": NOT_OPEN });
+            if wanted["line"].is_number() {
+                answer["line"] = wanted["line"].clone();
+            }
+            answers.push(answer);
+        }
+        self.waiting.push(later);
+        json!({ "breakpoints": answers })
+    }
+
+    /// The number of a breakpoint that is set: the one that it has been given, or a new one.
+    fn id_of(&mut self, wanted: &Value) -> i64 {
+        wanted[GIVEN].as_i64().unwrap_or_else(|| self.new_id())
     }
 
     pub(super) fn set_breakpoints(&mut self, request: &Request) -> Result<Value> {
         let wanted = request.get("breakpoints").as_array().cloned().unwrap_or_default();
         if self.debuggee.is_none() {
-            self.check_later(request);
-            let unverified =
-                wanted.iter().map(|wanted| json!({ "verified": false, "line": wanted["line"], "message": NOT_OPEN }));
-            return Ok(json!({ "breakpoints": unverified.collect::<Vec<_>>() }));
+            return Ok(self.check_later(request));
         }
         let debuggee = self.debuggee()?;
         let Some(path) = debuggee.sources.path_of(request.get("source")) else {
@@ -64,7 +81,7 @@ impl<W: Write + 'static> Session<W> {
         self.breakpoints.lines.retain(|(other, _)| *other != path);
         let mut answers = Vec::new();
         for wanted in &wanted {
-            let id = self.new_id();
+            let id = self.id_of(wanted);
             let line = wanted["line"].as_u64().unwrap_or(0) as u32;
             let column = wanted["column"].as_u64().map(|column| column as u32);
             // Where a line has no code, the next one that has.
@@ -126,13 +143,11 @@ impl<W: Write + 'static> Session<W> {
         self.breakpoints.functions.clear();
         let all = request.get("breakpoints").as_array().cloned().unwrap_or_default();
         if self.debuggee.is_none() {
-            self.check_later(request);
-            let unverified = all.iter().map(|_| json!({ "verified": false, "message": NOT_OPEN }));
-            return json!({ "breakpoints": unverified.collect::<Vec<_>>() });
+            return self.check_later(request);
         }
         let mut answers = Vec::new();
         for wanted in &all {
-            let id = self.new_id();
+            let id = self.id_of(wanted);
             let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
             let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
                 Some(None) => {
