@@ -302,9 +302,10 @@ mod tests {
     #[test]
     fn one_writes_at_a_time() {
         let inside = AtomicU32::new(0);
+        let gil = std::sync::Mutex::new(());
         std::thread::scope(|scope| {
             for serial in 10..14 {
-                let inside = &inside;
+                let (inside, gil) = (&inside, &gil);
                 scope.spawn(move || {
                     let writer = Writer::new(serial);
                     for _ in 0..2000 {
@@ -315,6 +316,7 @@ mod tests {
                             isize::from(alone)
                         });
                         assert_eq!(alone, 1);
+                        let _held = gil.lock().unwrap();
                         writer.leave();
                     }
                 });
