@@ -30,6 +30,8 @@ pub(crate) const WINDOW: usize = 128 << 10;
 
 /// How long to wait for an extent that only the helper can make.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked for what one waits for.
+const STEP: Duration = Duration::from_millis(1);
 
 /// The most [`TraceWriter::cursor`] may be asked for.
 pub const MAX_INLINE: usize = 4096;
@@ -179,11 +181,14 @@ impl Recorder {
         self.helper.as_ref()?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            self.command(Command::Ahead);
+            // One at a time: where the disk is full each fails, and the helper has to do all before it ends.
+            if self.shared.commands.is_empty() {
+                self.command(Command::Ahead);
+            }
             if let Some(extent) = self.shared.ready.pop() {
                 return Some(extent);
             }
-            std::thread::yield_now();
+            std::thread::sleep(STEP);
         }
         None
     }
