@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,8 +20,9 @@ static void *spin(void *argument)
 
 static void *wait_unseen(void *argument)
 {
+    /* A raw system call: the C library's function would be seen. */
     siginfo_t about;
-    waitid(P_PID, (id_t)(long)argument, &about, WEXITED);
+    syscall(SYS_waitid, P_PID, (id_t)(long)argument, &about, WEXITED, NULL);
     return NULL;
 }
 
