@@ -276,6 +276,8 @@ enum Earlier {
 struct Held {
     number: u64,
     thread: u64,
+    /// The call that wrote it has not ended.
+    is_of_call: bool,
     after: Vec<Earlier>,
     own: i32,
     bytes: Vec<u8>,
@@ -309,9 +311,13 @@ pub unsafe fn call_ended() {
         }
         let thread = crate::user_threads::running() as u64;
         LATER.get().retain(|(later, _)| *later != thread);
-        // What it wrote may be held only because of what it wrote before.
-        let last = HELD.get().iter().rev().find(|held| held.thread == thread);
-        let instead = last.map(|held| Earlier::Output(held.number));
+        // What this call wrote may be held only because of what the thread wrote before; that alone is none of it.
+        let mut instead = None;
+        for held in HELD.get().iter_mut().filter(|held| held.thread == thread) {
+            if std::mem::take(&mut held.is_of_call) {
+                instead = Some(Earlier::Output(held.number));
+            }
+        }
         waits_no_longer(Earlier::CallOf(thread), instead);
         while let Some(first) = HELD.get().iter().position(|held| held.after.is_empty()) {
             let held = HELD.get().remove(first);
@@ -369,7 +375,7 @@ unsafe fn write_in_order(own: i32, bytes: &[u8]) {
             return write_out(own, bytes);
         }
         NUMBER += 1;
-        HELD.get().push(Held { number: NUMBER, thread, after, own, bytes: bytes.to_vec() });
+        HELD.get().push(Held { number: NUMBER, thread, is_of_call: true, after, own, bytes: bytes.to_vec() });
     }
 }
 
