@@ -161,7 +161,7 @@ unsafe fn classified(name: String, path: String) -> Line {
         } else if imports.split(' ').any(|import| import == libraries::MAKES_THREADS) {
             why.push_str("; what threads of its own do is not recorded");
         }
-        let unrecorded: Vec<&str> = imports.split(' ').filter(|import| unrecorded::has(import)).collect();
+        let unrecorded: Vec<&str> = unrecorded::among(imports).collect();
         if !unrecorded.is_empty() {
             why.push_str(&format!("; not recorded, where it calls them: {}", unrecorded.join(" ")));
         }

@@ -72,8 +72,8 @@ impl Extension {
         for image in &self.images {
             // SAFETY: the image is loaded as long as `self` is.
             for name in unsafe { imports::imported(image) }.unwrap_or_default() {
-                let reaches = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
-                let reaches = reaches || unrecorded::has(&name);
+                let is_recorded = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
+                let reaches = is_recorded || unrecorded::has(&name);
                 if reaches || name == MAKES_THREADS || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
                     found.insert(name);
                 }

@@ -3,7 +3,7 @@
 
 use crate::imports::{self, Binding};
 use crate::libc_table;
-use retrace_replay::unrecorded::FUNCTIONS;
+use retrace_replay::unrecorded::{self, FUNCTIONS};
 use std::ffi::{CStr, c_void};
 use std::io::{IsTerminal, stderr};
 use std::ptr;
@@ -114,8 +114,7 @@ pub fn bindings() -> Vec<Binding> {
 
 /// A module imports these, some of which may be such functions.
 pub fn imported(module: &str, imports: &str) {
-    let found: Vec<String> =
-        imports.split(' ').filter(|name| retrace_replay::unrecorded::has(name)).map(str::to_owned).collect();
+    let found: Vec<String> = unrecorded::among(imports).map(str::to_owned).collect();
     if !found.is_empty()
         && let Ok(mut modules) = IMPORTED.lock()
     {
@@ -147,7 +146,7 @@ pub fn tell(called: &[String]) {
     for (module, imports) in IMPORTED.lock().iter().flat_map(|modules| modules.iter()) {
         let found: Vec<&str> = imports.iter().filter(|name| called.contains(name)).map(String::as_str).collect();
         if !found.is_empty() {
-            eprintln!("retrace: {}", retrace_replay::unrecorded::message(module, &found));
+            eprintln!("retrace: {}", unrecorded::message(module, &found));
         }
     }
 }

@@ -331,8 +331,9 @@ fn unrecorded_lines(called: &[String], processes: &[Process]) -> Vec<String> {
     let mut by_module = BTreeMap::new();
     let mut left: Vec<&str> = called.iter().map(String::as_str).collect();
     for module in processes.iter().flat_map(|process| &process.modules) {
-        let imports =
-            |name: &&str| module.treatment == ModuleTreatment::Libc && module.imports.split(' ').any(|i| i == *name);
+        let imports = |name: &&str| {
+            module.treatment == ModuleTreatment::Libc && unrecorded::among(&module.imports).any(|i| i == *name)
+        };
         let found: Vec<&str> = called.iter().map(String::as_str).filter(imports).collect();
         left.retain(|name| !found.contains(name));
         if !found.is_empty() {

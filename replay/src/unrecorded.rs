@@ -50,6 +50,11 @@ pub fn has(name: &str) -> bool {
     FUNCTIONS.iter().any(|function| function.to_bytes() == name.as_bytes())
 }
 
+/// Those among a module's imports, which are separated by spaces.
+pub fn among(imports: &str) -> impl Iterator<Item = &str> {
+    imports.split(' ').filter(|import| has(import))
+}
+
 /// What the user is told of a module that has called some of them.
 pub fn message(module: &str, called: &[&str]) -> String {
     format!(

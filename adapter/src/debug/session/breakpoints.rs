@@ -105,22 +105,17 @@ impl<W: Write + 'static> Session<W> {
                 );
                 continue;
             };
-            let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
-            let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
-                Some(None) => {
-                    answers.push(json!({ "id": id, "verified": false, "line": line, "message": WHAT_HITS_ARE }));
-                    continue;
-                }
-                Some(hits) => hits,
-                None => None,
+            let Ok(hits) = hits_of(wanted) else {
+                answers.push(json!({ "id": id, "verified": false, "line": line, "message": WHAT_HITS_ARE }));
+                continue;
             };
             let breakpoint = Breakpoint {
                 id,
                 path: path.clone(),
                 line: place,
                 column: inside.as_ref().and_then(|location| location.inside),
-                condition: text("condition"),
-                log: text("logMessage"),
+                condition: text_of(wanted, "condition"),
+                log: text_of(wanted, "logMessage"),
                 hits,
             };
             self.breakpoints.lines.push((path.clone(), breakpoint));
@@ -148,15 +143,11 @@ impl<W: Write + 'static> Session<W> {
         let mut answers = Vec::new();
         for wanted in &all {
             let id = self.id_of(wanted);
-            let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
-            let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
-                Some(None) => {
-                    answers.push(json!({ "id": id, "verified": false, "message": WHAT_HITS_ARE }));
-                    continue;
-                }
-                hits => hits.flatten(),
+            let Ok(hits) = hits_of(wanted) else {
+                answers.push(json!({ "id": id, "verified": false, "message": WHAT_HITS_ARE }));
+                continue;
             };
-            let (name, condition) = (text("name").unwrap_or_default(), text("condition"));
+            let (name, condition) = (text_of(wanted, "name").unwrap_or_default(), text_of(wanted, "condition"));
             let breakpoint = FunctionBreakpoint { id, name, condition, hits };
             let is_there = self.debuggee.as_mut().is_some_and(|debuggee| debuggee.has_function(&breakpoint));
             let mut answer = json!({ "id": id, "verified": is_there });
@@ -219,17 +210,13 @@ impl<W: Write + 'static> Session<W> {
         let mut answers = Vec::new();
         for wanted in request.get("breakpoints").as_array().into_iter().flatten() {
             let id = self.new_id();
-            let text = |name: &str| wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
-            let hits = match text("hitCondition").map(|text| parse_hits(&text)) {
-                Some(None) => {
-                    answers.push(json!({ "id": id, "verified": false, "message": WHAT_HITS_ARE }));
-                    continue;
-                }
-                hits => hits.flatten(),
+            let Ok(hits) = hits_of(wanted) else {
+                answers.push(json!({ "id": id, "verified": false, "message": WHAT_HITS_ARE }));
+                continue;
             };
             match serde_json::from_str::<Watch>(wanted["dataId"].as_str().unwrap_or_default()) {
                 Ok(watch) => {
-                    self.breakpoints.watches.push(Watch { id, condition: text("condition"), hits, ..watch });
+                    self.breakpoints.watches.push(Watch { id, condition: text_of(wanted, "condition"), hits, ..watch });
                     answers.push(json!({ "id": id, "verified": true }));
                 }
                 Err(_) => answers.push(json!({ "id": id, "verified": false, "message": "unknown data" })),
@@ -272,6 +259,16 @@ impl<W: Write + 'static> Session<W> {
         };
         debuggee.watch(id, expression, thread, frame)
     }
+}
+
+/// What a client says of a breakpoint, unless that is empty.
+fn text_of(wanted: &Value, name: &str) -> Option<String> {
+    wanted[name].as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+}
+
+/// A breakpoint's hit condition, if it has one; an error where that is none.
+fn hits_of(wanted: &Value) -> std::result::Result<Option<Hits>, ()> {
+    text_of(wanted, "hitCondition").map(|text| parse_hits(&text).ok_or(())).transpose()
 }
 
 fn parse_hits(text: &str) -> Option<Hits> {
