@@ -147,7 +147,7 @@ pub unsafe fn end_in_doubt(kind: &str, what: &str) {
         let addresses = if crate::turns::are_on() { " addresses" } else { "" };
         let text = format!("{kind} {event} {out} {err}{addresses}\n{}\n{what}", matches.join(","));
         if std::fs::write(path, text).is_ok() {
-            crate::timeline::ended(divergence::EXIT_STATUS);
+            crate::timeline::diverged();
             libc::_exit(divergence::EXIT_STATUS);
         }
     }

@@ -160,7 +160,7 @@ unsafe fn end_as(kind: &str, divergence: &Divergence) -> ! {
     eprint!("{divergence}");
     // SAFETY: ends the process without running more of the program.
     unsafe {
-        crate::timeline::ended(EXIT_STATUS);
+        crate::timeline::diverged();
         libc::_exit(EXIT_STATUS)
     }
 }

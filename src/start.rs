@@ -361,10 +361,11 @@ extern "C" fn at_exit() {
                 crate::turns::end();
                 crate::platform::at_exit(leave);
             }
-            crate::timeline::ended(if diverged { crate::divergence::EXIT_STATUS } else { 0 });
             if diverged {
+                crate::timeline::diverged();
                 libc::_exit(crate::divergence::EXIT_STATUS);
             }
+            crate::timeline::ended(0);
         } else {
             session::end_recording(-1);
         }

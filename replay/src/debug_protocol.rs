@@ -443,6 +443,8 @@ pub enum Report {
 pub struct Ended {
     /// The exit status.
     pub status: i32,
+    /// It has left the recording.
+    pub diverged: bool,
     /// The process of the trace, and the event that would come next.
     pub process: u32,
     /// The event that would come next.

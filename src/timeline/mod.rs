@@ -18,7 +18,7 @@ mod ticks;
 mod watches;
 
 use crate::gil::GilCell;
-use crate::{replay, schedule, user_threads};
+use crate::{divergence, replay, schedule, user_threads};
 use process::Channel;
 use pyo3_ffi::*;
 use retrace_abi::gil;
@@ -303,24 +303,39 @@ pub unsafe fn became_child() {
     }
 }
 
-/// The replay ends here. Does not return in a process of a timeline.
+/// The replay ends here, as the recording does. Does not return in a process of a timeline.
 ///
 /// # Safety
 /// Replaying; nothing of the program runs after.
 pub unsafe fn ended(status: i32) {
+    // SAFETY: by contract.
+    unsafe { end(status, false) }
+}
+
+/// The replay has left the recording, and ends here.
+///
+/// # Safety
+/// As [`ended`].
+pub unsafe fn diverged() {
+    // SAFETY: by contract.
+    unsafe { end(divergence::EXIT_STATUS, true) }
+}
+
+unsafe fn end(status: i32, diverged: bool) {
     // SAFETY: by contract.
     unsafe {
         if !is_on() {
             return;
         }
         if let Some(runner) = runner() {
-            runner.end();
+            runner.end(diverged);
         }
         if is_main() {
             let source = replay::source();
             let (process, event) = (source.process(), source.index().0);
             let ended = Ended {
                 status,
+                diverged,
                 process,
                 event,
                 clock: clock::now(),

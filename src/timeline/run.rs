@@ -299,9 +299,9 @@ impl Runner {
         }
     }
 
-    /// The replay ends here. Where another checkpoint was to come, it has left the recording.
-    pub unsafe fn end(&mut self) -> ! {
-        let matched = self.run.until.is_none();
+    /// The replay ends here. Where another checkpoint was to come, it has left the recording as well.
+    pub unsafe fn end(&mut self, diverged: bool) -> ! {
+        let matched = self.run.until.is_none() && !diverged;
         // SAFETY: the GIL is held.
         unsafe { self.end_window(matched) }
     }

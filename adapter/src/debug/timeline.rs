@@ -430,9 +430,15 @@ impl Timeline {
 
     /// Says it, once, if a run through a window did not come to the next checkpoint.
     fn warn(&mut self, window: usize, found: &Window) {
-        let divergence = if found.matched { None } else { self.engine.divergence() };
-        if !found.matched && !std::mem::replace(&mut self.windows[window].is_warned, true) {
-            let mut text = "a checkpoint was not met again; what is found near it may be off by some lines".to_owned();
+        let is_last = window + 1 == self.windows.len();
+        // Where the replay itself has left the recording, that has been said.
+        if found.matched || is_last && self.engine.ended.diverged {
+            return;
+        }
+        let divergence = self.engine.divergence();
+        if !std::mem::replace(&mut self.windows[window].is_warned, true) {
+            let what = if is_last { "the recording's end was not met" } else { "a checkpoint was not met again" };
+            let mut text = format!("{what}; what is found near it may be off by some lines");
             if let Some(divergence) = divergence {
                 text = format!("{text}\n{divergence}");
             }
