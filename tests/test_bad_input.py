@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from debugger import Debugger
+from debugger import Debugger, RequestFailed
 from harness import BAD_INPUT, DIVERGED, RETRACE, compile_extension, make_venv, run
 from trace_file import CLAIMED_AT, EXTENT_SIZE_AT, HEADER, PYTHON_AT, VERSION_AT, TraceBytes
 
@@ -86,6 +86,9 @@ def test_another_python_by_option(trial, recorded):
     assert (result.exit, result.stdout) == (BAD_INPUT, b""), result
     version = "{}.{}".format(*trial.interpreter.minor)
     assert version in result.stderr.decode() and str(wrong) in result.stderr.decode(), result
+    with Debugger(recorded.trace, python=str(wrong)) as debugger:
+        with pytest.raises(RequestFailed, match=f"{wrong} is not usable.*{version}"):
+            debugger.launch()
 
 
 def other_pythons(trial):
@@ -108,6 +111,8 @@ def test_no_python_of_the_recorded_version(trial, recorded, monkeypatch):
     assert old in trace.data
     trace.data = trace.data.replace(old, struct.pack("<I", 3 << 24 | 99 << 16 | 0xF0))
     refused(trial, "replay", trace.write(trial.folder / "other.retrace"), "3.99", "--python")
+    with Debugger(trial.folder / "other.retrace") as debugger, pytest.raises(RequestFailed, match="3.99.*--python"):
+        debugger.launch()
 
 
 EXTENSION = """\
@@ -144,14 +149,18 @@ def test_another_version_of_an_extension(trial, tmp_path):
 
 
 def assert_debugger_refuses(trace, *said):
-    """It says why the replay ends at once, and so does the session."""
+    """The launch fails, and says why. From the beginning as far as the first movement, there is a session."""
     with Debugger(trace) as debugger:
-        debugger.request("launch", recording=str(trace), stopOn="crash")
-        debugger.request("configurationDone")
-        debugger.wait(lambda: debugger.take("terminated"))
-        told = debugger.output("console") + debugger.output("important")
-        for text in said:
-            assert text in told, told
+        with pytest.raises(RequestFailed) as failed:
+            debugger.request("launch", recording=str(trace), stopOn="crash")
+        told = str(failed.value)
+        assert "install the version that was recorded" in told and "--python" in told and "\n" not in told, told
+        assert all(text in told for text in said), told
+        # The same client may go on with another one, or see what there is.
+        debugger.launch("entry")
+        assert debugger.evaluate("1 + 1") == "2"
+        debugger.go("continue")
+        assert told in debugger.output("important")
 
 
 @pytest.mark.parametrize("where", ["missing/x.retrace", "file/x.retrace", "folder", "/proc/x.retrace", "/dev/null/x"])

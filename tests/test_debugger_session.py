@@ -112,6 +112,54 @@ def test_an_interpreter_that_is_missing_or_another_one(trial):
             debugger.launch()
 
 
+def test_what_a_launch_can_not_mean(trial):
+    trace, path = record_trace(trial, "debugged_state.py")
+    (trial.folder / "empty.retrace").touch()
+    (trial.folder / "folder.retrace").mkdir()
+    mapping = {"localRoot": "/a", "remoteRoot": "/b"}
+    wrong = [
+        ({}, "recording"),
+        ({"recording": str(trial.folder / "nowhere.retrace")}, "nowhere.retrace.*No such file"),
+        ({"recording": str(trial.folder / "empty.retrace")}, "empty.retrace"),
+        ({"recording": str(trial.folder / "folder.retrace")}, "folder.retrace"),
+        ({"process": 1}, "process 1"),
+        ({"process": -1}, "must be the number of a process"),
+        ({"process": "0"}, "must be the number of a process"),
+        ({"process": 1 << 40}, "must be the number of a process"),
+        ({"processId": 1}, "no process of .* had the pid 1"),
+        ({"processId": "1"}, "must be the pid"),
+        ({"stopOn": "start of it all"}, "stopOn"),
+        ({"justMyCode": "no"}, "justMyCode"),
+        ({"pathMappings": mapping}, "pathMappings.*localRoot.*remoteRoot"),
+        ({"pathMappings": ["/a:/b"]}, "pathMappings"),
+        ({"pathMappings": [mapping, {"localRoot": "/a"}]}, "pathMappings"),
+        ({"pathMappings": [{**mapping, "remoteRoot": 7}]}, "pathMappings"),
+        ({"pathMappings": [{**mapping, "localRoot": ""}]}, "pathMappings"),
+    ]
+    with Debugger(trace) as debugger:
+        for arguments, why in wrong:
+            recording = {} if arguments == {} else {"recording": str(trace)}
+            with pytest.raises(RequestFailed, match=why):
+                debugger.request("launch", **recording | arguments)
+        # The session goes on.
+        debugger.launch("end")
+
+
+def test_folders_that_are_elsewhere_here(trial):
+    trace, path = record_trace(trial, "debugged_state.py")
+    folder, here = path.parent, trial.folder / "here"
+    here.mkdir()
+    (here / path.name).write_bytes(path.read_bytes())
+    # A folder whose name only begins like the recorded one's is another.
+    other = {"localRoot": "/nowhere", "remoteRoot": str(folder)[:-1]}
+    mapping = {"localRoot": f"{here}/", "remoteRoot": str(folder)}
+    with Debugger(trace, pathMappings=[other, mapping]) as debugger:
+        debugger.launch("entry", [(here / path.name, [line_of(path, "return len(wide)")])])
+        assert debugger.go("continue")["reason"] == "breakpoint"
+        source = debugger.stack()[0]["source"]
+        assert source["path"] == str(here / path.name) and "sourceReference" not in source
+
+
 def test_a_library_for_the_interpreter_that_is_missing(trial):
     trace, _ = record_trace(trial, "debugged_fork.py")
     alone = trial.folder / "alone"

@@ -27,6 +27,8 @@ use crate::replay::Replay;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long what a replay has said may take to arrive when it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The exit status of a replay that needs what is not here.
+const REFUSED: i32 = 2;
 /// Checkpoints of the replay; it counts too.
 const CHECKPOINTS: usize = 16;
 
@@ -207,8 +209,12 @@ impl Engine {
                 self.wait()?;
                 tell();
             }
-            let _ = self.child.wait();
+            let ended = self.child.wait();
             self.await_last();
+            // It says what it needs and does not find, and what to do.
+            if !self.has_said && ended.is_ok_and(|status| status.code() == Some(REFUSED)) {
+                return message(self.said().trim().trim_start_matches("retrace: ").to_owned());
+            }
             if self.attempts.is_in_doubt() && !self.is_last {
                 self.begin_anew()?;
                 is_new = true;
@@ -295,7 +301,8 @@ impl Engine {
     fn connected(&mut self, hello: Hello, stream: UnixStream) {
         let process = self.process;
         self.reap();
-        self.pids.extend(Pid::from_raw(hello.pid));
+        // The replay itself is waited for as our child, which says how it ended.
+        self.pids.extend(Pid::from_raw(hello.pid).filter(|_| !matches!(hello.role, Role::Main)));
         match hello.role {
             Role::Main => {}
             Role::Checkpoint { place, stacks } => {

@@ -6,10 +6,15 @@ use std::fs;
 use retrace_replay::{Trace, Value};
 use serde_json::json;
 
-/// A prefix of paths here and the one it was recorded as.
+/// A folder here and the one that it was recorded as, without a slash at their ends.
 pub struct Mapping {
     pub local: String,
     pub remote: String,
+}
+
+/// What comes behind a folder in the path of something in it.
+fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    path.strip_prefix(folder).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 pub struct Sources {
@@ -60,7 +65,7 @@ impl Sources {
     /// The path here of a recorded one.
     fn local(&self, recorded: &str) -> String {
         for Mapping { local, remote } in &self.mappings {
-            if let Some(rest) = recorded.strip_prefix(remote.as_str()) {
+            if let Some(rest) = below(recorded, remote) {
                 return format!("{local}{rest}");
             }
         }
@@ -70,7 +75,7 @@ impl Sources {
     /// The recorded path of one here.
     pub fn recorded(&self, local: &str) -> String {
         for Mapping { local: prefix, remote } in &self.mappings {
-            if let Some(rest) = local.strip_prefix(prefix.as_str()) {
+            if let Some(rest) = below(local, prefix) {
                 return format!("{remote}{rest}");
             }
         }

@@ -128,7 +128,7 @@ struct Session<W> {
     debuggee: Option<Debuggee>,
     handles: Handles,
     breakpoints: Breakpoints,
-    stop_on: Option<String>,
+    stop_on: StopOn,
     configured: bool,
     /// Breakpoints that were set before there was a recording: what the client asked for.
     waiting: Vec<Request>,
@@ -144,7 +144,7 @@ impl<W: Write + 'static> Session<W> {
             debuggee: None,
             handles: Handles::default(),
             breakpoints: Breakpoints::default(),
-            stop_on: None,
+            stop_on: StopOn::Crash,
             configured: false,
             waiting: Vec::new(),
         }
@@ -262,6 +262,12 @@ impl<W: Write + 'static> Session<W> {
         if !(python.is_null() || python.is_string()) {
             return message("launch: \"python\" must be a path");
         }
+        let mine_only = request.get("justMyCode");
+        if !(mine_only.is_null() || mine_only.is_boolean()) {
+            return message("launch: \"justMyCode\" must be true or false");
+        }
+        let stop_on = StopOn::of(request)?;
+        let mappings = mappings_of(request)?;
         let arguments = ReplayArguments {
             file: PathBuf::from(path),
             process: process_of(request, path)?,
@@ -270,20 +276,15 @@ impl<W: Write + 'static> Session<W> {
             quiet: true,
             patience: PATIENCE,
         };
-        let mappings = request.get("pathMappings").as_array().into_iter().flatten().filter_map(|mapping| {
-            let (local, remote) = (mapping["localRoot"].as_str()?, mapping["remoteRoot"].as_str()?);
-            Some(Mapping { local: local.to_owned(), remote: remote.to_owned() })
-        });
         // Another recording's processes would be too many.
         self.debuggee = None;
-        let mut debuggee = Debuggee::open(&arguments, mappings.collect(), self.shared.cancel.clone())?;
-        debuggee.mine_only = request.get("justMyCode").as_bool().unwrap_or(true);
+        let mut debuggee = Debuggee::open(&arguments, mappings, self.shared.cancel.clone())?;
+        debuggee.mine_only = mine_only.as_bool().unwrap_or(true);
         let progress = Rc::clone(&self.progress);
         debuggee.timeline.progress = Some(Box::new(move |done, all| progress.borrow_mut().tell(done, all)));
-        self.stop_on = request.get("stopOn").as_str().map(str::to_owned);
+        self.stop_on = stop_on;
         // The beginning is there while the replay still runs.
-        let is_early = matches!(self.stop_on.as_deref(), Some("entry" | "start"));
-        let said = if is_early { String::new() } else { debuggee.finish()? };
+        let said = if stop_on == StopOn::Entry { String::new() } else { debuggee.finish()? };
         self.debuggee = Some(debuggee);
         self.handles = Handles::default();
         self.to.respond(request, json!({}));
@@ -311,12 +312,12 @@ impl<W: Write + 'static> Session<W> {
     }
 
     fn first_stop(&mut self) -> Result<()> {
-        let stop_on = self.stop_on.take();
+        let stop_on = self.stop_on;
         let debuggee = self.debuggee()?;
-        let went = match stop_on.as_deref() {
-            None | Some("crash") => debuggee.go_to_crash_or_end(),
-            Some("entry" | "start") => debuggee.go_to_landmark(Landmark::Start),
-            Some(_) => debuggee.go_to_landmark(Landmark::End),
+        let went = match stop_on {
+            StopOn::Crash => debuggee.go_to_crash_or_end(),
+            StopOn::Entry => debuggee.go_to_landmark(Landmark::Start),
+            StopOn::End => debuggee.go_to_landmark(Landmark::End),
         };
         let text = match went {
             Ok(text) => text.to_owned(),
@@ -380,6 +381,44 @@ impl<W: Write + 'static> Session<W> {
     }
 }
 
+/// Where a session stops first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopOn {
+    /// Or at the end, where there was none.
+    Crash,
+    Entry,
+    End,
+}
+
+impl StopOn {
+    fn of(request: &Request) -> Result<StopOn> {
+        match request.get("stopOn") {
+            Value::Null => Ok(StopOn::Crash),
+            wanted => match wanted.as_str() {
+                Some("crash") => Ok(StopOn::Crash),
+                Some("entry" | "start") => Ok(StopOn::Entry),
+                Some("end") => Ok(StopOn::End),
+                _ => message("launch: \"stopOn\" must be \"crash\", \"entry\" or \"end\""),
+            },
+        }
+    }
+}
+
+/// Where the recorded folders are here.
+fn mappings_of(request: &Request) -> Result<Vec<Mapping>> {
+    let wanted = request.get("pathMappings");
+    let root = |mapping: &Value, name: &str| {
+        mapping[name].as_str().filter(|root| !root.is_empty()).map(|root| root.trim_end_matches('/').to_owned())
+    };
+    let mapping = |mapping| Some(Mapping { local: root(mapping, "localRoot")?, remote: root(mapping, "remoteRoot")? });
+    let mappings = match wanted {
+        Value::Null => Some(Vec::new()),
+        wanted => wanted.as_array().and_then(|all| all.iter().map(mapping).collect()),
+    };
+    let what = "launch: \"pathMappings\" must be a list of {\"localRoot\": folder, \"remoteRoot\": folder}";
+    mappings.map_or_else(|| message(what), Ok)
+}
+
 /// The process that is to be debugged: by its number in the recording, or by the pid that it had.
 fn process_of(request: &Request, path: &str) -> Result<u32> {
     let wanted = request.get("process");
@@ -387,7 +426,13 @@ fn process_of(request: &Request, path: &str) -> Result<u32> {
         let number = wanted.as_u64().and_then(|number| u32::try_from(number).ok());
         return number.map_or_else(|| message("launch: \"process\" must be the number of a process"), Ok);
     }
-    let Some(pid) = request.int("processId") else { return Ok(0) };
+    let wanted = request.get("processId");
+    if wanted.is_null() {
+        return Ok(0);
+    }
+    let Some(pid) = wanted.as_i64() else {
+        return message("launch: \"processId\" must be the pid of a recorded process");
+    };
     let trace = Trace::open(Path::new(path)).map_err(CliError::from)?;
     let is_it = |start: &retrace_replay::start::Start| start.int("pid") == Some(pid);
     let found = trace.processes().into_iter().find(|process| process.start.as_ref().is_some_and(is_it));
