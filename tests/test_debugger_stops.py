@@ -93,6 +93,46 @@ def test_a_function_that_is_nowhere_is_said(trial):
             assert debugger.go("reverseContinue")["reason"] in ("breakpoint", "entry")
 
 
+FROZEN = """\
+import importlib.util
+import os
+
+def here():
+    return os.path.join("a", "b")
+
+print(here(), importlib.util.find_spec("json.tool").name)
+"""
+
+
+def test_functions_that_the_interpreter_has_in_itself(trial):
+    """They have no source in the recording, and are stopped at."""
+    trial.prepare(inputs=False)
+    path = trial.work / "frozen.py"
+    path.write_text(FROZEN)
+    trace = trial.record([path]).trace
+    there = {
+        "join": "join",
+        "posixpath.join": "join",
+        "importlib._bootstrap._find_spec": "_find_spec",
+        "_bootstrap_external.PathFinder.find_spec": "PathFinder.find_spec",
+        "importlib.util.find_spec": "find_spec",
+    }
+    nowhere = ("posixpath.joined", "path.join", "bootstrap._find_spec", "os.join", "_find_specs")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry")
+        for name in nowhere:
+            (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": name}])["breakpoints"]
+            assert not answer["verified"], name
+            assert debugger.go("continue")["reason"] != "breakpoint", name
+            debugger.go("gotoPosition", position="start")
+        for name, function in there.items():
+            (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": name}])["breakpoints"]
+            assert answer["verified"], name
+            assert debugger.go("continue")["reason"] == "breakpoint", name
+            assert debugger.stack()[0]["name"] == function
+            debugger.go("gotoPosition", position="start")
+
+
 def test_the_timeline_has_the_hits(trial):
     trace, path = record_trace(trial, "debugged_hits.py")
     line = line_of(path, "return number % 7")

@@ -299,6 +299,9 @@ impl FunctionBreakpoint {
         }
         let module = self.name.strip_suffix(qualified_name).and_then(|rest| rest.strip_suffix('.'));
         let Some(module) = module.filter(|module| !module.is_empty()) else { return false };
+        if let Some(frozen) = path.strip_prefix("<frozen ").and_then(|rest| rest.strip_suffix('>')) {
+            return frozen.strip_suffix(module).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        }
         let is_of = |file: &str| file.strip_suffix(&*module.replace('.', "/")).is_some_and(is_folder);
         [".py", "/__init__.py"].into_iter().filter_map(|end| path.strip_suffix(end)).any(is_of)
     }

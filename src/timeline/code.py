@@ -20,6 +20,18 @@ def functions(question, _state, _exception):
     return [[code.co_name, code.co_qualname] for code in codes_of(question)]
 
 
+def frozen_functions(_question, _state, _exception):
+    """The file, the name and the qualified name of all code that the interpreter has in itself."""
+    module = sys.modules["_imp"]
+    found = []
+    for name in module._frozen_module_names():
+        if module.is_frozen(name):
+            found.append(module.get_frozen_object(name))
+    for code in found:
+        found.extend(constant for constant in code.co_consts if isinstance(constant, type(code)))
+    return [[code.co_filename, code.co_name, code.co_qualname] for code in found]
+
+
 # ---- columns ----
 
 
@@ -191,4 +203,4 @@ def calls(question, state, _exception):
     return found
 
 
-ANSWERS.update(lines=lines, functions=functions, locations=locations, disassemble=disassemble, calls=calls)
+ANSWERS.update(lines=lines, functions=functions, frozen_functions=frozen_functions, locations=locations, disassemble=disassemble, calls=calls)

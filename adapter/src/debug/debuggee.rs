@@ -254,18 +254,24 @@ impl Debuggee {
         Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
     }
 
-    /// Whether the recording's sources have what a breakpoint is on.
+    /// Whether the recording's sources have what a breakpoint is on, or the interpreter has it in itself.
     pub fn has_function(&mut self, breakpoint: &FunctionBreakpoint) -> bool {
         let last = breakpoint.name.rsplit('.').next().unwrap_or_default();
         // What does not have the name in it need not be compiled. A lambda has none there.
         let may_have = |contents: String| last.starts_with('<') || !last.is_empty() && contents.contains(last);
         let paths: Vec<String> =
             self.sources.all().filter(|path| self.sources.contents(path).is_some_and(may_have)).cloned().collect();
-        paths.iter().any(|path| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let is_in_source = paths.iter().any(|path| {
             let found = self.ask_about_source(path, json!({ "ask": "functions" })).unwrap_or_default();
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             found.as_array().into_iter().flatten().any(|code| breakpoint.is_on(path, &text(&code[0]), &text(&code[1])))
-        })
+        });
+        if is_in_source || !self.stands_somewhere() {
+            return is_in_source;
+        }
+        let frozen = self.timeline.ask(json!({ "ask": "frozen_functions" }), false).unwrap_or_default();
+        let mut frozen = frozen.as_array().into_iter().flatten();
+        frozen.any(|code| breakpoint.is_on(&text(&code[0]), &text(&code[1]), &text(&code[2])))
     }
 
     /// Where in some lines a breakpoint can be.
@@ -284,10 +290,14 @@ impl Debuggee {
         Some(found.as_array()?.iter().filter_map(location).collect())
     }
 
+    /// Code is compiled by the recorded interpreter, which has to stand somewhere. Goes to the first line if need be.
+    fn stands_somewhere(&mut self) -> bool {
+        self.timeline.present().is_ok() || self.timeline.go_to_first(false).unwrap_or(false)
+    }
+
     fn ask_about_source(&mut self, path: &str, mut question: Value) -> Option<Value> {
         let source = self.sources.contents(path)?;
-        // Code is compiled by the recorded interpreter, which has to stand somewhere.
-        if self.timeline.present().is_err() && !self.timeline.go_to_first(false).ok()? {
+        if !self.stands_somewhere() {
             return None;
         }
         (question["source"], question["path"]) = (source.into(), path.into());

@@ -28,8 +28,18 @@ const NEAR: u64 = 1000;
 /// The most windows that are searched at a time.
 const AT_A_TIME: usize = 4;
 /// Questions that show values, and run nothing that the user wrote for it.
-const READING: [&str; 9] =
-    ["threads", "stack", "scopes", "variables", "lines", "functions", "locations", "calls", "disassemble"];
+const READING: [&str; 10] = [
+    "threads",
+    "stack",
+    "scopes",
+    "variables",
+    "lines",
+    "functions",
+    "frozen_functions",
+    "locations",
+    "calls",
+    "disassemble",
+];
 
 /// A point of the replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
