@@ -118,9 +118,22 @@ pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) ->
     cfg!(target_os = "linux") && has(&[MAKES_THREADS]) && has(&REACHES_OUT)
 }
 
+/// By which a library guards what threads share in it.
+const SHARES: [&str; 4] = ["pthread_mutex_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once"];
+
+/// Whether Python's threads take turns in the code of these images, which belong together: it does I/O of its own, for
+/// several threads at once.
+fn is_shared(images: &[Image]) -> bool {
+    // SAFETY: loaded images.
+    let imports = images.iter().flat_map(|image| unsafe { imports::imported(image) }.unwrap_or_default());
+    let imports: BTreeSet<String> = imports.collect();
+    let has = |names: &[&str]| names.iter().any(|name| imports.contains(*name));
+    cfg!(target_os = "linux") && has(&REACHES_OUT) && has(&SHARES)
+}
+
 /// Redirects what belongs together.
 fn redirect_all(images: &[Image]) {
-    let turns = images.iter().any(takes_turns);
+    let turns = images.iter().any(takes_turns) || is_shared(images);
     for image in images {
         // SAFETY: by the callers' contract.
         unsafe { redirect(image, turns) };

@@ -115,10 +115,27 @@ unsafe fn before_gil() {
     }
 }
 
+/// The calling thread is about to be in a library's code without the GIL: if the program has made threads, they take turns
+/// from now on.
+unsafe fn share() {
+    // SAFETY: called by an extension module with the GIL.
+    unsafe {
+        if !turns::are_on()
+            && schedule::is_ours()
+            && schedule::has_made_threads()
+            && matches!(native_handlers::mode(), Mode::Recording | Mode::Replaying)
+            && !turns::is_in_call()
+        {
+            turns::begin();
+        }
+    }
+}
+
 unsafe extern "C" fn save_thread() -> *mut PyThreadState {
     // SAFETY: called by an extension module with the GIL.
     unsafe {
         let next = replaced!(NEXT[SAVE], => *mut PyThreadState);
+        share();
         if !library_waits::in_turn() {
             return next();
         }

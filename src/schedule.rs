@@ -17,7 +17,7 @@ use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h.
 #[repr(C)]
@@ -553,6 +553,18 @@ pub fn has_threads() -> bool {
     unsafe { NEXT_SERIAL != 1 }
 }
 
+static MADE_THREADS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the program has made a thread, or tried to: the same in both directions, where the GIL is held.
+pub fn has_made_threads() -> bool {
+    MADE_THREADS.load(Ordering::Relaxed)
+}
+
+/// It does so now.
+pub fn makes_thread() {
+    MADE_THREADS.store(true, Ordering::Relaxed);
+}
+
 /// The calling thread, as one that writes inside an external call and without the GIL.
 ///
 /// # Safety
@@ -731,6 +743,9 @@ unsafe extern "C" fn create(
         let outside = is_in_body(maker);
         if maker.is_null() || !(*maker).holds_gil || (*(*maker).external && !outside) || !session::is_recording() {
             return next(ident, attributes, start, argument);
+        }
+        if !outside {
+            makes_thread();
         }
         let actor = if outside { Actor::new(OUTSIDE, false) } else { new_actor(false) };
         (*actor).is_outside = outside;

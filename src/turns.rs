@@ -7,6 +7,10 @@
 //! Python's that gave the GIL up in the library's code (`PyEval_SaveThread` there). All others give it up with the GIL. The
 //! log is written by who has the turn.
 //!
+//! Python's threads race in the same way where several are in the code of a library that does I/O, though it makes no thread:
+//! there are turns for them as well, from when the first one gives the GIL up in such code after the program has made a
+//! thread.
+//!
 //! A thread that has the turn and neither goes on nor lets it go (it waits for something that we do not know, or it only
 //! computes) ends the recording, and everybody goes on without turns.
 
@@ -257,8 +261,9 @@ pub unsafe fn take(actor: *mut Actor) {
 const LOOK_US: i64 = 5_000;
 /// How long a holder may wait for something unknown, in looks.
 const LOOKS_ASLEEP: u32 = 40;
-/// How long a thread without the GIL may compute, and one with it, in microseconds of its own time.
-const COMPUTES_US: u64 = 300_000;
+/// How long a thread without the GIL may compute, and one with it, in microseconds of its own time. A key made of a password
+/// takes half a second.
+const COMPUTES_US: u64 = 3_000_000;
 const COMPUTES_WITH_GIL_US: u64 = 3_000_000;
 
 /// Waits for the turn. Whoever keeps it with the GIL is asked to give that up; whoever keeps it for nothing that is known

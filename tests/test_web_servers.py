@@ -73,3 +73,20 @@ def test_django_on_postgresql(trial, venv, database, driver):
     env = {"SHOP_POSTGRESQL": f"{database.port}/{database.new_database()}"}
     trial.use(venv("django", driver))
     trial.assert_replays(["shop_site/visit.py"], programs=["shop_site"], env=env, stop=database.stop)
+
+
+@pytest.mark.parametrize("driver", POSTGRESQL_DRIVERS)
+def test_django_on_postgresql_over_tls_in_threads(trial, venv, database, driver):
+    """Threads that connect at once: the driver's libraries set up what they share, without the GIL."""
+    env = {"SHOP_POSTGRESQL": f"{database.port}/{database.new_database()}", "PGSSLMODE": "require"}
+    trial.use(venv(*DJANGO, driver)).prepare("shop_site")
+    migrated = trial.plain(["shop_site/manage.py", "migrate"], env=env)
+    assert migrated.exit == 0, migrated
+    options = "--workers 2 --worker-class gthread --threads 4 --bind 127.0.0.1:0 --chdir shop_site"
+    command = ["-m", "gunicorn", *options.split(), "django.core.wsgi:get_wsgi_application()"]
+    server = Server(trial, command, env={"DJANGO_SETTINGS_MODULE": "shop.settings", **env})
+    server.load(200, 16, "/items")
+    recorded = server.stop()
+    assert recorded.exit == 0, recorded
+    database.stop()
+    replay_all(trial, recorded)

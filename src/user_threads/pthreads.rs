@@ -24,6 +24,7 @@ pub(super) unsafe extern "C" fn create(
         let Front::Thread { serial, ident: recorded, kind: schedule::MADE, error } = replay::front() else {
             divergence::stop_at("a thread is made here");
         };
+        schedule::makes_thread();
         if error != 0 {
             // The number is used up, as it was.
             replay::consume_front();

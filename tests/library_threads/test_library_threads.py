@@ -38,6 +38,29 @@ def test_all_that_threads_share(trial, tmp_path, attempt):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_python_threads_in_a_library(trial, tmp_path, attempt):
+    """They race without the GIL at what is read without a lock, at what is done once and at locks of every kind."""
+    env = build(trial, tmp_path, "shared")
+    trial.prepare(inputs=False)
+    shutil.copy(HERE / "shared_program.py", trial.work)
+    plain = trial.plain(["shared_program.py"], env=env)
+    recorded = trial.record(["shared_program.py"], env=env)
+    for trial_run in (plain, recorded):
+        assert trial_run.exit == 0 and trial_run.stdout.startswith(b"served 48\n"), trial_run
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+def test_a_library_that_computes_is_waited_for(trial, tmp_path):
+    """For as long as it takes to make a key of a password."""
+    env = build(trial, tmp_path, "shared")
+    trial.prepare(inputs=False)
+    shutil.copy(HERE / "computing_program.py", trial.work)
+    recorded = trial.record(["computing_program.py"], env=env)
+    assert recorded.exit == 0 and recorded.stdout == b"computed\n" and not recorded.stderr, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 @pytest.mark.parametrize("how", ["spins", "waits"])
 def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial, tmp_path, how):
     env = build(trial, tmp_path, "stuck")
