@@ -75,41 +75,68 @@ fn write_type(text: &mut String, table: &TypeTable) {
 
 /// Writes what differs from `Entry::new`, so that the table stays readable.
 fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
+    // All of them: one that is not written would not be in force.
+    let Entry {
+        name,
+        treatment,
+        out,
+        echo,
+        fds,
+        convert,
+        environment,
+        last,
+        fork,
+        seed,
+        keeps,
+        live,
+        namespace,
+        terminal,
+        address,
+        evaluator,
+        zone,
+        replaces,
+        weakly,
+        steady,
+        departs,
+        versions,
+    } = *entry;
     let mut options = String::new();
     let flags = [
-        ("out", entry.out),
-        ("last", entry.last),
-        ("fork", entry.fork),
-        ("seed", entry.seed),
-        ("keeps", entry.keeps),
-        ("live", entry.live),
-        ("namespace", entry.namespace),
-        ("terminal", entry.terminal),
-        ("address", entry.address),
-        ("evaluator", entry.evaluator),
-        ("zone", entry.zone),
-        ("replaces", entry.replaces),
-        ("weakly", entry.weakly),
+        ("out", out),
+        ("last", last),
+        ("fork", fork),
+        ("seed", seed),
+        ("keeps", keeps),
+        ("live", live),
+        ("namespace", namespace),
+        ("terminal", terminal),
+        ("address", address),
+        ("evaluator", evaluator),
+        ("zone", zone),
+        ("replaces", replaces),
+        ("weakly", weakly),
+        ("steady", steady),
+        ("departs", departs),
     ];
-    for (name, _) in flags.iter().filter(|(_, set)| *set) {
-        let _ = write!(options, "{name}: true, ");
+    for (flag, _) in flags.iter().filter(|(_, set)| *set) {
+        let _ = write!(options, "{flag}: true, ");
     }
-    if entry.echo != Echo::None {
-        let _ = write!(options, "echo: Echo::{:?}, ", entry.echo);
+    if echo != Echo::None {
+        let _ = write!(options, "echo: Echo::{:?}, ", echo);
     }
-    if entry.fds != Fds::None {
-        let _ = write!(options, "fds: Fds::{:?}, ", entry.fds);
+    if fds != Fds::None {
+        let _ = write!(options, "fds: Fds::{:?}, ", fds);
     }
-    if entry.convert != Convert::None {
-        let _ = write!(options, "convert: Convert::{:?}, ", entry.convert);
+    if convert != Convert::None {
+        let _ = write!(options, "convert: Convert::{:?}, ", convert);
     }
-    if entry.environment != Environment::None {
-        let _ = write!(options, "environment: Environment::{:?}, ", entry.environment);
+    if environment != Environment::None {
+        let _ = write!(options, "environment: Environment::{:?}, ", environment);
     }
-    if entry.versions != ALL_VERSIONS {
-        let _ = write!(options, "versions: {}, ", entry.versions);
+    if versions != ALL_VERSIONS {
+        let _ = write!(options, "versions: {}, ", versions);
     }
-    let plain = format!("Entry::new({:?}, Treatment::{:?})", entry.name, entry.treatment);
+    let plain = format!("Entry::new({:?}, Treatment::{:?})", name, treatment);
     let _ = if options.is_empty() {
         writeln!(text, "{indent}{plain},")
     } else {

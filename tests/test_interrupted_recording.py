@@ -123,3 +123,28 @@ def test_extents_that_were_claimed_but_never_used_cost_little(trial):
     committed = sum(extent.committed + EXTENT_HEADER for extent in TraceBytes(recorded.trace).extents())
     assert committed < 4 << 20
     assert re.fullmatch(rb"(\d+ \d+\n){3}", recorded.stdout)
+
+
+LEAVING = """
+import os, time
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+for _ in range(200_000):
+    time.time()
+print("end", os.getuid(), time.time())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_trace_is_out_of_reach_for_the_program(trial):
+    """The program becomes another user, who may not open the trace, and forks, which stops the helper: the trace, of several
+    extents, is whole none the less."""
+    (trial.prepare() / "program.py").write_text(LEAVING)
+    recorded = trial.record(["program.py"])
+    assert (recorded.stderr, recorded.exit) == (b"", 0)
+    trial.same(recorded, trial.replay(trial.trace), ("recorded", "replayed"))

@@ -33,6 +33,16 @@ fn shipped_tables_are_sorted_and_consistent() {
 }
 
 #[test]
+fn the_compiled_tables_say_what_the_files_say() {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("boundary");
+    let read = parse::parse_path(&files, std::env::consts::OS).unwrap();
+    assert_eq!(read.len(), MODULES.len());
+    for (read, compiled) in read.iter().zip(MODULES) {
+        assert_eq!(read, compiled, "{}", compiled.module);
+    }
+}
+
+#[test]
 fn shipped_entries_are_found() {
     let posix = module("posix").unwrap();
     let open = posix.function("open", 11).unwrap();
