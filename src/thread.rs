@@ -57,12 +57,21 @@ static THREADS: GilCell<Vec<*mut Thread>> = GilCell::new(Vec::new());
 pub unsafe fn current() -> &'static Thread {
     // SAFETY: the GIL is held, so nobody else reads or writes the cache or this thread's entry.
     unsafe {
-        let tstate = thread_state();
-        let cached = (*hot()).current;
-        if !cached.is_null() && (*cached).tstate == tstate && (*cached).id == thread_state_id(tstate) {
-            return &*cached;
+        match seen_last(thread_state()) {
+            Some(thread) => thread,
+            None => find(retrace_abi::confirmed_thread_state()),
         }
-        find(retrace_abi::confirmed_thread_state())
+    }
+}
+
+/// The entry that was current last, if it is that of `tstate`.
+#[inline(always)]
+unsafe fn seen_last(tstate: *mut ThreadState) -> Option<&'static Thread> {
+    // SAFETY: as in `current`; a state that has an entry can be read.
+    unsafe {
+        let cached = (*hot()).current;
+        let is_its = !cached.is_null() && (*cached).tstate == tstate && (*cached).id == thread_state_id(tstate);
+        is_its.then(|| &*cached)
     }
 }
 
@@ -70,9 +79,15 @@ pub unsafe fn current() -> &'static Thread {
 ///
 /// # Safety
 /// The GIL is held by the calling thread, whose state `tstate` is.
+#[inline(always)]
 pub unsafe fn of(tstate: *mut ThreadState) -> &'static Thread {
     // SAFETY: by contract.
-    unsafe { find(tstate) }
+    unsafe {
+        match seen_last(tstate) {
+            Some(thread) => thread,
+            None => find(tstate),
+        }
+    }
 }
 
 /// The entry that was current last: the calling thread's, where CPython has already put its thread state aside.
