@@ -4,18 +4,20 @@
 //! threads take, and no signal; it is stopped before a fork and started again on both sides, never inherited.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
+use crate::alone::Alone;
 use crate::content_hash;
 use crate::extent::Extent;
 use crate::layout;
@@ -78,6 +80,10 @@ pub(crate) struct Shared {
     gives_up_lock: AtomicBool,
     state: AtomicU8,
     thread: AtomicI32,
+    /// How often the helper was woken. Only the GIL's holder writes it.
+    woken: AtomicU64,
+    /// What that was when the helper last had nothing left to do: while it is so still, the helper waits.
+    rests_since: AtomicU64,
 }
 
 impl Shared {
@@ -93,6 +99,17 @@ impl Shared {
             gives_up_lock: AtomicBool::new(false),
             state: AtomicU8::new(RUN),
             thread: AtomicI32::new(0),
+            woken: AtomicU64::new(1),
+            rests_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until there is work. Nothing of the C library's is used here but the wait: see [`crate::alone`].
+    fn rest(&self, since: u64) {
+        // Release pairs with the Acquire in `Helper::rests`: what the helper did is done.
+        self.rests_since.store(since, Ordering::Release);
+        while self.woken.load(Ordering::Acquire) == since {
+            std::thread::park();
         }
     }
 
@@ -119,6 +136,10 @@ impl Shared {
 pub(crate) struct Helper {
     shared: Arc<Shared>,
     thread: JoinHandle<SourceWriter>,
+    /// `None` where the process had other threads before.
+    alone: Option<Alone>,
+    /// Whether it was asked since the helper was last woken if the process counts as one with one thread.
+    asked: Cell<bool>,
 }
 
 impl Helper {
@@ -130,6 +151,8 @@ impl Helper {
     ) -> Result<Helper, Box<SourceWriter>> {
         shared.state.store(RUN, Ordering::Relaxed);
         shared.table.store(UNKNOWN, Ordering::Relaxed);
+        shared.rests_since.store(0, Ordering::Relaxed);
+        let alone = Alone::new();
         // The thread takes the sources out of this once it runs; if it cannot be started they are still here.
         let luggage = Arc::new(ArrayQueue::new(1));
         let _ = luggage.push((descriptor, sources));
@@ -141,7 +164,7 @@ impl Helper {
             })
         });
         match spawned {
-            Ok(thread) => Ok(Helper { shared: Arc::clone(shared), thread }),
+            Ok(thread) => Ok(Helper { shared: Arc::clone(shared), thread, alone, asked: Cell::new(false) }),
             Err(_) => match luggage.pop() {
                 Some((_, sources)) => Err(Box::new(sources)),
                 None => unreachable!("the thread that would take it was not started"),
@@ -151,7 +174,28 @@ impl Helper {
 
     /// Tells the helper that there is work. A system call only when it sleeps.
     pub(crate) fn wake(&self) {
+        if let Some(alone) = &self.alone {
+            alone.end();
+        }
+        self.asked.set(false);
+        // Release pairs with the Acquires in `Shared::rest` and `until_stopped`: the helper sees what is to be done.
+        self.shared.woken.store(self.shared.woken.load(Ordering::Relaxed) + 1, Ordering::Release);
         self.thread.thread().unpark();
+    }
+
+    /// Has the process count as one with one thread, if the helper has nothing to do and there is no other. To be called now
+    /// and then.
+    pub(crate) fn let_alone(&self) {
+        let Some(alone) = &self.alone else { return };
+        if !self.asked.get() && self.rests() {
+            self.asked.set(true);
+            alone.begin(1);
+        }
+    }
+
+    /// Whether the helper waits to be woken.
+    fn rests(&self) -> bool {
+        self.shared.rests_since.load(Ordering::Acquire) == self.shared.woken.load(Ordering::Relaxed)
     }
 
     /// Stops the thread after what it is just doing; the queues keep the rest. `gives_up_lock`: see [`Shared`].
@@ -172,6 +216,9 @@ impl Helper {
         self.wake();
         let sources = self.thread.join().ok();
         platform::wait_for_thread_exit(self.shared.thread.load(Ordering::Relaxed));
+        if let Some(alone) = &self.alone {
+            alone.begin(0);
+        }
         sources
     }
 }
@@ -207,6 +254,7 @@ fn work(shared: &Shared, mut descriptor: Descriptor, sources: SourceWriter) -> S
 fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: SourceWriter) -> SourceWriter {
     loop {
         // Taken before the queues are looked at: what was pushed before a stop is seen.
+        let woken = shared.woken.load(Ordering::Acquire);
         let state = shared.state.load(Ordering::Acquire);
         while let Some(command) = shared.commands.pop() {
             execute(shared, command, descriptor);
@@ -219,7 +267,7 @@ fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: Sour
         } else if state == DRAIN {
             return sources;
         } else {
-            std::thread::park();
+            shared.rest(woken);
         }
     }
 }

@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+mod alone;
 pub mod byte_source;
 pub mod debug_protocol;
 mod display;

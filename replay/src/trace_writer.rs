@@ -27,6 +27,8 @@ use crate::value::Str;
 
 /// How far ahead of the cursor pages are faulted in. A multiple of the page size; small, because it is resident.
 pub(crate) const WINDOW: usize = 128 << 10;
+/// How far the fast path is let before it comes by again. A part of [`WINDOW`].
+const STRIDE: usize = WINDOW / 8;
 
 /// How long to wait for an extent that only the helper can make.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -128,7 +130,7 @@ impl Recorder {
                     recorder.shared.await_table();
                 }
                 recorder.hide_descriptor();
-                Ok((recorder, StreamWriter::new(extent, process, layout::STREAM_EVENTS, WINDOW), process))
+                Ok((recorder, StreamWriter::new(extent, process, layout::STREAM_EVENTS, STRIDE), process))
             }
             Err(error) => {
                 descriptor.close(&file);
@@ -356,7 +358,7 @@ impl TraceWriter {
         self.stream.cursor_mut()
     }
 
-    /// The end of a window, of the extent, or of the recording. Once every [`WINDOW`] bytes: has the helper fault in
+    /// The end of a stride, of the extent, or of the recording. Once every [`WINDOW`] bytes: has the helper fault in
     /// the window after the one now begun, and an extent made ready in time.
     #[cold]
     #[inline(never)]
@@ -371,11 +373,17 @@ impl TraceWriter {
             let Some(offset) = self.stream.advance_limit() else {
                 return std::ptr::null_mut();
             };
-            self.populate(offset);
+            let begun = offset - STRIDE;
+            if begun.is_multiple_of(WINDOW) {
+                self.populate(begun + WINDOW);
+            }
             if !before && self.stream.in_second_half() {
                 self.command(Command::Ahead);
             }
             if let Some(cursor) = self.stream.cursor(need) {
+                if let Some(helper) = self.recorder.as_ref().and_then(|recorder| recorder.helper.as_ref()) {
+                    helper.let_alone();
+                }
                 return cursor.as_ptr();
             }
         }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant};
 
 /// The calling thread's errno.
@@ -73,6 +75,24 @@ pub(crate) fn own_descriptors(keep: RawFd) -> bool {
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: always succeeds.
     unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// The C library's flag for a process with one thread, by which it and others leave out atomic operations: 1 where that
+/// is so. `pthread_create` puts it down. `None` where the C library has none.
+pub(crate) fn single_threaded() -> Option<&'static AtomicU8> {
+    static FLAG: OnceLock<Option<&'static AtomicU8>> = OnceLock::new();
+    *FLAG.get_or_init(|| {
+        // SAFETY: looks a name up; the variable is a `char` of the C library's, which is never unloaded.
+        unsafe {
+            let flag = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()).cast::<u8>();
+            (!flag.is_null()).then(|| AtomicU8::from_ptr(flag))
+        }
+    })
+}
+
+/// A number that is greater by one for each thread the process has, those included that the C library does not know of.
+pub(crate) fn count_threads() -> Option<u64> {
+    std::fs::metadata("/proc/self/task").ok().map(|folder| std::os::unix::fs::MetadataExt::nlink(&folder))
 }
 
 /// Waits until the kernel has forgotten a thread that was joined. A thread counts in `/proc/self/stat` for a moment

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU8;
 
 /// The calling thread's errno.
 pub(super) fn errno() -> *mut libc::c_int {
@@ -55,6 +56,16 @@ pub(crate) fn own_descriptors(_keep: RawFd) -> bool {
 /// The calling thread; not needed here.
 pub(crate) fn thread_id() -> i32 {
     0
+}
+
+/// The C library has no such flag.
+pub(crate) fn single_threaded() -> Option<&'static AtomicU8> {
+    None
+}
+
+/// Only asked where there is a flag.
+pub(crate) fn count_threads() -> Option<u64> {
+    None
 }
 
 /// `pthread_join` suffices: nothing on macOS counts threads by `/proc`.

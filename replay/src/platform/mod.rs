@@ -14,7 +14,9 @@ mod map;
 
 pub use cursor::Cursor;
 pub(crate) use descriptor::{close, identity, lock, open, random, read_at, truncate};
-pub(crate) use imp::{allocate, own_descriptors, punch_hole, thread_id, wait_for_thread_exit};
+pub(crate) use imp::{
+    allocate, count_threads, own_descriptors, punch_hole, single_threaded, thread_id, wait_for_thread_exit,
+};
 pub(crate) use map::{Map, Pages, SharedMap};
 
 use std::io;
