@@ -65,6 +65,13 @@ def test_cut_within_the_header(trial, recorded, command):
     refused(trial, command, trace, "cut short")
 
 
+@pytest.mark.parametrize("command", ["replay", "events"])
+def test_cut_behind_the_header(trial, recorded, command):
+    trace = trial.folder / "short.retrace"
+    trace.write_bytes(recorded.trace.read_bytes()[:HEADER])
+    refused(trial, command, trace, "cut short")
+
+
 def test_cut_within_the_first_extent(trial, recorded):
     """Less than what the extent says is committed."""
     trace = trial.folder / "short.retrace"

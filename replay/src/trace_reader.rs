@@ -55,6 +55,8 @@ pub enum TraceError {
     MalformedSource { path: PathBuf, process: u32, position: u64, what: String },
     #[error("{} has no process {process}; `retrace info` lists its {count}", path.display())]
     NoSuchProcess { path: PathBuf, process: u32, count: usize },
+    #[error("{} is cut short: no process of it is left; record it again", path.display())]
+    NoProcesses { path: PathBuf },
     #[error("{}: the ancestors of process {process} are damaged; record it again", path.display())]
     NoAncestor { path: PathBuf, process: u32 },
 }
@@ -208,10 +210,10 @@ impl Trace {
     }
 
     fn process(&self, process: u32) -> Result<&Process, TraceError> {
-        self.processes.get(&process).ok_or_else(|| TraceError::NoSuchProcess {
-            path: self.contents.path.clone(),
-            process,
-            count: self.processes.len(),
+        let path = || self.contents.path.clone();
+        self.processes.get(&process).ok_or_else(|| match self.processes.len() {
+            0 => TraceError::NoProcesses { path: path() },
+            count => TraceError::NoSuchProcess { path: path(), process, count },
         })
     }
 
