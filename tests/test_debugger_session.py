@@ -319,6 +319,9 @@ def test_what_a_client_may_ask_for(trial):
                 debugger.request(command, **arguments)
         debugger.go("next")
         assert debugger.evaluate("box.value") == "1"
+        where = debugger.stop["position"]
+        assert debugger.go("gotoPosition", position="soon")["position"] == where
+        assert "soon is no place" in debugger.output("important")
 
 
 def test_an_interrupt_ends_a_server_and_its_processes(endless):

@@ -71,7 +71,8 @@ impl<W: Write + 'static> Session<W> {
             let landmark = match name {
                 "crash" => Landmark::Crash,
                 "start" | "entry" => Landmark::Start,
-                _ => Landmark::End,
+                "end" => Landmark::End,
+                _ => return message(format!("gotoPosition: {name} is no place; start, end and crash are")),
             };
             return Ok(debuggee.go_to_landmark(landmark)?.to_owned());
         }
