@@ -138,6 +138,9 @@ try {
     await workbench.fileInExplorer("service.retrace").dblclick();
     await untilAtCrash();
     await workbench.timeline.locator(".mark.exception.uncaught").first().waitFor();
+    const tab = page.locator(".tab", { hasText: "service.retrace" });
+    await tab.waitFor({ state: "detached" });
+    assert.deepEqual(await workbench.notifications(), []);
   });
 
   await step("the Recordings view", async () => {

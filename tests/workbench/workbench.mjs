@@ -138,6 +138,17 @@ export class Workbench {
     }, (taken) => taken);
   }
 
+  /** What the notification centre lists: what has come up, whether it is still shown or not. */
+  async notifications() {
+    await this.command("Notifications: Show Notifications");
+    const centre = this.page.locator(".notifications-center.visible");
+    await centre.waitFor();
+    const shown = await centre.locator(".notification-list-item-message").allTextContents();
+    await this.page.keyboard.press("Escape");
+    await centre.waitFor({ state: "hidden" });
+    return shown;
+  }
+
   async dialog() {
     return (await this.page.locator(".monaco-dialog-box").allTextContents()).join("\n");
   }
