@@ -152,6 +152,16 @@ unsafe fn run_source(start: *mut PyObject, name: &str) -> c_int {
         });
         let Ok(file) = file else { refuse("no memory for the main program") };
         let stream = libc::fdopen(file.into_raw_fd(), c"rb".as_ptr());
+        // Python code runs before the parser reads, and a debugger's checkpoint may stand there: its copies have the file's
+        // offset in common. So all of it is in the stream's own memory from the beginning, which is never freed. Where the
+        // C library knows the offset it keeps that memory when CPython, which looks for a .pyc's header, goes back to the
+        // beginning.
+        let length = encode::bytes_of(source).len();
+        if length > 0 {
+            libc::setvbuf(stream, Vec::leak(vec![0u8; length]).as_mut_ptr().cast(), libc::_IOFBF, length);
+            libc::rewind(stream);
+            libc::ungetc(libc::fgetc(stream), stream);
+        }
         let name = CString::new(name).unwrap_or_default();
         let mut flags = PyCompilerFlags { cf_flags: 0, cf_feature_version: retrace_abi::MINOR.into() };
         if PyRun_AnyFileExFlags(stream.cast(), name.as_ptr(), 1, &mut flags) == 0 {
