@@ -227,7 +227,15 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
     unsafe {
         let here = match replay::front() {
             Front::Signal { number: recorded, at } if recorded == number as u64 => match at {
-                Position::Check(wanted) => user_threads::is_at(&wanted),
+                Position::Check(wanted) => {
+                    let found = user_threads::is_at(&wanted);
+                    if !found {
+                        // For the next time that C code looks for signals, or the next check: only some of them drop the
+                        // GIL, after which it would be tripped anyway.
+                        PyErr_SetInterruptEx(number as i32);
+                    }
+                    found
+                }
                 Position::Released(_) => true,
                 Position::InCall => false,
             },

@@ -25,6 +25,7 @@ def test_interrupted_while(trial, wait):
         "with_threads",
         "sent_by_threads",
         "called_from_c",
+        "looked_for_by_c",
         "wakeup_fd",
         "handler_crosses",
         "fault_handler",

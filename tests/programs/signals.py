@@ -341,6 +341,50 @@ def called_from_c():
     print(ticks, last, digest())
 
 
+def looked_for_by_c():
+    """C code that looks for signals itself, a few times in one call, and checks that come right after it."""
+    global k
+    signal.signal(signal.SIGALRM, note)
+    big, bigger = 7**40_000, 3**90_000
+    alarm(0.001, 0.001)
+
+    def begins():
+        return k
+
+    while ticks < 200:
+        k += 1
+        text = "%d" % k
+        begins()
+        text.strip()
+    while ticks < 260:
+        k += 1
+        log.append(hash(big * bigger))
+    while ticks < 300:
+        k += 1
+        log.append(hash(bigger // (big + k)))
+    multiplying = False
+
+    def leave(number, frame):
+        if multiplying:
+            fail(number, frame)
+
+    signal.signal(signal.SIGALRM, leave)
+    left = 0
+    while left < 40:
+        k += 1
+        try:
+            product, multiplying = None, True
+            product = big * bigger
+            multiplying = False
+        except Alarm:
+            multiplying = False
+            left += 1
+            log.append((k, product is None))
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    alarm(0)
+    print(ticks, digest())
+
+
 def identity():
     """The program's own handlers are what it gets back."""
 
