@@ -22,8 +22,9 @@ static __thread __attribute__((tls_model("initial-exec"))) int handlers;
 int retrace_handlers(void) { return handlers; }
 void retrace_set_handlers(int count) { handlers = count; }
 
-/* src/schedule.rs. `at_check`: the GIL is dropped at a check of the eval breaker. */
-void retrace_gil_dropped(int at_check);
+/* src/schedule.rs. `at_check`: the GIL is dropped at a check of the eval breaker. Returns whether drop_gil may wait for
+ * another thread to take it. */
+int retrace_gil_dropped(int at_check);
 void retrace_gil_taken(void);
 void retrace_lock_busy(struct retrace_actor *its);
 void retrace_lock_retried(struct retrace_actor *its);
@@ -125,9 +126,9 @@ __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
             *retrace_gil.drop_request = 0;
         }
         else {
-            retrace_gil_dropped(is_check(inner, frame));
+            int may_wait = retrace_gil_dropped(is_check(inner, frame));
             /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
-            if (retrace_collection_asked || turn_asked)
+            if (!may_wait || retrace_collection_asked || turn_asked)
                 *retrace_gil.drop_request = 0;
             turn_asked = 0;
         }

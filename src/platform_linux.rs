@@ -6,6 +6,7 @@ mod confine;
 use super::Waited;
 pub use confine::{confine, refused_call};
 use std::ffi::c_void;
+use std::path::Path;
 use std::sync::atomic::AtomicU32;
 
 /// A descriptor of a new file without a name, or -1 with `errno`.
@@ -188,10 +189,24 @@ pub fn thread_cpu_us(tid: i32) -> u64 {
 
 /// Whether a thread of this process waits for something.
 pub fn is_thread_asleep(tid: i32) -> bool {
-    let state = std::fs::read(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
+    thread_state(Path::new(&format!("/proc/self/task/{tid}"))) == Some(b'S')
+}
+
+/// Whether a thread of this process other than those runs, is ready to, or waits for a disk.
+pub fn other_threads_run(than: &[i32]) -> bool {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
+    threads.flatten().any(|thread| {
+        let tid = thread.file_name().to_str().and_then(|name| name.parse().ok());
+        tid.is_some_and(|tid| !than.contains(&tid)) && matches!(thread_state(&thread.path()), Some(b'R' | b'D'))
+    })
+}
+
+/// The letter by which proc(5) has a thread's state.
+fn thread_state(folder: &Path) -> Option<u8> {
+    let state = std::fs::read(folder.join("stat")).ok()?;
     // Behind the name, which is in parentheses and may have any character.
-    let end = state.iter().rposition(|&byte| byte == b')').unwrap_or(0);
-    state.get(end + 2) == Some(&b'S')
+    let end = state.iter().rposition(|&byte| byte == b')')?;
+    state.get(end + 2).copied()
 }
 
 /// Calls `handler` on this thread every so many microseconds, by a signal that no program has. A forked copy has no timer.

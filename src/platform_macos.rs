@@ -111,6 +111,11 @@ pub fn is_thread_asleep(_tid: i32) -> bool {
     false
 }
 
+/// As above.
+pub fn other_threads_run(_than: &[i32]) -> bool {
+    false
+}
+
 /// Calls `handler` on this thread every so many microseconds. A forked copy has no timer.
 ///
 /// # Safety

@@ -383,20 +383,22 @@ unsafe fn only_leaves(actor: *mut Actor) -> bool {
     unsafe { gil::retrace_gil_is_for_leaving() != 0 && (actor.is_null() || !(*actor).has_turn) }
 }
 
-/// The GIL was dropped.
+/// The GIL was dropped. Returns 0 if the thread must not wait for another one to take it: one that keeps the turn would
+/// wait for who waits for the turn.
 ///
 /// # Safety
 /// Called by cshim/gil.c: the GIL's mutex is held and nobody has taken the GIL yet.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
+pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
     // SAFETY: by contract.
     unsafe {
         if REPLAYING {
-            return user_threads::dropped(at_check != 0);
+            user_threads::dropped(at_check != 0);
+            return 1;
         }
         let actor = gil::retrace_actor().cast::<Actor>();
         if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor) {
-            return;
+            return 1;
         }
         (*actor).holds_gil = false;
         (*actor).was_external = *(*actor).external;
@@ -404,7 +406,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
         let keeps_turn = std::mem::take(&mut (*actor).keeps_turn);
         if keeps_turn && (*actor).has_turn && at_check == 0 && !(*actor).was_external {
             (*actor).gave_up_at = steps();
-            return;
+            return 0;
         }
         (*actor).armed = record::is_armed();
         if (*actor).armed {
@@ -426,6 +428,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) {
         if (*actor).has_turn {
             turns::hand_over(actor);
         }
+        1
     }
 }
 
@@ -463,10 +466,11 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         if turns::are_on() && !(*actor).has_turn {
             turns::take(actor);
         }
-        went_on(actor);
         if turns::was_kept() {
+            // Nobody knows any more who went on when: this switch is not the recording's.
             return session::stop("a thread of a library's went on without letting others go on");
         }
+        went_on(actor);
         if !(*actor).native_calls.is_empty() {
             session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
         }

@@ -259,8 +259,10 @@ pub unsafe fn take(actor: *mut Actor) {
 
 /// How long to wait before looking what the holder does, in microseconds.
 const LOOK_US: i64 = 5_000;
-/// How long a holder may wait for something unknown, in looks.
+/// How long a holder may wait for something unknown, in looks at which nothing else in the process goes on either …
 const LOOKS_ASLEEP: u32 = 40;
+/// … and at all.
+const MOST_LOOKS_ASLEEP: u32 = 400;
 /// How long a thread without the GIL may compute, and one with it, in microseconds of its own time. A key made of a password
 /// takes half a second.
 const COMPUTES_US: u64 = 3_000_000;
@@ -269,7 +271,7 @@ const COMPUTES_WITH_GIL_US: u64 = 3_000_000;
 /// Waits for the turn. Whoever keeps it with the GIL is asked to give that up; whoever keeps it for nothing that is known
 /// ends the recording.
 unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
-    let (mut given, mut asleep, mut began) = (u64::MAX, 0, 0);
+    let (mut given, mut asleep, mut idle, mut began) = (u64::MAX, 0, 0, 0);
     while sleeper.granted.load(Ordering::Acquire) == 0 {
         platform::wait_for_change(&sleeper.granted, 0, LOOK_US);
         if sleeper.granted.load(Ordering::Acquire) != 0 {
@@ -282,6 +284,8 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
         // SAFETY: an actor that has the turn is not freed before it has given it up, which takes the lock that is held.
         let (tid, with_gil) = unsafe { ((*turn.holder).tid(), (*turn.holder).holds_gil()) };
         let at = turn.given;
+        // SAFETY: nor is one that waits for it, which the calling thread does, too.
+        let waiting: Vec<i32> = turn.waiting.iter().map(|&(_, actor)| unsafe { (*actor).tid() }).collect();
         drop(turn);
         if with_gil {
             // SAFETY: flags of CPython's, which any thread may set.
@@ -289,13 +293,19 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
         }
         let cpu = platform::thread_cpu_us(tid);
         if at != given {
-            (given, asleep, began) = (at, 0, cpu);
+            (given, asleep, idle, began) = (at, 0, 0, cpu);
             continue;
         }
         let computed = cpu.saturating_sub(began);
-        asleep = if computed == 0 && platform::is_thread_asleep(tid) { asleep + 1 } else { 0 };
+        if computed == 0 && platform::is_thread_asleep(tid) {
+            asleep += 1;
+            // Another thread may have what the holder waits for (the allocator's lock), and no processor to go on with.
+            idle += u32::from(!platform::other_threads_run(&waiting));
+        } else {
+            (asleep, idle) = (0, 0);
+        }
         let limit = if with_gil { COMPUTES_WITH_GIL_US } else { COMPUTES_US };
-        if asleep > LOOKS_ASLEEP || computed > limit {
+        if idle > LOOKS_ASLEEP || asleep > MOST_LOOKS_ASLEEP || computed > limit {
             KEPT.store(true, Ordering::Relaxed);
             end();
         }

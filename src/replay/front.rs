@@ -69,11 +69,23 @@ pub unsafe fn front() -> Front {
 pub unsafe fn settle() {
     // SAFETY: by contract.
     unsafe {
+        settle_for(true);
+    }
+}
+
+/// `goes_on`: the running thread does, and lets no other one.
+#[inline(always)]
+unsafe fn settle_for(goes_on: bool) {
+    // SAFETY: by the callers' contract.
+    unsafe {
         let source = source();
         if !source.at_end()
             && let Ok(code) = source.peek_code()
             && code > code::START
         {
+            if goes_on && code == code::STOPPED {
+                user_threads::end_where_stopped();
+            }
             look_ahead();
         } else {
             *FRONT.get() = Front::Other;
@@ -161,7 +173,7 @@ pub unsafe fn consume_front() {
         if !matches!(source().next_event(), Ok(Some(_))) {
             divergence::recording_cut("a switch of threads");
         }
-        settle();
+        settle_for(false);
     }
 }
 

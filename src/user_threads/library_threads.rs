@@ -4,9 +4,9 @@ use super::{
     OWNER, RUNNING, STACK, State, TURN_BEGINS, add, give_turn_to, has_gil, lost, me, new_thread, wait_for_turn,
 };
 use crate::replay::{self, Front};
-use crate::turns::Sleeper;
-use crate::{schedule, thread};
-use retrace_replay::event::Position;
+use crate::turns::{self, Sleeper};
+use crate::{divergence, schedule, thread};
+use retrace_replay::event::{Position, code};
 use std::ffi::c_int;
 
 /// The running thread has got the turn, if it has not had it before.
@@ -92,6 +92,21 @@ pub unsafe fn pause() {
         give_turn_up();
         wait_for_turn();
         turn_begun();
+        end_where_stopped();
+    }
+}
+
+/// Ends the replay where nothing is left of the recording but that it was stopped, and the running thread is in a
+/// library's code: what it did next nobody knows, and it may have done it for ever.
+///
+/// # Safety
+/// Replaying, on its one thread.
+pub unsafe fn end_where_stopped() {
+    // SAFETY: by contract.
+    unsafe {
+        if turns::are_on() && !has_gil() && replay::source().peek_code() == Ok(code::STOPPED) {
+            divergence::recording_stopped();
+        }
     }
 }
 
@@ -145,7 +160,10 @@ pub unsafe fn make_library_thread(start: schedule::Start, argument: usize, stack
 /// On its coroutine.
 pub unsafe fn library_thread_begins() {
     // SAFETY: by contract.
-    unsafe { turn_begun() };
+    unsafe {
+        turn_begun();
+        end_where_stopped();
+    }
 }
 
 /// The thread-specific values of the running thread, which has none of them any more.

@@ -29,8 +29,8 @@ use std::ptr;
 
 pub use bindings::bindings;
 pub use library_threads::{
-    end_library_thread, has_turn, is_in_call, keep_turn, leave_turn, library_thread_begins, make_library_thread, pause,
-    sleeper, take_last_turn, take_specific,
+    end_library_thread, end_where_stopped, has_turn, is_in_call, keep_turn, leave_turn, library_thread_begins,
+    make_library_thread, pause, sleeper, take_last_turn, take_specific,
 };
 pub use locks::swap_lock_wait;
 pub use native_code::{

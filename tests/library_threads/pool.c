@@ -167,6 +167,13 @@ static PyObject *put(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* As put, by when another thread has asked for the GIL. */
+static PyObject *put_late(PyObject *module, PyObject *args)
+{
+    for (volatile long k = 0; k < 20000000; k++) {}
+    return put(module, args);
+}
+
 /* What is done so far, in the order in which it is found. */
 static PyObject *take(PyObject *module, PyObject *ignored)
 {
@@ -214,6 +221,7 @@ static PyObject *stop(PyObject *module, PyObject *ignored)
 static PyMethodDef functions[] = {
     {"start", start, METH_O, NULL},
     {"put", put, METH_VARARGS, NULL},
+    {"put_late", put_late, METH_VARARGS, NULL},
     {"take", take, METH_NOARGS, NULL},
     {"stop", stop, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -58,6 +58,15 @@ def test_a_library_that_computes_is_waited_for(trial, tmp_path):
     shutil.copy(HERE / "computing_program.py", trial.work)
     recorded = trial.record(["computing_program.py"], env=env)
     assert recorded.exit == 0 and recorded.stdout == b"computed\n" and not recorded.stderr, recorded
+
+
+def test_gives_the_gil_up_when_it_was_asked_for(trial, tmp_path):
+    """Who keeps the turn doesn't wait for the one who gets the GIL, and who then waits for the turn."""
+    env = build(trial, tmp_path, "pool")
+    trial.prepare(inputs=False)
+    shutil.copy(HERE / "late_program.py", trial.work)
+    recorded = trial.record(["late_program.py"], env=env)
+    assert recorded.exit == 0 and not recorded.stderr, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
@@ -70,3 +79,5 @@ def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial, tmp_path, how
     assert recorded.exit == 0 and recorded.stdout.endswith(b"went on\n"), recorded
     assert b"recording ended: a thread of a library's" in recorded.stderr, recorded
     assert "went on without letting others" in trial.tool("info", recorded.trace).stdout.decode()
+    replayed = trial.replay(recorded.trace)
+    assert b"the recording ends here" in replayed.stderr and b"left the recording" not in replayed.stderr, replayed
