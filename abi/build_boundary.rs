@@ -98,6 +98,7 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         weakly,
         steady,
         departs,
+        unseen,
         versions,
     } = *entry;
     let mut options = String::new();
@@ -117,6 +118,7 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         ("weakly", weakly),
         ("steady", steady),
         ("departs", departs),
+        ("unseen", unseen),
     ];
     for (flag, _) in flags.iter().filter(|(_, set)| *set) {
         let _ = write!(options, "{flag}: true, ");

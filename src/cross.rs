@@ -230,6 +230,10 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
                 _ => annotation::record(call),
             },
             _ if call.hook.entry.treatment == Treatment::Pass && call.hook.entry.keeps => binding::call(call),
+            _ if call.hook.entry.unseen => {
+                session::subinterpreter_made();
+                call.invoke()
+            }
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
         }

@@ -344,6 +344,21 @@ pub unsafe fn stop_at(what: &str) -> ! {
     unsafe { stop(None, &Failure::Missing(what.to_owned())) }
 }
 
+/// Where the recording was stopped: the replay ends as it did. Anywhere else what is met is a divergence.
+///
+/// # Safety
+/// As [`stop`].
+pub unsafe fn stopped_or(met: &str) -> ! {
+    // SAFETY: by contract.
+    unsafe {
+        crate::replay::read_pending_hooks();
+        if source().peek_code() == Ok(code::STOPPED) {
+            recording_stopped()
+        }
+        stop_at(met)
+    }
+}
+
 /// The log ends before something that needs it.
 ///
 /// # Safety

@@ -241,6 +241,7 @@ fn is_quick(entry: &Entry) -> bool {
         || entry.fork
         || entry.seed
         || entry.keeps
+        || entry.unseen
         || entry.namespace
         || entry.terminal
         || entry.zone

@@ -302,7 +302,7 @@ pub unsafe fn hook_module(name: &str, module: *mut PyObject) -> Result<(), Strin
                         None => continue,
                     },
                 };
-                if entry.treatment == Treatment::Record || entry.terminal || entry.keeps {
+                if entry.treatment == Treatment::Record || entry.terminal || entry.keeps || entry.unseen {
                     let full_name = format!("{name}.{function}");
                     hook::hook_function(value, full_name.clone(), entry).map_err(|why| refused(&full_name, why))?;
                 }

@@ -148,3 +148,31 @@ def test_the_trace_is_out_of_reach_for_the_program(trial):
     recorded = trial.record(["program.py"])
     assert (recorded.stderr, recorded.exit) == (b"", 0)
     trial.same(recorded, trial.replay(trial.trace), ("recorded", "replayed"))
+
+
+SUBINTERPRETER = """
+import os
+import time
+import _xxsubinterpreters
+
+print("begun", time.time(), flush=True)
+made = _xxsubinterpreters.create()
+_xxsubinterpreters.run_string(made, "open('made', 'w').close(); print('inside', flush=True)")
+_xxsubinterpreters.destroy(made)
+print("went on", os.path.exists("made"))
+"""
+
+
+def test_a_subinterpreter_ends_the_recording(trial):
+    """Its modules have no hooks: the program is left alone, and the replay does not run it, but ends before."""
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(SUBINTERPRETER)
+    recorded = trial.record(["program.py"])
+    assert recorded.exit == 0 and recorded.stdout.endswith(b"inside\nwent on True\n"), recorded
+    assert b"recording ended: the program makes a subinterpreter" in recorded.stderr, recorded
+    assert b"makes a subinterpreter" in trial.tool("info", recorded.trace).stdout
+    (trial.work / "made").unlink()
+    replayed = trial.replay(recorded.trace)
+    ends_before_the_program(trial, replayed)
+    assert replayed.stdout == recorded.stdout.splitlines(keepends=True)[0], replayed
+    assert not (trial.work / "made").exists(), replayed

@@ -162,6 +162,7 @@ const ENTRY_KEYS: &[&str] = &[
     "seed",
     "steady",
     "terminal",
+    "unseen",
     "address",
     "treatment",
     "versions",
@@ -400,6 +401,7 @@ impl Source<'_> {
         entry.weakly = self.flag(table, path, "weakly")?;
         entry.steady = self.flag(table, path, "steady")?;
         entry.departs = self.flag(table, path, "departs")?;
+        entry.unseen = self.flag(table, path, "unseen")?;
         if let Some(value) = table.get("echo") {
             entry.echo = self.word(value, &join(path, "echo"), Echo::EXPECTED, Echo::from_word)?;
         }

@@ -174,6 +174,8 @@ pub struct Entry {
     pub steady: bool,
     /// Afterwards the process may no longer reach the trace by its path.
     pub departs: bool,
+    /// Internal code, but makes an interpreter whose modules have no hooks: the recording ends.
+    pub unseen: bool,
     /// Bit set of `PY_3_11`, `PY_3_12`.
     pub versions: u8,
 }
@@ -203,6 +205,7 @@ impl Entry {
             weakly: false,
             steady: false,
             departs: false,
+            unseen: false,
             versions: ALL_VERSIONS,
         }
     }
