@@ -21,6 +21,8 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
+#define MOST_IN_PATH 4096 /* realpath()'s */
+
 /* sizeof(_Py_HashSecret_t): what CPython asks for at once. */
 #define SECRET_SIZE 24
 
@@ -54,6 +56,21 @@ static void complain(const char *what, const char *detail)
         fprintf(stderr, "retrace: %s%s%s; the program runs unrecorded\n", what, detail ? ": " : "", detail ? detail : "");
 }
 
+/* The folder of this library, where LD_PRELOAD names it and nothing says where the others are; NULL where it is not known. */
+static const char *own_directory(char *room)
+{
+    Dl_info about;
+    if (dladdr((void *)own_directory, &about) == 0 || about.dli_fname == NULL)
+        return NULL;
+    if (*about.dli_fname == '/' && strlen(about.dli_fname) < MOST_IN_PATH)
+        strcpy(room, about.dli_fname); /* as it is listed, so that it can be taken out of the list */
+    else if (realpath(about.dli_fname, room) == NULL)
+        return NULL;
+    char *name = strrchr(room, '/');
+    *name = 0;
+    return room;
+}
+
 /* Loads the library for this process's version of Python; NULL where it is no Python, or none that we know. */
 static void *load_library(const char *directory)
 {
@@ -72,7 +89,7 @@ static void *load_library(const char *directory)
         complain("debug builds of Python are not supported", NULL);
         return NULL;
     }
-    char path[4096];
+    char path[MOST_IN_PATH + 32];
     snprintf(path, sizeof path, "%s/libretrace-%d.%d.%s", directory, major, minor, LIBRARY_SUFFIX);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
@@ -84,9 +101,12 @@ __attribute__((constructor)) static void begin(void)
 {
     int replaying = variable("RETRACE_REPLAY") != NULL;
     int answering = replaying || variable("RETRACE_DOCTOR") != NULL;
+    char room[MOST_IN_PATH];
     const char *directory = variable("RETRACE_LIBRARY_DIR");
     int recording = variable("RETRACE_RECORDING") != NULL || variable("RETRACE_PARENT") != NULL;
-    if (directory == NULL || !(answering || recording))
+    if (!(answering || recording))
+        return;
+    if (directory == NULL && (directory = own_directory(room)) == NULL)
         return;
     if (keep(directory) < 0)
         return; /* no memory: everything stays as it is */

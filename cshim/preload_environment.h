@@ -46,7 +46,7 @@ static int keep(const char *directory)
     preload_entry = joined(PRELOAD_VARIABLE, "=", directory, "/libretrace-preload." LIBRARY_SUFFIX);
     if (preload_entry == NULL)
         return -1;
-    char folder[4096];
+    char folder[MOST_IN_PATH];
     for (int i = 0; i < COUNT; i++) {
         const char *value = variable(OURS[i]);
         if (value == NULL)
@@ -60,6 +60,8 @@ static int keep(const char *directory)
         if ((kept[i] = joined(OURS[i], "=", folder, value)) == NULL)
             return -1;
     }
+    if (kept[0] == NULL && (kept[0] = joined(OURS[0], "=", "", directory)) == NULL)
+        return -1;
     return 0;
 }
 

@@ -155,11 +155,14 @@ class Trial:
         return run([self.python, *argv], cwd=self.work, env=self.environment(**env or {}), stdin=stdin, timeout=timeout)
 
     def record_command(self, argv, how: str, trace: Path) -> tuple[list, dict[str, str]]:
-        """How the user would record: with the CLI (`cli`), by environment (`env`) or by option (`xopt`)."""
+        """How the user would record: with the CLI (`cli`), by environment (`env`), by option (`xopt`) or by `preload`."""
         if how == "cli":
             return [RETRACE, "record", "-o", trace, "--", self.python, *argv], {}
         if how == "env":
             return [self.python, *argv], {"RETRACE_RECORDING": str(trace)}
+        if how == "preload":
+            library = DIST / "libretrace-preload.so"
+            return [self.python, *argv], {"RETRACE_RECORDING": str(trace), "LD_PRELOAD": str(library)}
         assert how == "xopt", how
         return [self.python, "-X", f"retrace={trace}", *argv], {}
 

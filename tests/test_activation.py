@@ -1,4 +1,4 @@
-"""Three ways to record, four kinds of programs; the program's streams, exit code and signals are its own."""
+"""Four ways to record, four kinds of programs; the program's streams, exit code and signals are its own."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from harness import PROGRAMS, RETRACE, run
 
-WAYS = ["cli", "env", "xopt"]
+WAYS = ["cli", "env", "xopt", "preload"]
 
 SOURCE = """\
 import sys, time, random

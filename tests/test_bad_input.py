@@ -186,7 +186,7 @@ def test_output_that_cannot_be_written(trial, where):
 
 
 @pytest.mark.parametrize("where", ["missing/x.retrace", "folder"])
-@pytest.mark.parametrize("how", ["env", "xopt"])
+@pytest.mark.parametrize("how", ["env", "xopt", "preload"])
 def test_output_that_cannot_be_written_when_activated(trial, installed, where, how):
     trial.use(installed).prepare("exit_five.py")
     (trial.folder / "folder").mkdir()
