@@ -293,3 +293,38 @@ def test_the_last_change_of_a_parameter_is_its_call(trial):
         # An earlier call of the same function has nothing to do with it.
         debugger.request("lastChange", expression="b", frameId=debugger.stack()[0]["id"])
         assert "2550" in debugger.stopped()["text"]
+
+
+CHANGES = """
+def change(n):
+    total = 0
+    for k in range(n):
+        total += k
+    x = total
+    x = x + 1
+    return x
+
+change(5)
+"""
+
+
+def test_the_last_change_may_have_just_happened(trial):
+    """A line's change is seen at the next line: there it is the last one, and asked again the one before is."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(CHANGES)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return x")])])
+        debugger.go("continue")
+
+        def last_change(name):
+            debugger.request("lastChange", expression=name, frameId=debugger.stack()[0]["id"])
+            return debugger.stopped()["text"], debugger.where()[1]
+
+        behind = {text: line_of(program, text) + 1 for text in ("total += k", "x = total", "x = x + 1")}
+        assert last_change("x") == ("x: 10 -> 11", behind["x = x + 1"])
+        text, line = last_change("x")
+        assert text.startswith("x: <NameError") and text.endswith("-> 10") and line == behind["x = total"]
+        # The loop's line is behind its body.
+        assert last_change("total") == ("total: 6 -> 10", line_of(program, "for k"))
+        assert last_change("total") == ("total: 3 -> 6", line_of(program, "for k"))

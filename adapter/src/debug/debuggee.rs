@@ -19,6 +19,8 @@ pub struct Debuggee {
     pub mine_only: bool,
     /// Output up to here has been shown.
     shown: usize,
+    /// Where the last change of an expression was found last.
+    changed_at: Option<(Position, String)>,
 }
 
 /// A movement to a stop that is not known beforehand.
@@ -80,7 +82,7 @@ impl Debuggee {
         let sources = Sources::of(&trace, arguments.process, mappings);
         let timeline = Timeline::new(engine);
         let process = arguments.process;
-        Ok(Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0 })
+        Ok(Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0, changed_at: None })
     }
 
     /// Waits until the replay has ended. What it wrote to its stderr.
@@ -190,13 +192,19 @@ impl Debuggee {
         }
     }
 
-    /// Runs backwards to the line after which the value was what it is now. Says the change.
+    /// Runs backwards to the line after which the value was what it is now: the one behind the line that changed it, which
+    /// may be the present one. Asked again there, it goes to the change before. Says the change.
     pub fn go_to_last_change(&mut self, watch: Watch) -> Result<String> {
         let name = watch.expression.clone();
-        let watch = Watch { from_call: true, ..watch };
-        if !self.timeline.backward(Stops { watches: vec![watch], ..Stops::default() })? {
+        let stops = Stops { watches: vec![Watch { from_call: true, ..watch }], ..Stops::default() };
+        let here = self.timeline.present()?.position();
+        let is_known = self.changed_at.as_ref().is_some_and(|(at, known)| *at == here && *known == name);
+        let found =
+            if is_known { self.timeline.backward(stops)? } else { self.timeline.backward_from_present(stops)? };
+        if !found {
             return message(format!("{name} has not changed before"));
         }
+        self.changed_at = Some((self.timeline.present()?.position(), name.clone()));
         Ok(match &self.timeline.present()?.at.cause {
             change @ Cause::Change { .. } => format!("{name}: {}", describe(change)),
             other => describe(other),

@@ -675,13 +675,24 @@ impl Timeline {
         }
     }
 
-    /// Runs backwards to the last of the stops. False where there is none.
-    pub fn backward(&mut self, mut stops: Stops) -> Result<bool> {
+    /// Runs backwards to the last of the stops before the present. False where there is none.
+    pub fn backward(&mut self, stops: Stops) -> Result<bool> {
+        self.run_back(stops, false)
+    }
+
+    /// As [`Self::backward`], to the last one up to the present: what a line has changed is seen at the next one, which the
+    /// present may be.
+    pub fn backward_from_present(&mut self, stops: Stops) -> Result<bool> {
+        self.run_back(stops, true)
+    }
+
+    fn run_back(&mut self, mut stops: Stops, with_present: bool) -> Result<bool> {
         self.complete()?;
         let here = self.present()?.position();
         let begins = self.hits_at_windows(here.window, &stops)?;
         let watched = self.watched_at_windows(here.window, &stops)?;
-        (stops.before, stops.before_instruction) = (Some(here.tick), here.instruction);
+        (stops.before, stops.before_instruction) =
+            if with_present { (Some(here.tick + 1), 0) } else { (Some(here.tick), here.instruction) };
         let mut later: Vec<Option<(usize, Stopped, String)>> = vec![None; stops.watches.len()];
         let mut running = VecDeque::new();
         let mut next = Some(here.window);
@@ -705,7 +716,7 @@ impl Timeline {
             drop(process);
             self.warn(window, &found);
             self.has_done(here.window - window + 1, here.window + 1);
-            if let Some(last) = found.last.clone().filter(|last| Position::of(window, last) != here) {
+            if let Some(last) = found.last.clone().filter(|last| with_present || Position::of(window, last) != here) {
                 running.clear();
                 self.go_to(Position::of(window, &last))?;
                 if let Some(present) = &mut self.present {
