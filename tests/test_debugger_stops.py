@@ -323,6 +323,10 @@ def test_the_last_change_may_have_just_happened(trial):
 
         behind = {text: line_of(program, text) + 1 for text in ("total += k", "x = total", "x = x + 1")}
         assert last_change("x") == ("x: 10 -> 11", behind["x = x + 1"])
+        # Asked again after a way there and back, it is the same one.
+        debugger.go("stepBack")
+        debugger.go("next")
+        assert last_change("x") == ("x: 10 -> 11", behind["x = x + 1"])
         text, line = last_change("x")
         assert text.startswith("x: <NameError") and text.endswith("-> 10") and line == behind["x = total"]
         # The loop's line is behind its body.

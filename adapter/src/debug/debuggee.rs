@@ -197,8 +197,10 @@ impl Debuggee {
     pub fn go_to_last_change(&mut self, watch: Watch) -> Result<String> {
         let name = watch.expression.clone();
         let stops = Stops { watches: vec![Watch { from_call: true, ..watch }], ..Stops::default() };
-        let here = self.timeline.present()?.position();
-        let is_known = self.changed_at.as_ref().is_some_and(|(at, known)| *at == here && *known == name);
+        // Nothing has moved since it was found.
+        let present = self.timeline.present()?;
+        let is_known = matches!(present.at.cause, Cause::Change { .. })
+            && self.changed_at.as_ref().is_some_and(|(at, known)| *at == present.position() && *known == name);
         let found =
             if is_known { self.timeline.backward(stops)? } else { self.timeline.backward_from_present(stops)? };
         if !found {
