@@ -105,38 +105,33 @@ impl Extension {
 /// By which a library's threads do I/O: they have to be followed then. One that only computes goes its own way.
 const REACHES_OUT: [&str; 6] = ["socket", "accept4", "epoll_create", "epoll_create1", "eventfd", "timerfd_create"];
 
-/// Whether the threads that an image makes take turns with Python's (`crate::turns`).
-fn takes_turns(image: &Image) -> bool {
-    // SAFETY: a loaded image.
-    let imports = unsafe { imports::imported(image) }.unwrap_or_default();
-    threads_take_turns(imports.iter().map(String::as_str))
+/// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these.
+pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) -> bool {
+    reaches_out_and_has(imports, &[MAKES_THREADS])
 }
 
-/// Whether threads are made, and take turns, by who imports these.
-pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) -> bool {
+/// Whether these imports are of what does I/O of its own and has one of the names, where there are turns at all.
+fn reaches_out_and_has<'a>(imports: impl Iterator<Item = &'a str> + Clone, names: &[&str]) -> bool {
     let has = |names: &[&str]| imports.clone().any(|import| names.contains(&import));
-    cfg!(target_os = "linux") && has(&[MAKES_THREADS]) && has(&REACHES_OUT)
+    cfg!(target_os = "linux") && has(&REACHES_OUT) && has(names)
 }
 
 /// By which a library guards what threads share in it.
 const SHARES: [&str; 4] = ["pthread_mutex_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once"];
 
-/// Whether Python's threads take turns in the code of these images, which belong together: it does I/O of its own, for
-/// several threads at once.
-fn is_shared(images: &[Image]) -> bool {
-    // SAFETY: loaded images.
-    let imports = images.iter().flat_map(|image| unsafe { imports::imported(image) }.unwrap_or_default());
-    let imports: BTreeSet<String> = imports.collect();
-    let has = |names: &[&str]| names.iter().any(|name| imports.contains(*name));
-    cfg!(target_os = "linux") && has(&REACHES_OUT) && has(&SHARES)
-}
-
-/// Redirects what belongs together.
+/// Redirects what belongs together. Python's threads take turns in its code where it does I/O of its own, for several
+/// threads at once.
 fn redirect_all(images: &[Image]) {
-    let turns = images.iter().any(takes_turns) || is_shared(images);
-    for image in images {
+    // SAFETY: loaded images.
+    let imports = images.iter().map(|image| unsafe { imports::imported(image) }.unwrap_or_default());
+    let imports: Vec<Vec<String>> = imports.collect();
+    let makes_threads = imports.iter().map(|imports| threads_take_turns(imports.iter().map(String::as_str)));
+    let makes_threads: Vec<bool> = makes_threads.collect();
+    let all = imports.iter().flatten().map(String::as_str);
+    let turns = makes_threads.contains(&true) || reaches_out_and_has(all, &SHARES);
+    for (image, makes_threads) in images.iter().zip(makes_threads) {
         // SAFETY: by the callers' contract.
-        unsafe { redirect(image, turns) };
+        unsafe { redirect(image, turns, makes_threads) };
     }
 }
 
@@ -275,8 +270,9 @@ pub unsafe fn binding(name: &CStr) -> Option<&'static Binding> {
     unsafe { bindings() }.iter().find(|binding| binding.name == name)
 }
 
-/// Redirects an image's imports, once. `turns`: its threads, or those of another part of its module, take turns.
-unsafe fn redirect(image: &Image, turns: bool) {
+/// Redirects an image's imports, once. `turns`: threads take turns in it, or in another part of its module; `makes_threads`:
+/// those among them that it makes itself.
+unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
     // SAFETY: by the callers' contract.
     unsafe {
         if !REDIRECTED.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
@@ -285,7 +281,7 @@ unsafe fn redirect(image: &Image, turns: bool) {
         let mut bindings = bindings().to_vec();
         if turns {
             bindings.extend(library_threads::with_turns());
-            if takes_turns(image) {
+            if makes_threads {
                 bindings.extend(library_threads::making());
             }
             if session::mode() == Mode::Replaying {

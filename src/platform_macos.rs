@@ -96,7 +96,7 @@ pub fn wake_all(_word: &AtomicU32) {}
 /// None.
 pub unsafe fn answer_time_stamps(_read: extern "C" fn() -> u64) {}
 
-/// The system's number of the calling thread: nobody asks (`crate::libraries::takes_turns`).
+/// The system's number of the calling thread: nobody asks (`crate::libraries::threads_take_turns`).
 pub fn thread_id() -> i32 {
     0
 }
