@@ -284,8 +284,6 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
         // SAFETY: an actor that has the turn is not freed before it has given it up, which takes the lock that is held.
         let (tid, with_gil) = unsafe { ((*turn.holder).tid(), (*turn.holder).holds_gil()) };
         let at = turn.given;
-        // SAFETY: nor is one that waits for it, which the calling thread does, too.
-        let waiting: Vec<i32> = turn.waiting.iter().map(|&(_, actor)| unsafe { (*actor).tid() }).collect();
         drop(turn);
         if with_gil {
             // SAFETY: flags of CPython's, which any thread may set.
@@ -300,7 +298,7 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
         if computed == 0 && platform::is_thread_asleep(tid) {
             asleep += 1;
             // Another thread may have what the holder waits for (the allocator's lock), and no processor to go on with.
-            idle += u32::from(!platform::other_threads_run(&waiting));
+            idle += u32::from(!platform::other_threads_run(&waiting_tids(shared)));
         } else {
             (asleep, idle) = (0, 0);
         }
@@ -310,6 +308,13 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
             end();
         }
     }
+}
+
+/// The numbers of those that wait for the turn: the calling thread's is among them, if it has not just got it.
+fn waiting_tids(shared: &Shared) -> Vec<i32> {
+    let turn = locked(&shared.turn);
+    // SAFETY: an actor that waits is not freed before it has had the turn, and given it up, which takes the lock that is held.
+    turn.waiting.iter().map(|&(_, actor)| unsafe { (*actor).tid() }).collect()
 }
 
 /// The calling thread gives the turn up, outside of any external call.

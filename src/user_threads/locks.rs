@@ -139,13 +139,15 @@ pub(super) unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut
         }
         if !me().lock_wait.interrupted {
             static mut STANDS_AT: Option<libc::timespec> = None;
+            let stands = clock == libc::CLOCK_MONOTONIC;
             let mut result = 0;
-            match STANDS_AT {
-                Some(time) if clock == libc::CLOCK_MONOTONIC => *into = time,
-                _ => result = next(clock, into),
-            }
-            if clock == libc::CLOCK_MONOTONIC && result == 0 {
-                STANDS_AT = Some(*into);
+            if let (Some(time), true) = (STANDS_AT, stands) {
+                *into = time;
+            } else {
+                result = next(clock, into);
+                if stands && result == 0 {
+                    STANDS_AT = Some(*into);
+                }
             }
             me().lock_wait.began = *into;
             return result;
