@@ -2,11 +2,11 @@
 code."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from harness import compile_extension
 
 HERE = Path(__file__).resolve().parent
 
@@ -14,14 +14,10 @@ HERE = Path(__file__).resolve().parent
 @pytest.fixture
 def extension(trial, tmp_path):
     """A folder with the built extension."""
-    script = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"
-    output = subprocess.run([trial.python, "-c", script], check=True, capture_output=True, text=True).stdout
-    include, suffix = output.splitlines()
     folder = tmp_path / "extension"
     folder.mkdir()
     flags = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
-    command = ["cc", "-O1", "-shared", "-fPIC", f"-I{include}", *flags, "-o", folder / f"foreign{suffix}"]
-    subprocess.run([*command, HERE / "foreign.c", "-lpthread"], check=True)
+    compile_extension(trial, folder / "foreign", (HERE / "foreign.c").read_text(), "-O1", "-pthread", *flags)
     return folder
 
 

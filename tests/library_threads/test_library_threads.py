@@ -2,31 +2,27 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from harness import compile_extension
 
 HERE = Path(__file__).resolve().parent
 
 
-def build(trial, tmp_path, name):
-    """A folder with the built extension."""
-    script = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"
-    output = subprocess.run([trial.python, "-c", script], check=True, capture_output=True, text=True).stdout
-    include, suffix = output.splitlines()
-    folder = tmp_path / "extension"
-    folder.mkdir()
-    command = ["cc", "-O1", "-shared", "-fPIC", f"-I{include}", "-o", folder / f"{name}{suffix}"]
-    subprocess.run([*command, HERE / f"{name}.c", "-lpthread"], check=True)
-    return {"PYTHONPATH": str(folder)}
+def prepare(trial, extension, program):
+    """Builds the extension, and puts the program into the trial's folder. Returns the environment that finds the former."""
+    source = (HERE / f"{extension}.c").read_text()
+    (trial.folder / "extension").mkdir()
+    compile_extension(trial, trial.folder / "extension" / extension, source, "-O1", "-pthread")
+    trial.prepare(inputs=False)
+    shutil.copy(HERE / program, trial.work)
+    return {"PYTHONPATH": str(trial.folder / "extension")}
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_all_that_threads_share(trial, tmp_path, attempt):
-    env = build(trial, tmp_path, "pool")
-    trial.prepare(inputs=False)
-    shutil.copy(HERE / "program.py", trial.work)
+def test_all_that_threads_share(trial, attempt):
+    env = prepare(trial, "pool", "program.py")
     plain = trial.plain(["program.py"], env=env)
     recorded = trial.record(["program.py"], env=env)
     # What no schedule changes: the threads' results, and that each thread's own values are its own.
@@ -39,11 +35,9 @@ def test_all_that_threads_share(trial, tmp_path, attempt):
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_python_threads_in_a_library(trial, tmp_path, attempt):
+def test_python_threads_in_a_library(trial, attempt):
     """They race without the GIL at what is read without a lock, at what is done once and at locks of every kind."""
-    env = build(trial, tmp_path, "shared")
-    trial.prepare(inputs=False)
-    shutil.copy(HERE / "shared_program.py", trial.work)
+    env = prepare(trial, "shared", "shared_program.py")
     plain = trial.plain(["shared_program.py"], env=env)
     recorded = trial.record(["shared_program.py"], env=env)
     for trial_run in (plain, recorded):
@@ -51,30 +45,24 @@ def test_python_threads_in_a_library(trial, tmp_path, attempt):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
-def test_a_library_that_computes_is_waited_for(trial, tmp_path):
+def test_a_library_that_computes_is_waited_for(trial):
     """For as long as it takes to make a key of a password."""
-    env = build(trial, tmp_path, "shared")
-    trial.prepare(inputs=False)
-    shutil.copy(HERE / "computing_program.py", trial.work)
+    env = prepare(trial, "shared", "computing_program.py")
     recorded = trial.record(["computing_program.py"], env=env)
     assert recorded.exit == 0 and recorded.stdout == b"computed\n" and not recorded.stderr, recorded
 
 
-def test_gives_the_gil_up_when_it_was_asked_for(trial, tmp_path):
+def test_gives_the_gil_up_when_it_was_asked_for(trial):
     """Who keeps the turn doesn't wait for the one who gets the GIL, and who then waits for the turn."""
-    env = build(trial, tmp_path, "pool")
-    trial.prepare(inputs=False)
-    shutil.copy(HERE / "late_program.py", trial.work)
+    env = prepare(trial, "pool", "late_program.py")
     recorded = trial.record(["late_program.py"], env=env)
     assert recorded.exit == 0 and not recorded.stderr, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
 @pytest.mark.parametrize("how", ["spins", "waits"])
-def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial, tmp_path, how):
-    env = build(trial, tmp_path, "stuck")
-    trial.prepare(inputs=False)
-    shutil.copy(HERE / "stuck_program.py", trial.work)
+def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial, how):
+    env = prepare(trial, "stuck", "stuck_program.py")
     recorded = trial.record(["stuck_program.py", how], env=env)
     assert recorded.exit == 0 and recorded.stdout.endswith(b"went on\n"), recorded
     assert b"recording ended: a thread of a library's" in recorded.stderr, recorded
