@@ -165,6 +165,14 @@ def test_a_session_on_a_port_leaves_nothing_when_its_client_goes(trial):
             time.sleep(0.005)
     assert_gone(left)
     assert server.poll() is None
+    # The next one. A client that has left is told that the session is over.
+    with socket.create_connection(("127.0.0.1", port), HANG) as client:
+        send(1, "initialize", {"adapterID": "retrace"})
+        send(2, "disconnect", {})
+        while client.recv(65536):
+            pass
+    taken = subprocess.run([RETRACE, "dap", "--port", str(port)], capture_output=True, text=True, timeout=HANG)
+    assert taken.returncode == 2 and f"cannot listen on port {port}" in taken.stderr
     server.kill()
     server.wait()
     server.stdout.close()

@@ -1,5 +1,6 @@
 """Sessions of the debugger: how they begin and end, what may be asked, and what a client may do wrong."""
 
+import json
 import os
 import signal
 import subprocess
@@ -322,6 +323,45 @@ def test_what_a_client_may_ask_for(trial):
         where = debugger.stop["position"]
         assert debugger.go("gotoPosition", position="soon")["position"] == where
         assert "soon is no place" in debugger.output("important")
+
+
+def test_arguments_of_a_wrong_kind(trial):
+    trace, path = record_trace(trial, "debugged_state.py")
+    with Debugger(trace) as debugger:
+        requests = (
+            "setBreakpoints",
+            "setFunctionBreakpoints",
+            "setExceptionBreakpoints",
+            "launch",
+            "variables",
+            "next",
+        )
+        for is_open in (False, True):
+            if is_open:
+                debugger.launch("entry")
+            for command in requests:
+                for wrong in ([1, 2], "text", 5):
+                    request = {"seq": 9000, "type": "request", "command": command, "arguments": wrong}
+                    body = json.dumps(request).encode()
+                    debugger.server.stdin.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+                    debugger.server.stdin.flush()
+                    answer = debugger.wait(lambda: debugger.answers.pop(9000, None))
+                    assert not answer["success"] and "must be an object" in answer["message"]
+            source = {"path": str(path)}
+            answers = debugger.request("setBreakpoints", source=source, breakpoints=[5, "line", [1], {"line": "x"}])
+            assert len(answers["breakpoints"]) == 4
+            for command in ("setFunctionBreakpoints", "setDataBreakpoints"):
+                answers = debugger.request(command, breakpoints=[5, "name", [1], {"name": 5, "dataId": 5}])
+                assert not any(answer["verified"] for answer in answers["breakpoints"])
+            options = [5, {"path": 5}, {"path": [5, {"names": 5}, {"names": [5]}], "breakMode": 5}]
+            debugger.request("setExceptionBreakpoints", filters=[5], filterOptions=[5], exceptionOptions=options)
+        for command in ("scopes", "stackTrace", "evaluate", "source", "completions", "disassemble", "timeline"):
+            wrong = dict.fromkeys(("frameId", "threadId", "expression", "source", "text", "column", "start"), [{}])
+            try:
+                debugger.request(command, **wrong)
+            except RequestFailed:
+                pass
+        assert debugger.evaluate("1 + 1") == "2"
 
 
 def test_an_interrupt_ends_a_server_and_its_processes(endless):

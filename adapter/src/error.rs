@@ -13,6 +13,8 @@ pub enum CliError {
     Trace(#[from] TraceError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    #[error("cannot listen on port {port}: {source}")]
+    Port { port: u16, source: io::Error },
     #[error("cannot find {file}; looked in {}; set RETRACE_LIBRARY_DIR to the folder that holds it", looked.join(", "))]
     NoLibrary { file: String, looked: Vec<String> },
     #[error("{}: command not found", .0.display())]

@@ -13,7 +13,7 @@ mod terminal;
 mod timeline;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::process::ExitCode;
 
 use crate::cli::{DapArguments, DebugArguments};
@@ -32,12 +32,14 @@ pub fn run(arguments: &DapArguments) -> Result<ExitCode, CliError> {
         session::serve(io::stdin(), io::stdout());
         return Ok(ExitCode::SUCCESS);
     };
-    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|source| CliError::Port { port, source })?;
     println!("listening on {}", listener.local_addr()?);
     for stream in listener.incoming() {
-        let stream = stream?;
-        let Ok(reader) = stream.try_clone() else { continue };
+        let Ok(stream) = stream else { continue };
+        let (Ok(reader), Ok(ended)) = (stream.try_clone(), stream.try_clone()) else { continue };
         session::serve(reader, stream);
+        // The reader may still wait for more.
+        let _ = ended.shutdown(Shutdown::Both);
     }
     Ok(ExitCode::SUCCESS)
 }

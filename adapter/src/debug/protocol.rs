@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 /// A longer message is not a client's.
 const LONGEST: usize = 64 << 20;
+/// The header that there must be, in lower case.
+const CONTENT_LENGTH: &str = "content-length:";
 
 /// What a client sent.
 pub enum Incoming {
@@ -66,20 +68,23 @@ pub fn read(from: impl Read + Send + 'static, watch: impl Fn(&mut Incoming) + Se
 
 fn read_one(from: &mut impl BufRead) -> io::Result<Incoming> {
     let mut length = None;
+    let mut line = Vec::new();
     loop {
-        let mut line = Vec::new();
         if from.by_ref().take(4096).read_until(b'\n', &mut line)? == 0 {
             return Ok(Incoming::Gone);
         }
-        let line = String::from_utf8_lossy(&line);
-        let line = line.trim_end();
-        if line.is_empty() {
+        if line.last() != Some(&b'\n') {
+            line.drain(..line.len().saturating_sub(CONTENT_LENGTH.len()));
+            continue;
+        }
+        let text = String::from_utf8_lossy(&line).trim_end().to_ascii_lowercase();
+        line.clear();
+        if text.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse::<usize>().ok();
+        // Behind a message whose length was wrong, the next one's header comes where that message ends.
+        if let Some(place) = text.rfind(CONTENT_LENGTH) {
+            length = text[place + CONTENT_LENGTH.len()..].trim().parse::<usize>().ok();
         }
     }
     let Some(length) = length else {
@@ -150,6 +155,25 @@ impl<W: Write> Writer<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn behind_a_wrong_length_the_next_message_is_found() {
+        for length in ["3", "70", "-1"] {
+            let message = "{\"type\":\"request\",\"command\":\"threads\"}";
+            let good = format!("Content-Length: {}\r\n\r\n{message}", message.len());
+            let text = format!("Content-Length: {length}\r\n\r\n{message}{}{good}{good}{good}", "x".repeat(9000));
+            let mut from = io::Cursor::new(text.into_bytes());
+            let mut found = 0;
+            loop {
+                match read_one(&mut from).unwrap() {
+                    Incoming::Request(_) => found += 1,
+                    Incoming::Malformed(_) => {}
+                    Incoming::Gone => break,
+                }
+            }
+            assert_eq!(found, 3, "{length}");
+        }
+    }
 
     #[test]
     fn what_is_no_message_is_said_and_passed_over() {

@@ -52,6 +52,9 @@ impl<W: Write + 'static> Session<W> {
         let mut answers = Vec::new();
         for wanted in later.arguments["breakpoints"].as_array_mut().into_iter().flatten() {
             let id = self.new_id();
+            if !wanted.is_object() {
+                *wanted = json!({});
+            }
             wanted[GIVEN] = id.into();
             let mut answer = json!({ "id": id, "verified": false, "message": NOT_OPEN });
             if wanted["line"].is_number() {
@@ -189,10 +192,14 @@ impl<W: Write + 'static> Session<W> {
             set(option["filterId"].as_str().unwrap_or_default(), option["condition"].as_str());
         }
         for option in request.get("exceptionOptions").as_array().into_iter().flatten() {
-            let path = option["path"].as_array().into_iter().flatten();
-            for name in path.flat_map(|part| part["names"].as_array().into_iter().flatten()).filter_map(Value::as_str) {
-                let mode = option["breakMode"].as_str().unwrap_or("always");
-                set(if mode == "always" { "raised" } else { mode }, Some(name));
+            let path = option["path"].as_array().map_or(&[][..], Vec::as_slice);
+            let mode = option["breakMode"].as_str().unwrap_or("always");
+            let filter = if mode == "always" { "raised" } else { mode };
+            if path.is_empty() {
+                set(filter, None);
+            }
+            for name in path.iter().flat_map(|part| part["names"].as_array().into_iter().flatten()) {
+                set(filter, name.as_str());
             }
         }
         self.breakpoints.exceptions = exceptions;

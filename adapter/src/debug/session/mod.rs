@@ -210,6 +210,9 @@ impl<W: Write + 'static> Session<W> {
     }
 
     fn handle(&mut self, request: &Request) -> Result<()> {
+        if !(request.arguments.is_null() || request.arguments.is_object()) {
+            return message(format!("{}: the arguments must be an object", request.command));
+        }
         let body = match &*request.command {
             "initialize" => {
                 self.progress.borrow_mut().is_wanted = request.get("supportsProgressReporting") == true;
