@@ -217,7 +217,7 @@ def roots(question, state, exception):
         return exception
     frame = find_frame(question, state)
     if root == "expression":
-        return eval(question["expression"], frame.f_globals, frame.f_locals)
+        return value_of(compile(question["expression"].strip(), "<evaluation>", "eval"), frame.f_globals, frame.f_locals)
     return {"locals": locals_of, "globals": globals_of, "closure": closure_of}[root](frame)
 
 
@@ -322,16 +322,8 @@ def children(value, steps, group, name, which, part):
 def items_of(value, steps, parent, part):
     entries, is_dict = [], isinstance(value, dict)
     indexable = not isinstance(value, (set, frozenset))
-    for place, item in enumerate(dict.keys(value) if is_dict else value):
-        if part.stop is not None and place >= part.stop:
-            break
-        if part.stop is None and len(entries) == MOST_ITEMS:
-            more = len(value) - place
-            entry = {"name": f"[{more} more]", "value": "", "type": "", "steps": [*steps, ["from", place]]}
-            entries.append({**entry, "children": True, "attributes": ["readOnly"]})
-            break
-        if place < part.start:
-            continue
+    stop = part.start + MOST_ITEMS if part.stop is None else part.stop
+    for place, item in enumerate(some_of(value, part.start, stop), part.start):
         if is_dict:
             where = f"{parent}[{show(item)}]" if parent else None
             content = dict.__getitem__(value, item)
@@ -339,7 +331,25 @@ def items_of(value, steps, parent, part):
         else:
             where = f"{parent}[{place}]" if parent and indexable else None
             entries.append(describe(str(place), item, steps + [["item", place]], where))
+    more = len(value) - stop
+    if part.stop is None and more > 0:
+        entry = {"name": f"[{more} more]", "value": "", "type": "", "steps": [*steps, ["from", stop]]}
+        entries.append({**entry, "children": True, "attributes": ["readOnly"]})
     return entries
+
+
+def some_of(value, start, stop):
+    """A container's items, or keys, from one place to another."""
+    for kind in (list, tuple):
+        if isinstance(value, kind):
+            return kind.__getitem__(value, slice(start, stop))
+    found = []
+    for place, item in enumerate(dict.keys(value) if isinstance(value, dict) else value):
+        if place >= stop:
+            break
+        if place >= start:
+            found.append(item)
+    return found
 
 
 # So many items of a container are listed where nobody says how many.
@@ -402,8 +412,11 @@ def lazy_entry(name, steps, where):
 def lazily(question, state, exception):
     """The one variable that a lazy entry stands for."""
     value = roots(question, state, exception)
-    for step in question["steps"]:
-        value = step_into(value, step)
+    try:
+        for step in question["steps"]:
+            value = step_into(value, step)
+    except BaseException as error:
+        return [{"name": "", "value": f"<{type(error).__name__}: {error}>", "type": "", "steps": question["steps"]}]
     return [describe("", value, question["steps"], question.get("name"))]
 
 
@@ -452,11 +465,11 @@ def evaluate(question, state, exception):
                 code = compile(source, "<evaluation>", "exec")
             except SyntaxError as error:
                 raise unplaced(error) from None
-            exec(code, names, local)
+            run_statement(code, names, local)
             if frame is not None:
                 write_back(frame)
             return NOTHING
-        return eval(code, names, local)
+        return value_of(code, names, local)
 
     value, output = run_captured(run)
     if value is NOTHING:
@@ -468,6 +481,29 @@ def evaluate(question, state, exception):
     if question.get("form"):
         entry["value"] = FORMS[question["form"]](value)
     return entry
+
+
+def names_for(code, names, local):
+    """The globals to run code with. A function in it, as a lambda or a comprehension is, finds a frame's variables only as
+    globals."""
+    if local is None or local is names or not any(type(constant) is CODE for constant in code.co_consts):
+        return names
+    return {**names, **local}
+
+
+CODE = type(names_for.__code__)
+
+
+def value_of(code, names, local):
+    return eval(code, names_for(code, names, local), local)
+
+
+def run_statement(code, names, local):
+    scope = names_for(code, names, local)
+    known = () if scope is names else set(local)
+    exec(code, scope, local)
+    if scope is not names:
+        names.update({name: value for name, value in scope.items() if name not in known})
 
 
 def unplaced(error):
@@ -528,7 +564,7 @@ def write_back(frame):
 
 def assign(question, state, exception):
     frame = find_frame(question, state)
-    value = eval(question["value"], frame.f_globals, frame.f_locals)
+    value = value_of(compile(question["value"].strip(), "<evaluation>", "eval"), frame.f_globals, frame.f_locals)
     steps = [step for step in question["steps"] if step[0] not in ("group", "from")]
     target = roots(question, state, exception)
     root = question["root"]
@@ -540,27 +576,39 @@ def assign(question, state, exception):
         write_back(frame)
     elif not steps and root == "globals":
         frame.f_globals[name] = value
-    elif isinstance(target, dict):
+    else:
+        put(target, name, value)
+    return describe(name, value, [])
+
+
+def put(target, name, value):
+    """Gives what is shown by a name in an object another value."""
+    if isinstance(target, dict):
         FORMAT["hex"], wanted = False, FORMAT["hex"]
-        names = [(key, show(key, 200)) for key in target]
+        names = [(key, show(key, 200)) for key in dict.keys(target)]
         FORMAT["hex"] = wanted
         for key, text in names:
             if name in (text, show(key, 200)):
                 target[key] = value
-                break
-    elif isinstance(target, list):
+                return
+    elif isinstance(target, SEQUENCES) and name.isdigit():
+        if isinstance(target, (set, frozenset)):
+            raise TypeError(f"an item of a {type(target).__name__} has no place to be set")
         target[int(name)] = value
-    else:
-        setattr(target, name, value)
-    return describe(name, value, [])
+        return
+    if not name.isidentifier():
+        raise AttributeError(f"{name} can't be set")
+    setattr(target, name, value)
 
 
 def set_expression(question, state, _exception):
     frame = find_frame(question, state)
     local = frame.f_locals
-    exec(f"{question['expression']} = {question['value']}", frame.f_globals, local)
+    expression = question["expression"]
+    run_statement(compile(f"{expression} = {question['value']}", "<evaluation>", "exec"), frame.f_globals, local)
     write_back(frame)
-    return describe(question["expression"], eval(question["expression"], frame.f_globals, local), [])
+    value = value_of(compile(expression.strip(), "<evaluation>", "eval"), frame.f_globals, local)
+    return describe(expression, value, [])
 
 
 def completions(question, state, _exception):
@@ -691,7 +739,7 @@ def compiled(expression):
 
 def condition(expression):
     frame = sys._getframe(1)
-    return "True" if eval(compiled(expression), frame.f_globals, frame.f_locals) else "False"
+    return "True" if value_of(compiled(expression), frame.f_globals, frame.f_locals) else "False"
 
 
 def log(template):
@@ -704,7 +752,7 @@ def log(template):
         if not brace:
             break
         expression, _, rest = tail.partition("}")
-        value = eval(compiled(expression), frame.f_globals, frame.f_locals)
+        value = value_of(compiled(expression), frame.f_globals, frame.f_locals)
         parts.append(value if isinstance(value, str) else show(value))
     return "".join(parts)
 
@@ -730,7 +778,7 @@ def names_at(frame, depth, function, module):
 def watch_condition(expression, depth, function, module):
     """Whether a condition is true where `watch` looks."""
     names = names_at(sys._getframe(1), depth, function, module)
-    return "True" if names and eval(compiled(expression), *names) else "False"
+    return "True" if names and value_of(compiled(expression), *names) else "False"
 
 
 def watch(expression, depth, function, module):
@@ -739,7 +787,7 @@ def watch(expression, depth, function, module):
     if names is None:
         return None
     try:
-        value = eval(compiled(expression), *names)
+        value = value_of(compiled(expression), *names)
     except Exception as error:
         return f"<{type(error).__name__}: {error}>"
     if type(value) not in UNCHANGING:
