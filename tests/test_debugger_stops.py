@@ -225,6 +225,46 @@ def test_data_breakpoints_on_globals_attributes_and_items(trial, path, changes):
         assert [text for text in seen if "<" not in text] == changes
 
 
+@pytest.mark.parametrize("command", ["stepIn", "gotoPosition"])
+def test_a_data_breakpoint_right_behind_a_change_stops_there(trial, command):
+    """However one has come there. It stops there once."""
+    trace, program = record_trace(trial, "debugged_changes.py")
+    with Debugger(trace) as debugger:
+        line = line_of(program, "total += 1")
+        debugger.launch("entry", [(program, [{"line": line, "condition": "total == 2000"}])])
+        debugger.go("continue")
+        debugger.go("next")
+        there = debugger.stop["position"]
+        if command == "gotoPosition":
+            debugger.go("gotoPosition", position="end")
+            debugger.go("gotoPosition", position=there)
+        debugger.set_breakpoints(program, [])
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name="total")
+        for wanted, texts in (
+            ({}, ["2000 -> 2001", "1999 -> 2000"]),
+            ({"condition": "total % 2"}, ["2000 -> 2001", "1998 -> 1999"]),
+            ({"condition": "total % 2 == 0"}, ["1999 -> 2000"]),
+        ):
+            debugger.go("gotoPosition", position=there)
+            debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], **wanted}])
+            for text in texts:
+                stop = debugger.go("reverseContinue")
+                assert stop["reason"] == "data breakpoint" and stop["text"] == text
+                assert (stop["position"] == there) == (text == "2000 -> 2001")
+
+
+def test_log_points_backwards_say_what_was_passed(trial):
+    """The last one first, and nothing from before the stop."""
+    trace, program = record_trace(trial, "debugged_changes.py")
+    line = line_of(program, "total += 1")
+    with Debugger(trace) as debugger:
+        stop = {"line": line + 4, "condition": "number == 1234"}
+        debugger.launch("end", [(program, [{"line": line, "logMessage": "at {total}"}, stop])])
+        debugger.go("reverseContinue")
+        said = [text for text in debugger.output("console").splitlines() if text.startswith("at ")]
+        assert said == [f"at {total}" for total in range(2999, 1233, -1)]
+
+
 def changes(debugger, command):
     """What changed at each stop on the way."""
     seen = []

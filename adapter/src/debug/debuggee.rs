@@ -19,8 +19,8 @@ pub struct Debuggee {
     pub mine_only: bool,
     /// Output up to here has been shown.
     shown: usize,
-    /// Where the last change of an expression was found last.
-    changed_at: Option<(Position, String)>,
+    /// Where a change was stopped at or could have been, and of what: it is stopped at once.
+    seen_at: Option<(Position, Vec<String>)>,
 }
 
 /// A movement to a stop that is not known beforehand.
@@ -82,7 +82,7 @@ impl Debuggee {
         let sources = Sources::of(&trace, arguments.process, mappings);
         let timeline = Timeline::new(engine);
         let process = arguments.process;
-        Ok(Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0, changed_at: None })
+        Ok(Debuggee { timeline, trace, process, sources, mine_only: true, shown: 0, seen_at: None })
     }
 
     /// Waits until the replay has ended. What it wrote to its stderr.
@@ -106,6 +106,40 @@ impl Debuggee {
     /// Moves to the next stop, or to the recording's beginning or end. `uncaught`: the exception that ended the program
     /// is one to stop at.
     pub fn go(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
+        if movement == Movement::ReverseContinue
+            && let Some(stop) = self.change_behind(&stops)?
+        {
+            return Ok(stop);
+        }
+        let watched: Vec<String> = stops.watches.iter().map(|watch| watch.expression.clone()).collect();
+        let stop = self.move_on(movement, stops, uncaught)?;
+        self.seen_at = Some((self.timeline.present()?.position(), watched));
+        Ok(stop)
+    }
+
+    fn has_seen(&self, expression: &String) -> bool {
+        let (Ok(present), Some((at, seen))) = (self.timeline.present(), &self.seen_at) else { return false };
+        let came_by_itself = matches!(present.at.cause, Cause::Goal | Cause::Step);
+        present.position() == *at && !came_by_itself && seen.contains(expression)
+    }
+
+    /// The line behind a change is where it is stopped at. Where the debugger has come there by another way, it is the first
+    /// to be met backwards.
+    fn change_behind(&mut self, stops: &Stops) -> Result<Option<Stop>> {
+        let watches = stops.watches.iter().filter(|watch| !self.has_seen(&watch.expression)).cloned();
+        let behind = Stops { watches: watches.collect(), ..Stops::default() };
+        if behind.watches.is_empty() {
+            return Ok(None);
+        }
+        let Some(cause) = self.timeline.change_at_present(behind)? else { return Ok(None) };
+        let stop = Stop { reason: reason(&cause), text: describe(&cause) };
+        self.timeline.set_cause(cause);
+        let watched = stops.watches.iter().map(|watch| watch.expression.clone()).collect();
+        self.seen_at = Some((self.timeline.present()?.position(), watched));
+        Ok(Some(stop))
+    }
+
+    fn move_on(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
         let timeline = &mut self.timeline;
         let (from, at) = (timeline.present()?.position(), timeline.present()?.at.clone());
         let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread) };
@@ -197,16 +231,14 @@ impl Debuggee {
     pub fn go_to_last_change(&mut self, watch: Watch) -> Result<String> {
         let name = watch.expression.clone();
         let stops = Stops { watches: vec![Watch { from_call: true, ..watch }], ..Stops::default() };
-        // Nothing has moved since it was found.
-        let present = self.timeline.present()?;
-        let is_known = matches!(present.at.cause, Cause::Change { .. })
-            && self.changed_at.as_ref().is_some_and(|(at, known)| *at == present.position() && *known == name);
-        let found =
-            if is_known { self.timeline.backward(stops)? } else { self.timeline.backward_from_present(stops)? };
+        let found = match self.has_seen(&name) {
+            true => self.timeline.backward(stops)?,
+            false => self.timeline.backward_from_present(stops)?,
+        };
         if !found {
             return message(format!("{name} has not changed before"));
         }
-        self.changed_at = Some((self.timeline.present()?.position(), name.clone()));
+        self.seen_at = Some((self.timeline.present()?.position(), vec![name.clone()]));
         Ok(match &self.timeline.present()?.at.cause {
             change @ Cause::Change { .. } => format!("{name}: {}", describe(change)),
             other => describe(other),

@@ -16,6 +16,7 @@ use retrace_replay::debug_protocol::{
 use serde_json::Value;
 
 use super::engine::{Cancel, Engine, Failure, Process, Result, message};
+use changes::changed_between;
 use tally::Tallies;
 
 /// The most processes there are at a time.
@@ -116,8 +117,10 @@ impl Present {
     }
 }
 
-/// What breakpoints said on the way.
+/// What breakpoints said on the way, and at which line.
 pub struct Said {
+    window: usize,
+    tick: u64,
     pub id: i64,
     pub text: String,
     pub failure: bool,
@@ -241,7 +244,7 @@ impl Timeline {
         }
         let run = Run { until: None, goal: Goal::First(stops.clone()), leave: Vec::new(), record: false };
         let process = self.engine.run(&self.windows[0].checkpoint, run)?;
-        match self.outcome(&process)? {
+        match self.outcome(0, &process)? {
             // What is far from the first checkpoint may be in another one's window.
             Report::Stopped(at) if at.tick <= NEAR => {
                 self.arrive(0, *at, process);
@@ -265,6 +268,13 @@ impl Timeline {
         self.present.as_ref().ok_or_else(|| Failure::Message("the debugger stands nowhere yet".to_owned()))
     }
 
+    /// Why the debugger stands where it does.
+    pub fn set_cause(&mut self, cause: Cause) {
+        if let Some(present) = &mut self.present {
+            present.at.cause = cause;
+        }
+    }
+
     fn cancel(&self) -> Cancel {
         self.engine.cancel.clone()
     }
@@ -275,11 +285,13 @@ impl Timeline {
     }
 
     /// The next report of a run that is not something a breakpoint says.
-    fn outcome(&mut self, process: &Process) -> Result<Report> {
+    fn outcome(&mut self, window: usize, process: &Process) -> Result<Report> {
         let cancel = self.cancel();
         loop {
             match process.receive_soon(&cancel)? {
-                Some(Report::Said { id, text, failure, .. }) => self.said.push(Said { id, text, failure }),
+                Some(Report::Said { id, tick, text, failure }) => {
+                    self.said.push(Said { window, tick, id, text, failure });
+                }
                 Some(report) => return Ok(report),
                 None => self.tell(),
             }
@@ -388,7 +400,7 @@ impl Timeline {
             let from = near.unwrap_or(&self.windows[to.window].checkpoint);
             self.engine.run(from, run)?
         };
-        match self.outcome(&process)? {
+        match self.outcome(to.window, &process)? {
             Report::Stopped(at) => {
                 self.arrive(to.window, *at, process);
                 Ok(())
@@ -420,7 +432,7 @@ impl Timeline {
         }
         let run = Run { until, goal: Goal::Last(Stops::default()), leave, record: true };
         let process = self.engine.run(&self.windows[window].checkpoint, run)?;
-        match self.outcome(&process)? {
+        match self.outcome(window, &process)? {
             Report::Window(found) => {
                 self.note(window, &found);
                 self.windows[window].index = Some(process);
@@ -470,9 +482,14 @@ impl Timeline {
         self.index(window)?;
         let Some(index) = &self.windows[window].index else { return message("the window is not known") };
         index.send(&Command::Find(find))?;
-        match index.receive(&self.engine.cancel)? {
-            Report::Found(found) => Ok(found),
-            _ => message("the window does not answer"),
+        match index.receive(&self.engine.cancel) {
+            Ok(Report::Found(found)) => Ok(found),
+            Ok(_) => message("the window does not answer"),
+            Err(error) => {
+                // The answer may still come, and is none to the next question.
+                self.windows[window].index = None;
+                Err(error)
+            }
         }
     }
 
@@ -555,6 +572,11 @@ impl Timeline {
         };
         if passed {
             self.go_to(crash)?;
+            let crash = (crash.window, crash.tick);
+            self.said.retain(|said| {
+                let at = (said.window, said.tick);
+                if forwards { at <= crash } else { at >= crash }
+            });
         }
         Ok(passed)
     }
@@ -632,7 +654,7 @@ impl Timeline {
                 Some(present) if from_present => self.engine.run(&present.process, run)?,
                 _ => self.engine.run(&self.windows[window].checkpoint, run)?,
             };
-            match self.outcome(&process)? {
+            match self.outcome(window, &process)? {
                 Report::Stopped(at) => {
                     let cause = at.cause.clone();
                     if evaluates {
@@ -641,9 +663,7 @@ impl Timeline {
                     } else {
                         self.arrive(window, *at, process);
                     }
-                    if let Some(present) = &mut self.present {
-                        present.at.cause = cause;
-                    }
+                    self.set_cause(cause);
                     return Ok(true);
                 }
                 Report::Window(mut found) => {
@@ -686,7 +706,17 @@ impl Timeline {
         self.run_back(stops, true)
     }
 
-    fn run_back(&mut self, mut stops: Stops, with_present: bool) -> Result<bool> {
+    fn run_back(&mut self, stops: Stops, with_present: bool) -> Result<bool> {
+        let came = self.search_back(stops, with_present)?;
+        // Windows are run through forwards, and to their ends.
+        let stop = self.present.as_ref().filter(|_| came).map_or((0, 0), |present| (present.window, present.at.tick));
+        self.said.retain(|said| (said.window, said.tick) >= stop);
+        self.said.sort_by_key(|said| (said.window, said.tick));
+        self.said.reverse();
+        Ok(came)
+    }
+
+    fn search_back(&mut self, mut stops: Stops, with_present: bool) -> Result<bool> {
         self.complete()?;
         let here = self.present()?.position();
         let begins = self.hits_at_windows(here.window, &stops)?;
@@ -710,7 +740,7 @@ impl Timeline {
                 stops.before = None;
             }
             let Some((window, process)) = running.pop_front() else { return Ok(false) };
-            let Report::Window(found) = self.outcome(&process)? else {
+            let Report::Window(found) = self.outcome(window, &process)? else {
                 return message("the replay does not answer");
             };
             drop(process);
@@ -719,9 +749,7 @@ impl Timeline {
             if let Some(last) = found.last.clone().filter(|last| with_present || Position::of(window, last) != here) {
                 running.clear();
                 self.go_to(Position::of(window, &last))?;
-                if let Some(present) = &mut self.present {
-                    present.at.cause = last.cause;
-                }
+                self.set_cause(last.cause);
                 return Ok(true);
             }
             if watched.is_empty()
@@ -729,9 +757,7 @@ impl Timeline {
             {
                 running.clear();
                 self.go_to(Position::line(in_window, at.tick))?;
-                if let Some(present) = &mut self.present {
-                    present.at.cause = cause;
-                }
+                self.set_cause(cause);
                 return Ok(true);
             }
             for ((later, first), begun) in later.iter_mut().zip(found.first_watched).zip(found.begun_watched) {
@@ -754,7 +780,7 @@ impl Timeline {
             let goal = Goal::Last(stops.clone());
             let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
             let process = self.engine.run(&self.windows[window].checkpoint, run)?;
-            let Report::Window(found) = self.outcome(&process)? else {
+            let Report::Window(found) = self.outcome(window, &process)? else {
                 return message("the replay does not answer");
             };
             if let Some(last) = found.last {
@@ -817,14 +843,15 @@ impl Timeline {
             }
         };
         process.send(&Command::Inspect { question: question.clone(), here })?;
-        match process.receive(&Cancel::default()) {
+        match process.receive(&self.engine.cancel) {
             Ok(Report::Answer(answer)) => match answer["error"].as_str() {
                 Some(error) => message(error),
                 None => Ok(answer),
             },
             Ok(_) => message("the replay does not answer"),
             Err(error) => {
-                if here {
+                // It is not there any more, or still at it.
+                if here || matches!(error, Failure::Cancelled) {
                     *copy = None;
                 }
                 Err(error)
@@ -836,19 +863,6 @@ impl Timeline {
     pub fn is_diverted(&self) -> bool {
         self.present.as_ref().is_some_and(|present| present.diverted.is_some())
     }
-}
-
-/// A watched value that changed between a window's end and the first tick of a later one where it has a meaning.
-fn changed_between(
-    stops: &Stops,
-    later: &[Option<(usize, Stopped, String)>],
-    earlier: &Window,
-) -> Option<(usize, Stopped, Cause)> {
-    stops.watches.iter().zip(later).zip(&earlier.last_watched).find_map(|((watch, later), before)| {
-        let ((window, at, after), before) = (later.as_ref()?, before.as_ref()?);
-        let change = Cause::Change { id: watch.id, before: before.clone(), after: after.clone() };
-        (before != after).then(|| (*window, at.clone(), change))
-    })
 }
 
 /// Where the frames of all generators lie where a process stands.

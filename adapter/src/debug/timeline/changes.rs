@@ -2,7 +2,7 @@
 //! a condition can be asked only where the change is seen: a window's search has to begin with what the one before it left.
 //! That is found out once, window by window from the first.
 
-use retrace_replay::debug_protocol::Stops;
+use retrace_replay::debug_protocol::{Cause, Stopped, Stops, Window};
 
 use super::Timeline;
 use crate::debug::engine::Result;
@@ -35,7 +35,55 @@ pub fn watching(stops: &Stops) -> Stops {
     watching
 }
 
+/// A watched value that changed between a window's end and the first tick of a later one where it has a meaning.
+pub(super) fn changed_between(
+    stops: &Stops,
+    later: &[Option<(usize, Stopped, String)>],
+    earlier: &Window,
+) -> Option<(usize, Stopped, Cause)> {
+    stops.watches.iter().zip(later).zip(&earlier.last_watched).find_map(|((watch, later), before)| {
+        let ((window, at, after), before) = (later.as_ref()?, before.as_ref()?);
+        let change = Cause::Change { id: watch.id, before: before.clone(), after: after.clone() };
+        (before != after).then(|| (*window, at.clone(), change))
+    })
+}
+
 impl Timeline {
+    /// How a watched value has changed just before the present.
+    pub fn change_at_present(&mut self, mut stops: Stops) -> Result<Option<Cause>> {
+        self.complete()?;
+        let here = self.present()?.position();
+        let watched = self.watched_at_windows(here.window, &stops)?;
+        stops.before = Some(here.tick + 1);
+        let mut first_here = Vec::new();
+        for window in (0..=here.window).rev() {
+            if let Some(watched) = watched.get(window) {
+                watched.put_into(&mut stops);
+            }
+            let found = self.run_to_end_of(window, stops.clone())?;
+            stops.before = None;
+            if window == here.window {
+                if let Some(last) = found.last.filter(|last| last.tick == here.tick) {
+                    return Ok(Some(last.cause));
+                }
+                // What has a value here for the first time in this window may have had another one in those before.
+                let first = found.first_watched.into_iter().zip(found.begun_watched);
+                let first = first.map(|(first, begun)| first.filter(|(at, _)| at.tick == here.tick && !begun));
+                first_here = first.map(|first| first.map(|(at, text)| (window, at, text))).collect();
+            } else if let Some((.., cause)) = changed_between(&stops, &first_here, &found) {
+                return Ok(Some(cause));
+            } else {
+                for (first, last) in first_here.iter_mut().zip(&found.last_watched) {
+                    *first = first.take().filter(|_| last.is_none());
+                }
+            }
+            if !watched.is_empty() || first_here.iter().all(Option::is_none) {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
     /// The watched values at the beginning of each window up to one; nothing where all their changes are alike.
     pub(super) fn watched_at_windows(&mut self, window: usize, stops: &Stops) -> Result<Vec<Watched>> {
         if stops.watches.iter().all(|watch| watch.condition.is_none() && watch.hits.is_none()) {

@@ -62,7 +62,7 @@ impl Timeline {
         let from = near.unwrap_or(&self.windows[window].checkpoint);
         let run = Run { until: self.until(window), goal: Goal::Before(before), leave: Vec::new(), record: false };
         let process = self.engine.run(from, run)?;
-        match self.outcome(&process)? {
+        match self.outcome(window, &process)? {
             Report::Found(found) => Ok(found),
             _ => message("the replay does not answer"),
         }

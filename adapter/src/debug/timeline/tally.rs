@@ -133,7 +133,7 @@ impl Timeline {
             }
             let Some((window, process)) = running.pop_front() else { return Ok(()) };
             let said = self.said.len();
-            let Report::Window(found) = self.outcome(&process)? else {
+            let Report::Window(found) = self.outcome(window, &process)? else {
                 return message("the replay does not answer");
             };
             // Conditions that fail say so when one goes there.
@@ -149,7 +149,9 @@ impl Timeline {
         let run = Run { until: self.until(window), goal: Goal::Last(stops), leave: Vec::new(), record: false };
         let process = self.engine.run(&self.windows[window].checkpoint, run)?;
         let said = self.said.len();
-        let Report::Window(found) = self.outcome(&process)? else { return message("the replay does not answer") };
+        let Report::Window(found) = self.outcome(window, &process)? else {
+            return message("the replay does not answer");
+        };
         self.said.truncate(said);
         self.warn(window, &found);
         Ok(*found)
