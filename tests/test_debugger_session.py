@@ -210,9 +210,12 @@ for number in range(3):
 """
 
 
+AT_THE_END = "the recording's end was not met"
+
+
 @pytest.mark.parametrize(
     "program, what",
-    [(DIVERGES, "a checkpoint was not met again"), (DIVERGES_AT_THE_END, "the recording's end was not met")],
+    [(DIVERGES, "a checkpoint was not met again"), (DIVERGES_AT_THE_END, AT_THE_END)],
     ids=["between", "at-the-end"],
 )
 def test_a_copy_that_leaves_the_recording(trial, program, what):
