@@ -11,7 +11,7 @@ use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::turns::{self, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{library_locks, record, thread, thread_count, user_threads};
+use crate::{address, library_locks, record, thread, thread_count, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
@@ -253,6 +253,7 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         } else {
             bindings.extend(recording_bindings());
         }
+        bindings.extend(address::bindings());
         imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
         learn_checks()
     }

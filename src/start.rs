@@ -297,6 +297,7 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
         crate::library_locks::prepare(observer.is_some());
         crate::shared_memory::prepare();
         crate::thread_count::prepare();
+        crate::address::prepare();
         crate::write_order::begin();
         crate::signals::take_over();
         if retrace_abi::collector::retrace_collector_install(observer) < 0 {

@@ -264,6 +264,23 @@ pub mod gil {
     }
 }
 
+/// Addresses in text: see `cshim/address_text.h`.
+pub mod text {
+    use super::*;
+    unsafe extern "C" {
+        /// What the hooks replaced.
+        pub static mut retrace_next_sprintf: *mut c_void;
+        pub fn retrace_hook_sprintf(into: *mut c_char, format: *const c_char, ...) -> c_int;
+        pub fn retrace_hook_sprintf_chk(
+            into: *mut c_char,
+            flag: c_int,
+            room: usize,
+            format: *const c_char,
+            ...
+        ) -> c_int;
+    }
+}
+
 /// Line events: see `cshim/line_events.h`.
 pub mod line_events {
     use super::*;
