@@ -233,7 +233,7 @@ int retrace_hook_sem_trywait(sem_t *lock)
 static inline void before_wait(void)
 {
     struct retrace_actor *its = actor;
-    if (its != NULL && its->has_turn && !its->holds_gil)
+    if (its != NULL && !its->holds_gil && __atomic_load_n(&its->turn, __ATOMIC_RELAXED) != 0)
         retrace_turn_given_up(its);
 }
 

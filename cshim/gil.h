@@ -19,11 +19,11 @@ struct retrace_actor {
     uint8_t holds_gil;
     uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
     uint8_t at_check;         /* it dropped the GIL at a check of the eval breaker */
-    uint8_t has_turn;         /* it has the turn: src/turns.rs */
     const sem_t *found_busy;  /* the lock that it tried last, with the GIL and in vain: it may wait for it; else NULL */
     const sem_t *waited_for;  /* the lock whose wait a signal interrupted, until a lock is tried again; else NULL */
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
     uint64_t tries;           /* of locks, with the GIL, since another thread had it */
+    uint32_t turn;            /* `Hold` of src/turns.rs: not 0 if it has the turn, or had it until that was taken away */
 };
 
 /* Addresses of the main interpreter's GIL. `GilView` in abi/src/lib.rs. */

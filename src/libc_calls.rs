@@ -91,6 +91,7 @@ pub unsafe fn find_random() {
 /// # Safety
 /// Called by a trampoline with the arguments of the function at `place`.
 pub unsafe fn enter(place: usize, args: Arguments) -> usize {
+    let _inside = turns::enter();
     // SAFETY: by contract.
     unsafe {
         match native_handlers::mode() {

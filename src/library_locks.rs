@@ -7,7 +7,7 @@ use crate::gil::GilCell;
 use crate::hook::{self, Hook};
 use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
-use crate::turns::{self, Deadline};
+use crate::turns::{self, Deadline, Inside};
 use crate::{library_waits, native_handlers, platform, schedule, user_threads};
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
@@ -381,7 +381,7 @@ fn let_go(mutex: NativeMutex) {
 }
 
 /// `pthread_once`, where threads take turns.
-unsafe fn once_in_turn(control: *mut libc::c_int, routine: Routine) -> c_int {
+unsafe fn once_in_turn(control: *mut libc::c_int, routine: Routine, inside: Inside) -> c_int {
     // SAFETY: the calling thread has the turn.
     unsafe {
         let next = replaced!(NEXT[ONCE], *mut libc::c_int, Routine => c_int);
@@ -403,7 +403,10 @@ unsafe fn once_in_turn(control: *mut libc::c_int, routine: Routine) -> c_int {
                 known.last = thread;
             }
             drop(mutexes);
+            // The routine is the library's.
+            drop(inside);
             let error = next(control, routine);
+            let _inside = turns::enter();
             if !is_done {
                 let_go(control.cast());
                 turns::wake(control as usize, usize::MAX);
@@ -414,6 +417,7 @@ unsafe fn once_in_turn(control: *mut libc::c_int, routine: Routine) -> c_int {
 }
 
 unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: called by an extension module with a mutex of its own.
     unsafe {
         if library_waits::in_turn() {
@@ -439,6 +443,7 @@ unsafe extern "C" fn lock(mutex: NativeMutex) -> c_int {
 }
 
 unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if library_waits::in_turn() {
@@ -470,6 +475,7 @@ unsafe extern "C" fn trylock(mutex: NativeMutex) -> c_int {
 }
 
 unsafe extern "C" fn unlock(mutex: NativeMutex) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         let is_counted = match native_handlers::mode() {
@@ -520,9 +526,11 @@ unsafe extern "C" fn run_once() {
 unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int {
     // SAFETY: called with pthread_once's arguments.
     unsafe {
+        let inside = turns::enter();
         if library_waits::in_turn() {
-            return once_in_turn(control, routine);
+            return once_in_turn(control, routine, inside);
         }
+        drop(inside);
         let next = replaced!(NEXT[ONCE], *mut libc::c_int, Routine => c_int);
         match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => {

@@ -136,6 +136,7 @@ unsafe extern "C" fn save_thread() -> *mut PyThreadState {
     unsafe {
         let next = replaced!(NEXT[SAVE], => *mut PyThreadState);
         share();
+        let _inside = turns::enter();
         if !library_waits::in_turn() {
             return next();
         }
@@ -147,6 +148,7 @@ unsafe extern "C" fn save_thread() -> *mut PyThreadState {
 }
 
 unsafe extern "C" fn restore_thread(state: *mut PyThreadState) {
+    let _inside = turns::enter();
     // SAFETY: called by an extension module.
     unsafe {
         before_gil();
@@ -155,6 +157,7 @@ unsafe extern "C" fn restore_thread(state: *mut PyThreadState) {
 }
 
 unsafe extern "C" fn ensure() -> PyGILState_STATE {
+    let _inside = turns::enter();
     // SAFETY: called by an extension module.
     unsafe {
         before_gil();
@@ -163,6 +166,7 @@ unsafe extern "C" fn ensure() -> PyGILState_STATE {
 }
 
 unsafe extern "C" fn release(state: PyGILState_STATE) {
+    let _inside = turns::enter();
     // SAFETY: called by an extension module with the GIL.
     unsafe {
         let next = replaced!(NEXT[RELEASE], PyGILState_STATE => ());
@@ -215,8 +219,10 @@ unsafe extern "C" fn create(
     // SAFETY: called by a library with pthread_create's arguments.
     unsafe {
         let next = std::mem::transmute::<*mut c_void, Create>(NEXT[CREATE]);
+        let _inside = turns::enter();
         match native_handlers::mode() {
             Mode::Recording if schedule::is_ours() && schedule::logs_native_calls() && have_turn() => {
+                let _inside_since_turns = turns::enter();
                 let actor = schedule::new_actor(false);
                 let luggage = Box::into_raw(Box::new(Luggage { actor, start, argument }));
                 let error = next(ident, attributes, begins, luggage.cast());
@@ -230,6 +236,7 @@ unsafe extern "C" fn create(
                 error
             }
             Mode::Replaying if schedule::is_ours() && have_turn() => {
+                let _inside_since_turns = turns::enter();
                 let mut stack = 0;
                 if attributes.is_null() || libc::pthread_attr_getstacksize(attributes, &mut stack) != 0 {
                     stack = 0;
@@ -270,6 +277,7 @@ unsafe extern "C" fn begins(luggage: *mut c_void) -> *mut c_void {
         let Luggage { actor, start, argument } = *Box::from_raw(luggage.cast::<Luggage>());
         gil::retrace_set_actor(actor.cast());
         if turns::are_on() {
+            let _inside = turns::enter();
             turns::take(actor);
         }
         libc::pthread_setspecific(last_key(), ptr::without_provenance(1));
@@ -285,6 +293,7 @@ unsafe extern "C" fn ends(round: *mut c_void) {
             libc::pthread_setspecific(last_key(), ptr::without_provenance(round as usize + 1));
             return;
         }
+        let _inside = turns::enter();
         let ident = libc::pthread_self() as usize;
         if let Some(end) = locked(&ENDS).get_mut(&ident) {
             *end = Some(0);
@@ -341,6 +350,7 @@ fn end_of(ident: Ident) -> Option<Option<usize>> {
 }
 
 unsafe extern "C" fn join(ident: Ident, value: *mut *mut c_void) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: called by an extension module with pthread_join's arguments.
     unsafe {
         let next = replaced!(NEXT[JOIN], Ident, *mut *mut c_void => c_int);
@@ -396,6 +406,7 @@ unsafe extern "C" fn fork() -> libc::pid_t {
     // SAFETY: called by an extension module.
     unsafe {
         let next = replaced!(NEXT[FORK], => libc::pid_t);
+        let _inside = turns::enter();
         let index = HOOK.get().map_or(0, |hook| hook.index);
         match native_handlers::mode() {
             Mode::Recording => {

@@ -146,6 +146,7 @@ unsafe fn wait_for_signal(cond: Cond, mutex: NativeMutex, until: Option<Deadline
 }
 
 unsafe extern "C" fn cond_wait(cond: Cond, mutex: NativeMutex) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn() {
@@ -156,6 +157,7 @@ unsafe extern "C" fn cond_wait(cond: Cond, mutex: NativeMutex) -> c_int {
 }
 
 unsafe extern "C" fn cond_timedwait(cond: Cond, mutex: NativeMutex, until: Time) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn() {
@@ -167,6 +169,7 @@ unsafe extern "C" fn cond_timedwait(cond: Cond, mutex: NativeMutex, until: Time)
 }
 
 unsafe extern "C" fn cond_clockwait(cond: Cond, mutex: NativeMutex, clock: libc::clockid_t, until: Time) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn() {
@@ -179,6 +182,7 @@ unsafe extern "C" fn cond_clockwait(cond: Cond, mutex: NativeMutex, clock: libc:
 // Some may wait here, and others, who have no turn, in the system.
 
 unsafe extern "C" fn cond_signal(cond: Cond) -> c_int {
+    let _inside = turns::enter();
     if turns::wake(cond as usize, 1) > 0 {
         return 0;
     }
@@ -187,6 +191,7 @@ unsafe extern "C" fn cond_signal(cond: Cond) -> c_int {
 }
 
 unsafe extern "C" fn cond_broadcast(cond: Cond) -> c_int {
+    let _inside = turns::enter();
     turns::wake(cond as usize, usize::MAX);
     // SAFETY: as above.
     unsafe { replaced!(NEXT[6], Cond => c_int)(cond) }
@@ -195,6 +200,7 @@ unsafe extern "C" fn cond_broadcast(cond: Cond) -> c_int {
 // ---- mutexes with a time-out; the others are in `library_locks` ----
 
 unsafe extern "C" fn mutex_timedlock(mutex: NativeMutex, until: Time) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn() {
@@ -205,6 +211,7 @@ unsafe extern "C" fn mutex_timedlock(mutex: NativeMutex, until: Time) -> c_int {
 }
 
 unsafe extern "C" fn mutex_clocklock(mutex: NativeMutex, clock: libc::clockid_t, until: Time) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn() {
@@ -236,6 +243,7 @@ type TakeRwLock = unsafe extern "C" fn(RwLock) -> c_int;
 
 /// Takes a read-write lock, by trying where there are turns, and as the system does where there are none.
 unsafe fn take_rwlock(lock: RwLock, next: TakeRwLock, attempt: TakeRwLock) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: called for an extension module with the lock that it wants.
     unsafe {
         if in_turn() {
@@ -260,6 +268,7 @@ unsafe extern "C" fn write_lock(lock: RwLock) -> c_int {
 }
 
 unsafe extern "C" fn rwlock_unlock(lock: RwLock) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         let result = replaced!(NEXT[9], RwLock => c_int)(lock);
@@ -284,6 +293,7 @@ unsafe fn wait_for_post(semaphore: Semaphore, until: Option<Deadline>) -> Option
 }
 
 unsafe extern "C" fn sem_wait(semaphore: Semaphore) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn()
@@ -296,6 +306,7 @@ unsafe extern "C" fn sem_wait(semaphore: Semaphore) -> c_int {
 }
 
 unsafe extern "C" fn sem_timedwait(semaphore: Semaphore, until: Time) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn()
@@ -308,6 +319,7 @@ unsafe extern "C" fn sem_timedwait(semaphore: Semaphore, until: Time) -> c_int {
 }
 
 unsafe extern "C" fn sem_clockwait(semaphore: Semaphore, clock: libc::clockid_t, until: Time) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         if in_turn()
@@ -320,6 +332,7 @@ unsafe extern "C" fn sem_clockwait(semaphore: Semaphore, clock: libc::clockid_t,
 }
 
 unsafe extern "C" fn sem_post(semaphore: Semaphore) -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         let result = replaced!(NEXT[13], Semaphore => c_int)(semaphore);
@@ -331,6 +344,7 @@ unsafe extern "C" fn sem_post(semaphore: Semaphore) -> c_int {
 // ---- yielding and raw system calls ----
 
 unsafe extern "C" fn sched_yield() -> c_int {
+    let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
         let next = replaced!(NEXT[14], => c_int);
@@ -348,6 +362,7 @@ unsafe extern "C" fn syscall(number: c_long, a: usize, b: usize, c: usize, d: us
         let next = replaced!(NEXT[15], c_long, usize, usize, usize, usize, usize, usize => c_long);
         match number {
             libc::SYS_futex if turns::are_on() => {
+                let _inside = turns::enter();
                 futex(a, b as c_int, c as u32, d as Time).unwrap_or_else(|| next(number, a, b, c, d, e, f))
             }
             // What is put into such a ring does not pass us.

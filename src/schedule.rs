@@ -9,7 +9,7 @@
 use crate::imports::{self, Binding};
 use crate::python::Owned;
 use crate::session::{self, Mode};
-use crate::turns::{self, Sleeper};
+use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
 use crate::{address, library_locks, record, thread, thread_count, user_threads};
 use pyo3_ffi::*;
@@ -26,14 +26,14 @@ pub struct Actor {
     wait_end: u8,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
-    /// It has the turn (`crate::turns`).
-    pub has_turn: bool,
     /// The lock that it tried last, in vain; else null.
     found_busy: *const libc::sem_t,
     /// The lock whose wait a signal interrupted, until a lock is tried again; else null.
     waited_for: *const libc::sem_t,
     external: *const bool,
     tries: u64,
+    /// Whether it has the turn (`crate::turns`).
+    pub turn: Hold,
     pub serial: u64,
     /// Python did not make it: what it runs of Python are callbacks.
     pub is_foreign: bool,
@@ -76,10 +76,10 @@ impl Actor {
             wait_end: 0,
             found_busy: ptr::null(),
             at_check: false,
-            has_turn: false,
             waited_for: ptr::null(),
             external: &raw const NOT_EXTERNAL,
             tries: 0,
+            turn: Hold::default(),
             serial,
             is_foreign,
             is_outside: false,
@@ -381,7 +381,7 @@ pub unsafe fn has_begun() -> bool {
 /// up for good, and ends the log without having it.
 unsafe fn only_leaves(actor: *mut Actor) -> bool {
     // SAFETY: the calling thread's own actor, or null; the GIL or its mutex is held.
-    unsafe { gil::retrace_gil_is_for_leaving() != 0 && (actor.is_null() || !(*actor).has_turn) }
+    unsafe { gil::retrace_gil_is_for_leaving() != 0 && (actor.is_null() || !(*actor).turn.is_here()) }
 }
 
 /// The GIL was dropped. Returns 0 if the thread must not wait for another one to take it: one that keeps the turn would
@@ -401,11 +401,12 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
         if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor) {
             return 1;
         }
+        let _kept = (*actor).turn.keep();
         (*actor).holds_gil = false;
         (*actor).was_external = *(*actor).external;
         (*actor).at_check = at_check != 0;
         let keeps_turn = std::mem::take(&mut (*actor).keeps_turn);
-        if keeps_turn && (*actor).has_turn && at_check == 0 && !(*actor).was_external {
+        if keeps_turn && (*actor).turn.is_here() && at_check == 0 && !(*actor).was_external {
             (*actor).gave_up_at = steps();
             return 0;
         }
@@ -426,7 +427,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
             Position::Released((*actor).releases)
         };
         (*actor).gave_up_at = steps();
-        if (*actor).has_turn {
+        if (*actor).turn.is_here() {
             turns::hand_over(actor);
         }
         1
@@ -464,8 +465,8 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             // Its turns are part of the call that started it, and of whatever comes after.
             return;
         }
-        if turns::are_on() && !(*actor).has_turn {
-            turns::take(actor);
+        if turns::are_on() {
+            turns::take_unless_here(actor);
         }
         if turns::was_kept() {
             // Nobody knows any more who went on when: this switch is not the recording's.
@@ -506,6 +507,7 @@ pub unsafe fn went_on(actor: *mut Actor) {
             step();
             (*actor).tries = 0;
             (*actor).releases = 0;
+            (*actor).turn.begins();
             // Its tries count anew: those of an earlier wait would be taken for this turn's.
             (*actor).interrupted = None;
         }
@@ -592,7 +594,7 @@ pub unsafe fn append_native_call(call: NativeCall) {
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
         (*actor).native_calls_made += 1;
-        if (*actor).holds_gil || (*actor).has_turn {
+        if (*actor).holds_gil || (*actor).turn.is_here() {
             session::append_event(&Event::Call(call));
         } else {
             (*actor).native_calls.push(call);

@@ -237,7 +237,7 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
                     found
                 }
                 Position::Released(_) => true,
-                Position::InCall => false,
+                Position::InCall | Position::Between(_) => false,
             },
             Front::Signal { .. } => false,
             _ if number == libc::SIGINT as usize => {

@@ -11,18 +11,19 @@
 //! there are turns for them as well, from when the first one gives the GIL up in such code after the program has made a
 //! thread.
 //!
-//! A thread that has the turn and neither goes on nor lets it go (it waits for something that we do not know, or it only
-//! computes) ends the recording, and everybody goes on without turns.
+//! A thread without the GIL that has the turn and only computes has it taken away: as far as the log knows it gave the turn up
+//! behind the last call that we saw of it, and it waits for its turn where it makes the next one. One that neither computes nor
+//! lets the turn go (it waits for something that we do not know) ends the recording, and everybody goes on without turns.
 
 use crate::schedule::{self, Actor};
 use crate::session::{self, Mode};
-use crate::{platform, thread_storage, time_stamps, user_threads};
+use crate::{native_handlers, platform, thread_storage, time_stamps, user_threads};
 use retrace_abi::gil;
 use retrace_replay::event::{Event, Position};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A thread that waits: for the turn, or for another thread to do something. Never freed.
@@ -37,6 +38,138 @@ pub struct Sleeper {
 impl Sleeper {
     pub fn new() -> &'static Sleeper {
         Box::leak(Box::default())
+    }
+}
+
+/// What a thread and those that want its turn know of it. A word's lowest bits say whether the thread has it, the others how
+/// deep it is in functions of ours, where nobody may take it away.
+#[derive(Default)]
+#[repr(C)]
+pub struct Hold {
+    word: AtomicU32,
+    /// How many functions of ours it has left without the GIL since it got the turn from another thread.
+    passed: AtomicU64,
+}
+
+impl Hold {
+    const HERE: u32 = 1;
+    /// It was taken away, and the thread does not know yet.
+    const AWAY: u32 = 2;
+    const INSIDE: u32 = 4;
+
+    /// Whether the thread has the turn.
+    pub fn is_here(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & Hold::HERE != 0
+    }
+
+    /// It got the turn from another thread.
+    pub fn begins(&self) {
+        self.passed.store(0, Ordering::Relaxed);
+    }
+
+    /// The thread, which is in a function of ours, gets the turn or gives it up.
+    fn set(&self, is_here: bool) {
+        // Relaxed: what the turn orders is ordered by the mutex that it changes hands under.
+        self.word.fetch_and(!(Hold::HERE | Hold::AWAY), Ordering::Relaxed);
+        if is_here {
+            self.word.fetch_or(Hold::HERE, Ordering::Relaxed);
+        }
+    }
+
+    /// The thread enters a function of ours. Returns whether the turn was taken away.
+    fn enter(&self) -> bool {
+        // Acquire pairs with the release of who took it.
+        self.word.fetch_add(Hold::INSIDE, Ordering::Acquire) & Hold::AWAY != 0
+    }
+
+    /// The thread leaves a function of ours.
+    fn leave(&self) {
+        // Release: who takes the turn away next sees what was done in there.
+        self.word.fetch_sub(Hold::INSIDE, Ordering::Release);
+    }
+
+    /// The thread has the turn, and nobody takes it away until what is returned is dropped.
+    pub fn keep(&self) -> Kept<'_> {
+        self.enter();
+        Kept(self)
+    }
+
+    fn pass(&self) {
+        self.passed.store(self.passed.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Takes the turn away from another thread, unless that is in a function of ours. Returns where it is then.
+    fn take_away(&self) -> Option<Position> {
+        self.word.compare_exchange(Hold::HERE, Hold::AWAY, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        Some(Position::Between(self.passed.load(Ordering::Relaxed)))
+    }
+}
+
+/// See [`Hold::keep`].
+pub struct Kept<'a>(&'a Hold);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The calling thread is in a function of ours until this is dropped.
+pub struct Inside {
+    /// Null where there are no turns, or none for the thread.
+    actor: *mut Actor,
+}
+
+/// The calling thread comes to a function of ours from code of a library's. It has to call this before it asks whether it has
+/// the turn: that may have been taken away meanwhile, and then it waits for it here.
+#[inline(always)]
+pub fn enter() -> Inside {
+    if are_on() { enter_with_turns() } else { Inside { actor: ptr::null_mut() } }
+}
+
+#[inline(never)]
+fn enter_with_turns() -> Inside {
+    // SAFETY: an actor is its thread's own, or null. A signal's handler is not where the thread is.
+    unsafe {
+        let actor = own_actor();
+        let counts = !actor.is_null() && matches!(native_handlers::mode(), Mode::Recording | Mode::Replaying);
+        if !counts {
+            return Inside { actor: ptr::null_mut() };
+        }
+        if session::mode() == Mode::Recording && (*actor).turn.enter() {
+            let errno = platform::errno();
+            take(actor);
+            platform::set_errno(errno);
+        }
+        Inside { actor }
+    }
+}
+
+impl Drop for Inside {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.actor.is_null() {
+            // SAFETY: made above, on this thread.
+            unsafe { leave_inside(self.actor) };
+        }
+    }
+}
+
+#[inline(never)]
+unsafe fn leave_inside(actor: *mut Actor) {
+    // SAFETY: by the caller; the thread's own actor.
+    unsafe {
+        if user_threads::are_used() {
+            if session::mode() == Mode::Replaying && are_on() {
+                user_threads::passed();
+            }
+            return;
+        }
+        let hold = &(*actor).turn;
+        if hold.is_here() && !(*actor).holds_gil() && !(*actor).is_external() {
+            hold.pass();
+        }
+        hold.leave();
     }
 }
 
@@ -128,7 +261,7 @@ pub fn has() -> bool {
         if !are_on() || actor.is_null() {
             return false;
         }
-        if session::mode() == Mode::Replaying { user_threads::has_turn() } else { (*actor).has_turn }
+        if session::mode() == Mode::Replaying { user_threads::has_turn() } else { (*actor).turn.is_here() }
     }
 }
 
@@ -155,7 +288,7 @@ unsafe fn start_with(holder: *mut Actor) {
     let turn = Mutex::new(Turn { holder, waiting: VecDeque::new(), given: 0 });
     SHARED.store(Box::into_raw(Box::new(Shared { turn, waits: Mutex::default() })), Ordering::Release);
     // SAFETY: the caller's own actor.
-    unsafe { (*holder).has_turn = true };
+    unsafe { (*holder).turn.set(true) };
 }
 
 /// In the child of a fork: nobody else is there.
@@ -189,8 +322,8 @@ pub unsafe fn take_last() {
         let actor = own_actor();
         if session::mode() == Mode::Replaying {
             user_threads::take_last_turn();
-        } else if !actor.is_null() && !(*actor).has_turn {
-            take(actor);
+        } else if !actor.is_null() {
+            take_unless_here(actor);
         }
     }
 }
@@ -218,9 +351,13 @@ pub fn was_kept() -> bool {
 /// Recording; the calling thread, whose actor it is, has the turn.
 pub unsafe fn hand_over(actor: *mut Actor) {
     let Some(shared) = shared() else { return };
-    let mut turn = locked(&shared.turn);
+    let turn = locked(&shared.turn);
     // SAFETY: by contract.
-    unsafe { (*actor).has_turn = false };
+    unsafe { (*actor).turn.set(false) };
+    give_to_next(turn);
+}
+
+fn give_to_next(mut turn: MutexGuard<'_, Turn>) {
     turn.given += 1;
     turn.holder = ptr::null_mut();
     if let Some((sleeper, next)) = turn.waiting.pop_front() {
@@ -231,10 +368,25 @@ pub unsafe fn hand_over(actor: *mut Actor) {
     }
 }
 
+/// The calling thread waits for the turn if it has not got it.
+///
+/// # Safety
+/// Recording; `actor` is the calling thread's.
+pub unsafe fn take_unless_here(actor: *mut Actor) {
+    // SAFETY: by contract. Nobody may take the turn away between the two.
+    unsafe {
+        let taken_away = (*actor).turn.enter();
+        if taken_away || !(*actor).turn.is_here() {
+            take(actor);
+        }
+        (*actor).turn.leave();
+    }
+}
+
 /// The calling thread waits for the turn, and logs that it has got it.
 ///
 /// # Safety
-/// Recording; `actor` is the calling thread's, which has not the turn.
+/// Recording; `actor` is the calling thread's, which has not the turn and is in a function of ours.
 pub unsafe fn take(actor: *mut Actor) {
     let Some(shared) = shared() else { return };
     // SAFETY: by contract.
@@ -251,8 +403,10 @@ pub unsafe fn take(actor: *mut Actor) {
             wait_for_grant(shared, sleeper);
         }
         if are_on() && session::mode() == Mode::Recording {
-            (*actor).has_turn = true;
+            (*actor).turn.set(true);
             schedule::went_on(actor);
+        } else {
+            (*actor).turn.set(false);
         }
     }
 }
@@ -263,15 +417,19 @@ const LOOK_US: i64 = 5_000;
 const LOOKS_ASLEEP: u32 = 40;
 /// … and at all.
 const MOST_LOOKS_ASLEEP: u32 = 400;
-/// How long a thread without the GIL may compute, and one with it, in microseconds of its own time. A key made of a password
-/// takes half a second.
-const COMPUTES_US: u64 = 3_000_000;
-const COMPUTES_WITH_GIL_US: u64 = 3_000_000;
+/// How long a thread without the GIL may compute before the turn is taken away, in microseconds of its own time, where it makes
+/// no call that we see: long for lists and flags that a library guards without a lock, short for who waits for an answer …
+const COMPUTES_US: u64 = 20_000;
+/// … and where it does …
+const WORKS_US: u64 = 500_000;
+/// … and how long any thread may where the turn can't be taken away. One that has the GIL makes others wait unrecorded, too, but
+/// for those that need none.
+const MOST_US: u64 = 60_000_000;
 
-/// Waits for the turn. Whoever keeps it with the GIL is asked to give that up; whoever keeps it for nothing that is known
-/// ends the recording.
+/// Waits for the turn. Whoever keeps it with the GIL is asked to give that up; whoever computes has it taken away; whoever keeps
+/// it for nothing that is known ends the recording.
 unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
-    let (mut given, mut asleep, mut idle, mut began) = (u64::MAX, 0, 0, 0);
+    let mut seen = Seen::default();
     while sleeper.granted.load(Ordering::Acquire) == 0 {
         platform::wait_for_change(&sleeper.granted, 0, LOOK_US);
         if sleeper.granted.load(Ordering::Acquire) != 0 {
@@ -282,32 +440,74 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
             continue;
         }
         // SAFETY: an actor that has the turn is not freed before it has given it up, which takes the lock that is held.
-        let (tid, with_gil) = unsafe { ((*turn.holder).tid(), (*turn.holder).holds_gil()) };
-        let at = turn.given;
+        let holder = unsafe { &*turn.holder };
+        let (tid, with_gil, passed) = (holder.tid(), holder.holds_gil(), holder.turn.passed.load(Ordering::Relaxed));
+        let given = turn.given;
         drop(turn);
         if with_gil {
             // SAFETY: flags of CPython's, which any thread may set.
             unsafe { gil::retrace_ask_for_turn() };
         }
         let cpu = platform::thread_cpu_us(tid);
-        if at != given {
-            (given, asleep, idle, began) = (at, 0, 0, cpu);
+        if seen.given != Some(given) || seen.with_gil != with_gil {
+            seen =
+                Seen { given: Some(given), with_gil, passed, since_given: cpu, since_passed: cpu, ..Seen::default() };
             continue;
         }
-        let computed = cpu.saturating_sub(began);
-        if computed == 0 && platform::is_thread_asleep(tid) {
-            asleep += 1;
-            // Another thread may have what the holder waits for (the allocator's lock), and no processor to go on with.
-            idle += u32::from(!platform::other_threads_run(&waiting_tids(shared)));
-        } else {
-            (asleep, idle) = (0, 0);
+        if seen.passed != passed {
+            (seen.passed, seen.since_passed) = (passed, cpu);
         }
-        let limit = if with_gil { COMPUTES_WITH_GIL_US } else { COMPUTES_US };
-        if idle > LOOKS_ASLEEP || asleep > MOST_LOOKS_ASLEEP || computed > limit {
+        let computed = cpu.saturating_sub(seen.since_given);
+        if computed == 0 && platform::is_thread_asleep(tid) {
+            seen.asleep += 1;
+            // Another thread may have what the holder waits for (the allocator's lock), and no processor to go on with.
+            seen.idle += u32::from(!platform::other_threads_run(&waiting_tids(shared)));
+        } else {
+            (seen.asleep, seen.idle) = (0, 0);
+        }
+        let only_computes = cpu.saturating_sub(seen.since_passed) > COMPUTES_US || computed > WORKS_US;
+        if only_computes && !with_gil && take_away(shared, given) {
+            continue;
+        }
+        if seen.idle > LOOKS_ASLEEP || seen.asleep > MOST_LOOKS_ASLEEP || computed > MOST_US {
             KEPT.store(true, Ordering::Relaxed);
             end();
         }
     }
+}
+
+/// What a thread that waits for the turn has seen of the one that has it.
+#[derive(Default)]
+struct Seen {
+    /// `Turn::given` when that one got it.
+    given: Option<u64>,
+    with_gil: bool,
+    /// How many calls it had made at the last look.
+    passed: u64,
+    /// Its time at the first look, and at the first one after its last call, in microseconds.
+    since_given: u64,
+    since_passed: u64,
+    /// Looks at which it slept, and those at which nothing else went on either.
+    asleep: u32,
+    idle: u32,
+}
+
+/// Takes the turn from the thread that has had it since it was given for the `given`-th time, and gives it to the next one.
+/// Returns whether it went.
+fn take_away(shared: &Shared, given: u64) -> bool {
+    let turn = locked(&shared.turn);
+    if turn.given != given || turn.holder.is_null() {
+        return true;
+    }
+    // SAFETY: as in `wait_for_grant`. The thread touches what is read and written here in functions of ours only, and enters
+    // none without seeing that the turn is gone.
+    unsafe {
+        let holder = turn.holder;
+        let Some(position) = (*holder).turn.take_away() else { return false };
+        (*holder).last = position;
+    }
+    give_to_next(turn);
+    true
 }
 
 /// The numbers of those that wait for the turn: the calling thread's is among them, if it has not just got it.
@@ -338,7 +538,8 @@ unsafe fn give_up(actor: *mut Actor) {
 pub unsafe extern "C" fn retrace_turn_given_up(actor: *mut Actor) {
     // SAFETY: by contract.
     unsafe {
-        if session::mode() == Mode::Recording && are_on() {
+        let _inside = enter();
+        if session::mode() == Mode::Recording && are_on() && (*actor).turn.is_here() {
             give_up(actor);
         }
     }

@@ -404,6 +404,7 @@ fn position_text(position: &Position) -> String {
     match position {
         Position::Released(count) => format!("its release {count}"),
         Position::InCall => "inside a call".to_owned(),
+        Position::Between(count) => format!("call {count} of a library's code: the turn was taken away"),
         Position::Check(at) => format!("check {:016x}", at.place),
     }
 }

@@ -239,6 +239,9 @@ pub enum Position {
     InCall,
     /// At a check of the eval breaker.
     Check(Fingerprint),
+    /// In code of a library's, without the GIL, where it kept the turn to itself: behind the n-th (from 1) of the calls that
+    /// the recorder sees, since it got the turn from another thread.
+    Between(u64),
 }
 
 impl Position {
@@ -248,6 +251,7 @@ impl Position {
             0 => Position::Released(source.read_varint()?),
             1 => Position::InCall,
             2 => Position::Check(Fingerprint::decode(source)?),
+            3 => Position::Between(source.read_varint()?),
             other => return Err(DecodeError::UnknownForm(other)),
         })
     }
@@ -263,6 +267,10 @@ impl Position {
             Position::Check(fingerprint) => {
                 out.push(2);
                 fingerprint.encode(out);
+            }
+            Position::Between(count) => {
+                out.push(3);
+                put_varint(out, *count);
             }
         }
     }

@@ -96,6 +96,30 @@ pub unsafe fn pause() {
     }
 }
 
+/// The running thread goes back to code of a library's: another one goes on if the log says that the turn was taken away while
+/// this one computed there.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn passed() {
+    // SAFETY: by contract.
+    unsafe {
+        if has_gil() || !me().in_library {
+            return;
+        }
+        me().passed += 1;
+        if let Front::Switch { next, from: Position::Between(count) } = replay::front()
+            && count == me().passed
+        {
+            replay::consume_front();
+            give_turn_to(next);
+            wait_for_turn();
+            turn_begun();
+            end_where_stopped();
+        }
+    }
+}
+
 /// Ends the replay where nothing is left of the recording but that it was stopped, and the running thread is in a
 /// library's code: what it did next nobody knows, and it may have done it for ever.
 ///
@@ -159,6 +183,7 @@ pub unsafe fn make_library_thread(start: schedule::Start, argument: usize, stack
 /// # Safety
 /// On its coroutine.
 pub unsafe fn library_thread_begins() {
+    let _inside = turns::enter();
     // SAFETY: by contract.
     unsafe {
         turn_begun();

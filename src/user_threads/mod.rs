@@ -30,7 +30,7 @@ use std::ptr;
 pub use bindings::bindings;
 pub use library_threads::{
     end_library_thread, end_where_stopped, has_turn, is_in_call, keep_turn, leave_turn, library_thread_begins,
-    make_library_thread, pause, sleeper, take_last_turn, take_specific,
+    make_library_thread, passed, pause, sleeper, take_last_turn, take_specific,
 };
 pub use locks::swap_lock_wait;
 pub use native_code::{
@@ -77,6 +77,8 @@ struct UserThread {
     specific: Vec<(libc::pthread_key_t, usize)>,
     /// As in `schedule::Actor`.
     releases: u64,
+    /// As in `turns::Hold`.
+    passed: u64,
     tries: u64,
     /// As in `schedule::Actor`.
     found_busy: *const libc::sem_t,
@@ -139,6 +141,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         yielder: ptr::null(),
         specific: Vec::new(),
         releases: 0,
+        passed: 0,
         tries: 0,
         found_busy: ptr::null(),
         at_check: false,
@@ -285,6 +288,7 @@ unsafe fn give_turn_to(next: u64) {
         SAME_SHALLOW = 0;
         if let Some(thread) = threads().get_mut(ALLOWED) {
             thread.releases = 0;
+            thread.passed = 0;
             thread.tries = 0;
         }
     }

@@ -60,10 +60,21 @@ def test_gives_the_gil_up_when_it_was_asked_for(trial):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
-@pytest.mark.parametrize("how", ["spins", "waits"])
-def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial, how):
+def test_who_only_computes_lets_others_go_on(trial):
+    """Without the GIL, and for as long as another thread has not done something that needs the turn."""
+    env = prepare(trial, "busy", "busy_program.py")
+    plain = trial.plain(["busy_program.py"], env=env)
+    recorded = trial.record(["busy_program.py"], env=env)
+    assert plain.exit == 0, plain
+    trial.same(plain, recorded, ("plain", "recorded"))
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+    listing = trial.tool("events", recorded.trace).stdout.decode()
+    assert "the turn was taken away" in listing, listing[-2000:]
+
+
+def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial):
     env = prepare(trial, "stuck", "stuck_program.py")
-    recorded = trial.record(["stuck_program.py", how], env=env)
+    recorded = trial.record(["stuck_program.py"], env=env)
     assert recorded.exit == 0 and recorded.stdout.endswith(b"went on\n"), recorded
     assert b"recording ended: a thread of a library's" in recorded.stderr, recorded
     assert "went on without letting others" in trial.tool("info", recorded.trace).stdout.decode()
