@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import DIVERGED
+from harness import DIVERGED, RETRACE
 from trace_file import EXTENT_HEADER, TraceBytes
 
 
@@ -176,3 +176,27 @@ def test_a_subinterpreter_ends_the_recording(trial):
     ends_before_the_program(trial, replayed)
     assert replayed.stdout == recorded.stdout.splitlines(keepends=True)[0], replayed
     assert not (trial.work / "made").exists(), replayed
+
+
+def test_what_a_killed_replay_leaves_is_removed_by_the_next_one(trial):
+    trial.prepare("counting.py")
+    recorded = trial.record(["counting.py", "30000"])
+    scratch = trial.work / "tmp"
+    theirs = scratch / "retrace-of-somebody-else"
+    theirs.mkdir()
+    (theirs / "notes").write_text("kept")
+    with subprocess.Popen(
+        [RETRACE, "replay", recorded.trace], env=trial.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as replay:
+        replay.stdout.readline()
+        folder = next(path for path in scratch.iterdir() if path.name.startswith("retrace-") and path != theirs)
+        os.utime(folder, (0, 0))
+        assert trial.replay(recorded.trace).exit == 0
+        assert folder.exists(), "a replay that goes on needs it"
+        replay.kill()
+        # To its end: until then the interpreter writes there.
+        replay.communicate()
+    os.utime(folder, (0, 0))
+    os.utime(theirs, (0, 0))
+    assert trial.replay(recorded.trace).exit == 0
+    assert not folder.exists() and (theirs / "notes").exists()

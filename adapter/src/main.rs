@@ -17,6 +17,7 @@ mod process;
 mod python_arguments;
 mod record;
 mod replay;
+mod scratch;
 mod sources;
 mod unstored;
 

@@ -8,7 +8,6 @@ use std::process::{Command, ExitCode, Stdio};
 
 use retrace_replay::Trace;
 use retrace_replay::start::Start;
-use tempfile::TempDir;
 
 use crate::attempts::{Attempts, Settings};
 use crate::cli::ReplayArguments;
@@ -17,6 +16,7 @@ use crate::interpreter::{self, Interpreter};
 use crate::library::Library;
 use crate::process::{self, Ending};
 use crate::python_arguments::PythonArguments;
+use crate::scratch::Scratch;
 
 /// A recorded process, and what it takes to replay it.
 pub struct Replay {
@@ -24,7 +24,7 @@ pub struct Replay {
     start: Start,
     python: PathBuf,
     library: Library,
-    pub scratch: TempDir,
+    pub scratch: Scratch,
 }
 
 impl Replay {
@@ -39,7 +39,7 @@ impl Replay {
         let start = trace.start(ancestor).ok_or_else(no_start)?;
         let library = Library::find()?;
         let python = find_python(arguments, &trace, &start, &library)?;
-        let scratch = tempfile::Builder::new().prefix("retrace-").tempdir().map_err(CliError::Scratch)?;
+        let scratch = Scratch::new().map_err(CliError::Scratch)?;
         Ok(Replay { arguments: arguments.clone(), start, python, library, scratch })
     }
 
