@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import DIVERGED, RETRACE
+from harness import DIVERGED, RETRACE, clean_environment
 from trace_file import EXTENT_HEADER, TraceBytes
 
 
@@ -181,12 +181,13 @@ def test_a_subinterpreter_ends_the_recording(trial):
 def test_what_a_killed_replay_leaves_is_removed_by_the_next_one(trial):
     trial.prepare("counting.py")
     recorded = trial.record(["counting.py", "30000"])
-    scratch = trial.work / "tmp"
+    scratch = trial.folder / "replay-scratch"
+    env = clean_environment(trial.folder / "replay-home", scratch)
     theirs = scratch / "retrace-of-somebody-else"
     theirs.mkdir()
     (theirs / "notes").write_text("kept")
     with subprocess.Popen(
-        [RETRACE, "replay", recorded.trace], env=trial.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [RETRACE, "replay", recorded.trace], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as replay:
         replay.stdout.readline()
         folder = next(path for path in scratch.iterdir() if path.name.startswith("retrace-") and path != theirs)
