@@ -109,7 +109,8 @@ pub unsafe fn look() {
     // SAFETY: by contract.
     unsafe {
         let (event, now, checks) = (replay::source().index().0, schedule::cpu_us(), user_threads::checks());
-        if BEGAN.0 != event || checks < BEGAN.2 {
+        // A copy that the debugger has made begins with no time of its own.
+        if BEGAN.0 != event || checks < BEGAN.2 || now < BEGAN.1 {
             BEGAN = (event, now, checks);
         }
         let taken = now - BEGAN.1;
