@@ -168,10 +168,26 @@ unsafe extern "C" fn handle(own: *mut PyObject, args: *mut PyObject) -> *mut PyO
     unsafe {
         let number = PyLong_AsSize_t(own).min(SIGNALS - 1);
         match session::mode() {
-            Mode::Off | Mode::Diverted => call_program(number, args),
+            Mode::Off => call_program(number, args),
+            Mode::Diverted => wait_for_replay(number, args),
             Mode::Recording => record_call(number, args),
             Mode::Replaying => replay_call(number, args),
         }
+    }
+}
+
+/// What is tripped in a diversion is the recording's next signal, which comes where that says. Where the replay goes on
+/// behind the diversion, it is tripped again.
+unsafe fn wait_for_replay(number: usize, args: *mut PyObject) -> *mut PyObject {
+    // SAFETY: as in `handle`.
+    unsafe {
+        if matches!(replay::front(), Front::Signal { number: recorded, .. } if recorded == number as u64) {
+            PyErr_SetInterruptEx(number as i32);
+        }
+        retrace_abi::gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
+        let none = Py_None();
+        Py_INCREF(none);
+        none
     }
 }
 
@@ -229,7 +245,8 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
             Front::Signal { number: recorded, at } if recorded == number as u64 => match at {
                 Position::Check(wanted) => {
                     let found = user_threads::is_at(&wanted);
-                    if !found {
+                    let tstate = *retrace_abi::gil::retrace_gil.last_holder;
+                    if !found && retrace_abi::gil::retrace_check_repeats(tstate) == 0 {
                         // For the next time that C code looks for signals, or the next check: only some of them drop the
                         // GIL, after which it would be tripped anyway.
                         PyErr_SetInterruptEx(number as i32);

@@ -4,7 +4,7 @@ the same state again forwards."""
 import random
 
 import pytest
-from debugger import Debugger, record
+from debugger import Debugger, line_of, record
 from test_debugger_walk import walk
 from walker import Walker, reference
 
@@ -346,6 +346,67 @@ def test_a_random_walk_in_pytest(trial, venv, seed):
         walker = Walker(debugger, log, path)
         walker.begin(0 if seed else -1)
         walk(walker, random.Random(seed), 60)
+
+
+INTERRUPTED = """
+import signal
+
+
+class Enough(Exception):
+    pass
+
+
+def enough(number, frame):
+    raise Enough
+
+
+def seldom(number):
+    return number + 1
+
+
+def busy():
+    number = 0
+    while True:
+        number += 1
+        if number % 50_000 == 0:
+            seldom(number)
+
+
+signal.signal(signal.SIGVTALRM, enough)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.2)
+try:
+    busy()
+except Enough as error:
+    print(error.__traceback__.tb_next.tb_frame.f_locals["number"])
+    raise
+"""
+
+
+def test_an_interrupt_of_what_computes(trial):
+    """The signal is what comes next, at a place that has to be searched for, wherever the debugger stands before it."""
+    trial.prepare(inputs=False)
+    path = trial.work / "interrupted.py"
+    path.write_text(INTERRUPTED)
+    recorded = trial.record([path])
+    number = int(recorded.stdout)
+    with Debugger(recorded.trace) as debugger:
+        stop = debugger.launch()
+        assert stop["reason"] == "exception" and debugger.stack()[-2]["name"] == "busy"
+        busy = len(debugger.stack()) - 2
+        assert debugger.locals(busy)["number"] == str(number)
+        assert debugger.request("exceptionInfo", threadId=1)["exceptionId"].endswith("Enough")
+        while debugger.where()[0] != "busy":
+            debugger.go("stepBack")
+        for _ in range(10):
+            debugger.go("stepBack")
+        assert number - 5 <= int(debugger.locals()["number"]) <= number
+        assert debugger.evaluate("[number + 0 for _ in range(3)][0]", "repl") == debugger.locals()["number"]
+        debugger.set_breakpoints(path, [{"line": line_of(path, "return number + 1"), "condition": "number == 50_000"}])
+        assert debugger.go("reverseContinue")["reason"] == "breakpoint"
+        assert debugger.locals() == {"number": "50000"} and debugger.output("important") == ""
+        debugger.set_breakpoints(path, [])
+        debugger.request("setExceptionBreakpoints", filters=["uncaught"])
+        assert debugger.go("continue")["position"] == stop["position"]
 
 
 LONG_AWAIT = """

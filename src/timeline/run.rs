@@ -93,7 +93,7 @@ impl Check {
 
     /// The thread has come to a line.
     pub fn forget_frame(&mut self) {
-        self.frame = 0;
+        (self.frame, self.is_same) = (0, false);
     }
 
     /// Whether the thread was at this check before.
