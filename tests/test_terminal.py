@@ -73,6 +73,56 @@ def test_breakpoints_hold_in_both_directions(trial):
     ]
 
 
+TWINS = """
+import twin
+
+def run(n):
+    return n + 1
+
+def other():
+    return 7
+
+twin.run(1)
+run(2)
+twin.other()
+"""
+
+
+def test_a_function_is_the_one_that_is_named(trial):
+    """And not another one of that name in another file."""
+    trial.prepare(inputs=False)
+    path = trial.work / "twins.py"
+    path.write_text(TWINS)
+    (trial.work / "twin.py").write_text("def run(n):\n    return n * 2\n\ndef other():\n    pass\n")
+    trace = trial.record([path]).trace
+    shown = script(trace, "goto start", "b run", "c", "p n", "c", "goto start", "cl", "b twin.run", "c", "p n", "c")
+    assert [text for text in shown if text in ("1", "2")] == ["2", "1"]
+    assert shown.count("[The end of the recording]") >= 2
+    # Defined by now.
+    shown = script(
+        trace,
+        f"b twins.py:{line_of(path, 'twin.other()')}",
+        "rc",
+        "b run",
+        "b twin.run",
+        "goto start",
+        "c",
+        "p n",
+        "c",
+        "p n",
+    )
+    assert [text for text in shown if text in ("1", "2")] == ["1", "2"]
+
+
+def test_breakpoints_at_one_line_are_cleared_together(trial):
+    trace, path = record_trace(trial, CRASH, exit=1)
+    place = f"{path.name}:{line_of(path, 'total += i * 2')}"
+    shown = script(trace, f"b {place},", f"b {place}, i == 3", "b", f"cl {place}", "b", f"cl {place}")
+    assert [text.split(" at ")[0] for text in shown[-3:-1]] == ["Deleted breakpoint 1", "Deleted breakpoint 2"]
+    assert shown[-1] == f"*** There are no breakpoints at {place}"
+    assert [text for text in shown if "stop only if" in text] == ["\tstop only if i == 3"]
+
+
 def test_where_a_value_was_last_changed_and_what_is_displayed(trial):
     trace, path = record_trace(trial, CRASH, exit=1)
     shown = script(

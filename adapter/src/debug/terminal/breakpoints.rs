@@ -38,6 +38,16 @@ impl Breakpoint {
     }
 }
 
+/// A function's name with its module's, as far as that can be told: others of that name are others.
+fn with_module(path: &str, name: &str) -> String {
+    let Some(path) = path.strip_suffix(".py") else { return name.to_owned() };
+    let path = path.strip_suffix("/__init__").unwrap_or(path);
+    let mut parts: Vec<&str> = path.rsplit('/').take_while(|part| !part.is_empty() && !part.contains('.')).collect();
+    parts.reverse();
+    parts.push(name);
+    parts.join(".")
+}
+
 impl Terminal {
     /// What to stop at. `is_step`: those that are passed over would end a step.
     pub(super) fn stops(&self, is_step: bool) -> Stops {
@@ -51,8 +61,12 @@ impl Terminal {
                         debug_protocol::Breakpoint { id, path, line, column: None, condition, log: None, hits: None };
                     stops.breakpoints.push(line);
                 }
-                Place::Function(name, _) => {
-                    stops.functions.push(FunctionBreakpoint { id, name: name.clone(), condition, hits: None });
+                Place::Function(name, defined) => {
+                    let name = match defined {
+                        Some((path, _)) => with_module(path, name),
+                        None => name.clone(),
+                    };
+                    stops.functions.push(FunctionBreakpoint { id, name, condition, hits: None });
                 }
             }
         }
@@ -93,7 +107,9 @@ impl Terminal {
             return self.list_breakpoints();
         }
         let (place, condition) = match arguments.split_once(',') {
-            Some((place, condition)) => (place.trim(), Some(condition.trim().to_owned())),
+            Some((place, condition)) => {
+                (place.trim(), Some(condition.trim().to_owned()).filter(|condition| !condition.is_empty()))
+            }
             None => (arguments, None),
         };
         let place = self.place(place)?;
@@ -132,7 +148,6 @@ impl Terminal {
     fn defined_here(&self, name: &str) -> Option<(String, u32)> {
         let path = &self.frame().ok()?.path;
         let is_it = |line: &str| {
-            let line = line.trim_start();
             let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("def ").map(str::trim_start);
             rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.trim_start().starts_with(['(', '[']))
         };
@@ -228,10 +243,12 @@ impl Terminal {
             let wanted = self.line_place(arguments)?;
             let wanted = wanted.as_ref().map(|(path, line)| (path.as_str(), *line));
             let is_there = |b: &Breakpoint| wanted.is_some() && b.line_place() == wanted;
-            let Some(place) = self.breakpoints.iter().position(is_there) else {
+            if !self.breakpoints.iter().any(is_there) {
                 return message(format!("There are no breakpoints at {arguments}"));
-            };
-            self.delete(place);
+            }
+            while let Some(place) = self.breakpoints.iter().position(is_there) {
+                self.delete(place);
+            }
             return Ok(());
         }
         for number in arguments.split_whitespace() {
