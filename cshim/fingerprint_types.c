@@ -220,6 +220,10 @@ retrace_fingerprint_ask_external(int (*ask)(PyTypeObject *type))
     is_external = ask;
 }
 
+/* Types that tell what they refer to in the order of addresses: a pickler's memo is a hash table of them
+ * (Modules/_pickle.c, Pickler_traverse). */
+static const char *const by_address[] = {"_pickle.Pickler"};
+
 typedef struct {
     PyTypeObject *type;
     const char *name;
@@ -310,6 +314,11 @@ walk_of(PyTypeObject *type, PyTypeObject *base, value_kind kind)
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(external); i++) {
         if (strncmp(base->tp_name, external[i], strlen(external[i])) == 0) {
+            return LEAF;
+        }
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(by_address); i++) {
+        if (strcmp(base->tp_name, by_address[i]) == 0) {
             return LEAF;
         }
     }

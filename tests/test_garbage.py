@@ -17,6 +17,7 @@ import pytest
         "weak_references",
         "resurrected",
         "in_handlers",
+        "picklers",
     ],
 )
 def test_part(trial, part):

@@ -222,6 +222,17 @@ def in_handlers():
     report("in handlers")
 
 
+def picklers():
+    """A pickler in reach, whose memo is a hash table of addresses."""
+    import io
+    import pickle
+
+    pickler = pickle.Pickler(io.BytesIO())
+    pickler.dump([(number, str(number)) for number in range(2000)])
+    work()
+    report("picklers", type(pickler).__name__)
+
+
 def at_once():
     """With so small a threshold a collection comes with the next objects, here while a generator is resumed."""
 
