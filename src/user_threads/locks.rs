@@ -141,7 +141,13 @@ pub(super) unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut
             static mut STANDS_AT: Option<libc::timespec> = None;
             let stands = clock == libc::CLOCK_MONOTONIC;
             let mut result = 0;
-            if let (Some(time), true) = (STANDS_AT, stands) {
+            if let (Some(mut time), true) = (STANDS_AT, stands) {
+                // All but still: C code may wait for it to go on.
+                time.tv_nsec += 1;
+                if time.tv_nsec == 1_000_000_000 {
+                    time = libc::timespec { tv_sec: time.tv_sec + 1, tv_nsec: 0 };
+                }
+                STANDS_AT = Some(time);
                 *into = time;
             } else {
                 result = next(clock, into);

@@ -79,5 +79,15 @@ def other_libraries():
     print(ctypes.pythonapi.PyLong_FromLong(40))
 
 
-for part in (clocks_and_numbers, descriptors, streams, callbacks, threads, other_libraries):
+def waiting_for_the_clock():
+    """As C code does that wants another time than the last (Modules/_testsinglephase.c)."""
+    clock = ctypes.pythonapi._PyTime_GetMonotonicClock
+    clock.restype = ctypes.c_int64
+    begun = clock()
+    while clock() == begun:
+        pass
+    print("it goes on")
+
+
+for part in (clocks_and_numbers, descriptors, streams, callbacks, threads, other_libraries, waiting_for_the_clock):
     part()
