@@ -35,16 +35,35 @@ unsafe fn bindings() -> &'static mut Bindings {
     unsafe { BINDINGS.get().get_or_insert_with(Bindings::default) }
 }
 
-/// Names an object that no such call gave away, as the argument of a call of its own. Alike in both directions.
+/// Names an object that external code made, as the argument of a call of its own. Alike in both directions.
 ///
 /// # Safety
 /// In a session; the GIL is held; `object` is live.
 pub unsafe fn bind(object: *mut PyObject) {
     // SAFETY: by contract.
+    unsafe { bind_as(object, true) }
+}
+
+/// The same for one that external code found: it has a reference for as long as the call takes, as a rule.
+///
+/// # Safety
+/// As [`bind`].
+pub unsafe fn bind_found(object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        bind_as(object, false);
+        if crate::session::is_replaying() {
+            crate::callback::hold(object);
+        }
+    }
+}
+
+unsafe fn bind_as(object: *mut PyObject, held: bool) {
+    // SAFETY: by the contract of `bind`.
     unsafe {
         let serial = next_call();
         if (*Py_TYPE(object)).tp_weaklistoffset != 0 {
-            name(object, (serial, 0), true);
+            name(object, (serial, 0), held);
         }
     }
 }

@@ -75,6 +75,18 @@ pub unsafe fn keep_result(serial: u64, result: *mut PyObject) {
     }
 }
 
+/// No callback has this number.
+const NO_SERIAL: u64 = u64::MAX;
+
+/// Keeps an object until the external call has ended.
+///
+/// # Safety
+/// The GIL is held; `object` is live.
+pub unsafe fn hold(object: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe { thread::current().results.get().push((NO_SERIAL, Owned::borrowed(object).into_raw())) };
+}
+
 /// Gives back what callbacks of the external call that has ended returned. May run finalizers, as internal code.
 ///
 /// # Safety

@@ -378,7 +378,7 @@ impl Decoder<'_> {
             if object.is_null() || crate::path::description(object) != description {
                 return Err(Failure::Missing(format!("the {description} is not where it was")));
             }
-            crate::binding::bind(object);
+            crate::binding::bind_found(object);
             Ok(Owned::borrowed(object))
         }
     }

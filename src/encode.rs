@@ -350,7 +350,7 @@ impl<'a> Encoder<'a> {
                 put_int(self.out, step.into());
             }
             put_str(self.out, &crate::path::description(object));
-            crate::binding::bind(object);
+            crate::binding::bind_found(object);
             true
         }
     }

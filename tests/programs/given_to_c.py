@@ -92,6 +92,23 @@ class Changing:
 waiting = [Changing() for _ in range(10)]
 print(len(select.select([], waiting, [], 0)[1]), len(waiting))
 
+# What C found by itself goes with its class.
+def found():
+    class Number:
+        def __divmod__(*arguments):
+            return "neither"
+
+    weakref.finalize(Number.__divmod__, print, "the method has gone")
+    try:
+        os.utime(".", ns=(Number(), 1))
+    except TypeError as error:
+        print(str(error).split(" of ")[0][:8])
+
+
+gc.collect()
+found()
+print(gc.collect())
+
 # Types that are not where their names say.
 try:
     signal.setitimer(-1, 0)
