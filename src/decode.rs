@@ -439,7 +439,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// `bare`: there is nothing but its type.
+    /// An external object: a new one, or what has become of one. `bare`: there is nothing but its type.
     unsafe fn new_handle(&mut self, bare: bool) -> Decoded {
         // SAFETY: by the contract of `value`.
         unsafe {
@@ -448,7 +448,12 @@ impl Decoder<'_> {
             let Some(external) = external::of_class(class) else {
                 return Err(Failure::Missing("a type that was external is not".into()));
             };
-            let object = made(external::new_stand_in(class, number))?;
+            let object = match external::object_of_handle(number) {
+                known if known.is_null() => made(external::new_stand_in(class, number))?,
+                // A callback was given it before: it is finished now.
+                known if Py_TYPE(known) == class => Owned::borrowed(known),
+                _ => return Err(Failure::Missing(format!("external object {number} is of another type"))),
+            };
             if bare {
                 return match external.member_count() {
                     0 => Ok(object),

@@ -453,10 +453,15 @@ impl<'a> Encoder<'a> {
     unsafe fn external(&mut self, object: *mut PyObject, external: &'static ExternalType, depth: usize) {
         // SAFETY: by the contract of `value`.
         unsafe {
-            if let Some(number) = external::handle_of(object) {
-                return self.tag_varint(tag::HANDLE, number as usize);
+            let number = match external::handle_of(object) {
+                // What a callback was given while the call still made it has other members now.
+                Some(number) if !self.to_program && external::is_finished(number) => number,
+                Some(number) => return self.tag_varint(tag::HANDLE, number as usize),
+                None => external::new_handle(object),
+            };
+            if self.to_program {
+                external::is_in_the_making(number);
             }
-            let number = external::new_handle(object);
             let start = self.out.len();
             self.tag_varint(tag::NEW_HANDLE, number as usize);
             let class = Py_TYPE(object).cast::<PyObject>();

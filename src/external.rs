@@ -406,6 +406,28 @@ pub unsafe fn object_of_handle(number: u32) -> *mut PyObject {
     unsafe { handles().by_number.get(&number).map_or(ptr::null_mut(), |&object| object as *mut PyObject) }
 }
 
+/// Objects that a callback was given before the call that made them was over.
+static IN_THE_MAKING: GilCell<Vec<u32>> = GilCell::new(Vec::new());
+
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn is_in_the_making(number: u32) {
+    // SAFETY: by contract.
+    unsafe { IN_THE_MAKING.get().push(number) };
+}
+
+/// Whether the object was in the making up to now, that a call returns it.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn is_finished(number: u32) -> bool {
+    // SAFETY: by contract.
+    let objects = unsafe { IN_THE_MAKING.get() };
+    let before = objects.len();
+    objects.retain(|&other| other != number);
+    objects.len() != before
+}
+
 unsafe fn forget_handle(object: *mut PyObject) {
     // SAFETY: by contract.
     unsafe {
@@ -413,6 +435,7 @@ unsafe fn forget_handle(object: *mut PyObject) {
         let handles = handles();
         if let Some(number) = handles.by_object.remove(&(object as usize)) {
             handles.by_number.remove(&number);
+            is_finished(number);
         }
         if let Some(objects) = kept().remove(&(object as usize)) {
             for object in objects {

@@ -162,7 +162,14 @@ def blobs_and_backups():
     target.close()
 
 
-for part in (functions, aggregates, collations, watchers, rows, types, iterators, blobs_and_backups):
+def exceptions():
+    """Attributes that a connection has when it is made: a callback was given it before that."""
+    names = "Error DataError InterfaceError OperationalError Warning".split()
+    for made in con, sqlite3.Connection(":memory:"), sqlite3.connect(":memory:", factory=type("C", (sqlite3.Connection,), {})):
+        print([getattr(made, name) is getattr(sqlite3, name) for name in names])
+
+
+for part in (functions, aggregates, collations, watchers, rows, types, iterators, blobs_and_backups, exceptions):
     print(part.__name__)
     part()
 con.close()
