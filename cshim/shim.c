@@ -8,6 +8,7 @@
  *   retrace_remove_audit_hook  unlinks an entry of the runtime's list
  *   retrace_str_data / _new    PyASCIIObject's bit fields
  *   retrace_long_*             PyLongObject differs in each version, and its byte form is private
+ *   retrace_code_new           what makes a code object has another name in each version
  *   retrace_code_names         reads PyCodeObject, at every line of a debugged stretch: too often for attributes
  *   retrace_hide_frames        writes a field of PyCodeObject
  *   retrace_collector_*        give Rust what collector.h gives C inline
@@ -148,6 +149,37 @@ PyObject *retrace_long_from_bytes(const uint8_t *bytes, size_t size)
 const int *retrace_collector_count(void) { return retrace_collector.count; }
 const int *retrace_collector_limit(void) { return &retrace_collector.limit; }
 int retrace_collector_due_now(void) { return retrace_collector_choose(); }
+
+/* A code object of what its attributes say, in the order of its type's arguments: a new reference, or NULL with an
+ * exception. The type itself would raise an audit event. */
+PyObject *retrace_code_new(PyObject *fields)
+{
+    enum { CODE = 6, CONSTANTS, NAMES, VARIABLES, FILE_NAME, NAME, QUALIFIED_NAME, LINE, LINES, EXCEPTIONS, FREE, CELLS, COUNT };
+    PyObject *f[COUNT];
+    int numbers[CODE], line;
+    if (PyTuple_GET_SIZE(fields) != COUNT) {
+        PyErr_SetString(PyExc_TypeError, "a code object has other fields here");
+        return NULL;
+    }
+    for (int i = 0; i < COUNT; i++) {
+        f[i] = PyTuple_GET_ITEM(fields, i);
+        int fits = i < CODE || i == LINE ? PyLong_CheckExact(f[i])
+            : i == CODE || i == LINES || i == EXCEPTIONS ? PyBytes_CheckExact(f[i])
+            : i == FILE_NAME || i == NAME || i == QUALIFIED_NAME ? PyUnicode_CheckExact(f[i]) : PyTuple_CheckExact(f[i]);
+        if (!fits) {
+            PyErr_SetString(PyExc_TypeError, "a field of a code object has another type here");
+            return NULL;
+        }
+        if (i < CODE)
+            numbers[i] = _PyLong_AsInt(f[i]);
+    }
+    line = _PyLong_AsInt(f[LINE]);
+    if (PyErr_Occurred())
+        return NULL;
+    return (PyObject *)RETRACE_NEW_CODE(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], f[CODE],
+                                        f[CONSTANTS], f[NAMES], f[VARIABLES], f[FREE], f[CELLS], f[FILE_NAME], f[NAME],
+                                        f[QUALIFIED_NAME], line, f[LINES], f[EXCEPTIONS]);
+}
 
 void retrace_code_names(PyObject *code, PyObject *names[3])
 {

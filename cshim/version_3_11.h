@@ -1,4 +1,7 @@
 /* CPython 3.11: included by version.h only. */
+/* What makes a code object without an audit event. */
+#define RETRACE_NEW_CODE PyCode_NewWithPosOnlyArgs
+
 #include "pycore_frame.h"
 
 #define RETRACE_FRAME_FUNCTION f_func

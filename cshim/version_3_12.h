@@ -2,6 +2,9 @@
 
 #define RETRACE_FRAME_FUNCTION f_funcobj
 
+/* What makes a code object without an audit event. */
+#define RETRACE_NEW_CODE PyUnstable_Code_NewWithPosOnlyArgs
+
 #include "pycore_frame.h"
 #include "pycore_typeobject.h"
 

@@ -239,6 +239,9 @@ impl Decoder<'_> {
                     let class = self.class()?;
                     let n = self.count()?;
                     let args = self.tuple(n)?;
+                    if class == &raw mut PyCode_Type {
+                        return made(retrace_abi::retrace_code_new(args.0));
+                    }
                     made(PyObject_CallObject(class.cast(), args.0))
                 }
                 tag::FRAME => self.present(PyEval_GetFrame().cast(), "a Python frame"),

@@ -306,6 +306,9 @@ impl<'a> Encoder<'a> {
             {
                 return;
             }
+            if PyCode_Check(object) != 0 {
+                return self.code(object, depth);
+            }
             if let Some((event, argument)) = crate::binding::name_of(object) {
                 self.tag_varint(tag::BOUND, event as usize);
                 put_varint(self.out, argument);
@@ -397,6 +400,20 @@ impl<'a> Encoder<'a> {
                 self.nested(*object.add(1).cast::<*mut PyObject>().add(i), depth + 1);
             }
             true
+        }
+    }
+
+    /// A code object: what its type makes it of. One that is made anew is equal.
+    unsafe fn code(&mut self, object: *mut PyObject, depth: usize) {
+        // SAFETY: by the contract of `value`; the attributes of a code object run no other code.
+        unsafe {
+            self.out.extend_from_slice(&[tag::REDUCED, tag::GLOBAL]);
+            notes::put_name(self.out, "types");
+            notes::put_name(self.out, "CodeType");
+            put_varint(self.out, retrace_abi::CODE_FIELDS.len() as u64);
+            for name in retrace_abi::CODE_FIELDS {
+                self.nested(attribute(object, name).0, depth + 1);
+            }
         }
     }
 

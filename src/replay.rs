@@ -2,6 +2,7 @@
 
 mod expected;
 mod front;
+mod live;
 mod native_calls;
 
 use crate::call::Call;
@@ -390,7 +391,10 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             source().finish_event();
             settle();
             if call.hook.entry.live && !call.hook.entry.namespace {
-                run_live(call);
+                let result = run_live(call);
+                if let Outcome::Returned(recorded) = &outcome {
+                    live::share(recorded.0, result.0);
+                }
             }
             let result = match outcome {
                 Outcome::Returned(result) => {
@@ -417,7 +421,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
 }
 
 /// Runs the original for its effect on C state that internal code reads; what it returns is the log's to say.
-unsafe fn run_live(call: &Call) {
+unsafe fn run_live(call: &Call) -> Owned {
     // SAFETY: as in `call`.
     unsafe {
         let thread = thread::current();
@@ -426,8 +430,8 @@ unsafe fn run_live(call: &Call) {
         if result.is_null() {
             PyErr_Clear();
         }
-        drop(Owned(result));
         thread::current().external.set(false);
+        Owned(result)
     }
 }
 

@@ -32,6 +32,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "addresses",
         "rebound_names",
         "handlers_in_calls",
+        "profiled",
     ],
 )
 def test_program(trial, program):

@@ -14,7 +14,7 @@ pub use layout::{
 };
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::AtomicU64;
 
 /// `PyThreadState`, opaque: read through the functions of this crate.
@@ -89,6 +89,28 @@ pub struct CFunction {
     pub vectorcall: Option<vectorcallfunc>,
 }
 
+/// The attributes of a code object that make it what it is, in the order of its type's arguments.
+pub const CODE_FIELDS: [&CStr; 18] = [
+    c"co_argcount",
+    c"co_posonlyargcount",
+    c"co_kwonlyargcount",
+    c"co_nlocals",
+    c"co_stacksize",
+    c"co_flags",
+    c"co_code",
+    c"co_consts",
+    c"co_names",
+    c"co_varnames",
+    c"co_filename",
+    c"co_name",
+    c"co_qualname",
+    c"co_firstlineno",
+    c"co_linetable",
+    c"co_exceptiontable",
+    c"co_freevars",
+    c"co_cellvars",
+];
+
 /// Called for each Python frame that is entered while external code runs (`retrace_arm`). Returns what the frame
 /// returned: a new reference, or null with an exception set (or without one, where a generator ended).
 pub type FrameHook =
@@ -145,6 +167,8 @@ unsafe extern "C" {
     pub fn retrace_long_as_i64(l: *mut PyObject, value: *mut i64) -> c_int;
     /// Makes frames of this code invisible to tracebacks, `sys._getframe` and tracing.
     pub fn retrace_hide_frames(code: *mut PyObject);
+    /// A code object of its `CODE_FIELDS`: a new reference, or null with an exception.
+    pub fn retrace_code_new(fields: *mut PyObject) -> *mut PyObject;
     /// A code object's file, name and qualified name: borrowed strings.
     pub fn retrace_code_names(code: *mut PyObject, names: *mut [*mut PyObject; 3]);
 }
