@@ -14,13 +14,13 @@ use pyo3_ffi::*;
 use retrace_abi::text;
 use retrace_replay::event::{self, Event, Outcome};
 use retrace_replay::value::Value;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// Recorded numbers by addresses here, and back.
 #[derive(Default)]
 struct Numbers {
-    recorded: HashMap<usize, i64>,
-    here: HashMap<i64, usize>,
+    recorded: FxHashMap<usize, i64>,
+    here: FxHashMap<i64, usize>,
 }
 
 impl Numbers {

@@ -6,17 +6,17 @@ use crate::gil::GilCell;
 use crate::python::SavedError;
 use pyo3_ffi::*;
 use retrace_abi::boundary::Treatment;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::ptr;
 
 #[derive(Default)]
 struct Bindings {
     /// Recording: object to name. The weak reference tells a dead object's address from a live one's.
-    names: HashMap<usize, ((u64, u64), *mut PyObject)>,
+    names: FxHashMap<usize, ((u64, u64), *mut PyObject)>,
     /// Replaying: name to object.
-    objects: HashMap<(u64, u64), Kept>,
+    objects: FxHashMap<(u64, u64), Kept>,
     /// Replaying: what a receiver keeps, by its address and the hook of the call.
-    keepers: HashMap<(usize, u16), Vec<(u64, u64)>>,
+    keepers: FxHashMap<(usize, u16), Vec<(u64, u64)>>,
     calls: u64,
 }
 

@@ -19,20 +19,20 @@ use pyo3_ffi::*;
 use retrace_abi::CFunction;
 use retrace_replay::event::code;
 use retrace_replay::value::{put_varint, tag};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::ffi::c_void;
 use std::ptr;
 
 #[derive(Default)]
 struct Originals {
     /// By object. A stale entry's object is gone, and whatever lies there now has a pointer of its own again.
-    vectorcalls: HashMap<usize, vectorcallfunc>,
+    vectorcalls: FxHashMap<usize, vectorcallfunc>,
     /// By type.
-    calls: HashMap<usize, ternaryfunc>,
+    calls: FxHashMap<usize, ternaryfunc>,
     /// By type.
-    nexts: HashMap<usize, iternextfunc>,
+    nexts: FxHashMap<usize, iternextfunc>,
     /// By definition, a builtin function's: the same for those that are called from the body of a declared function.
-    definitions: HashMap<usize, *mut PyMethodDef>,
+    definitions: FxHashMap<usize, *mut PyMethodDef>,
 }
 
 static ORIGINALS: GilCell<Option<Originals>> = GilCell::new(None);
@@ -154,7 +154,7 @@ unsafe fn put_slot(class: *mut PyTypeObject, place: *mut *mut c_void, function: 
 }
 
 /// The original of the object's type, or of the nearest base that has one: a subclass may have inherited our pointer.
-unsafe fn inherited<F: Copy>(known: &HashMap<usize, F>, object: *mut PyObject) -> Option<F> {
+unsafe fn inherited<F: Copy>(known: &FxHashMap<usize, F>, object: *mut PyObject) -> Option<F> {
     // SAFETY: a live object's type and bases.
     unsafe {
         let mut class = Py_TYPE(object);

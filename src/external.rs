@@ -11,7 +11,7 @@ use pyo3_ffi::*;
 use retrace_abi::boundary::{Entry, Treatment, TypeTable};
 use retrace_abi::{MemberDescr, WrapperDescr, special};
 use retrace_replay::event::HookKind;
-use std::collections::HashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::ffi::{CStr, c_void};
 use std::ptr;
 
@@ -55,7 +55,7 @@ pub struct ExternalType {
 
 // Written with the GIL held before a trampoline that reads it becomes reachable.
 static TYPES: GilCell<Vec<&'static ExternalType>> = GilCell::new(Vec::new());
-static BY_CLASS: GilCell<Option<HashMap<usize, &'static ExternalType>>> = GilCell::new(None);
+static BY_CLASS: GilCell<Option<FxHashMap<usize, &'static ExternalType>>> = GilCell::new(None);
 
 #[inline(always)]
 pub fn by_place(place: usize) -> &'static ExternalType {
@@ -355,8 +355,8 @@ static HANDLES: GilCell<Option<Handles>> = GilCell::new(None);
 
 #[derive(Default)]
 struct Handles {
-    by_object: HashMap<usize, u32>,
-    by_number: HashMap<u32, usize>,
+    by_object: FxHashMap<usize, u32>,
+    by_number: FxHashMap<u32, usize>,
     last: u32,
 }
 
@@ -446,11 +446,11 @@ unsafe fn forget_handle(object: *mut PyObject) {
 }
 
 /// What C objects keep of what their methods returned, in both directions: strong references until the receiver dies.
-static KEPT: GilCell<Option<HashMap<usize, Vec<*mut PyObject>>>> = GilCell::new(None);
+static KEPT: GilCell<Option<FxHashMap<usize, Vec<*mut PyObject>>>> = GilCell::new(None);
 
-unsafe fn kept() -> &'static mut HashMap<usize, Vec<*mut PyObject>> {
+unsafe fn kept() -> &'static mut FxHashMap<usize, Vec<*mut PyObject>> {
     // SAFETY: only with the GIL held, never kept across a call into Python.
-    unsafe { KEPT.get().get_or_insert_with(HashMap::new) }
+    unsafe { KEPT.get().get_or_insert_with(FxHashMap::default) }
 }
 
 /// Whether a result just returned is referenced from elsewhere too, and is of a kind whose identity shows.
@@ -497,9 +497,9 @@ pub unsafe fn kept_object(receiver: *mut PyObject, index: usize) -> *mut PyObjec
 }
 
 /// Objects that the replay made and that C code never initialised.
-static STAND_INS: GilCell<Option<std::collections::HashSet<usize>>> = GilCell::new(None);
+static STAND_INS: GilCell<Option<FxHashSet<usize>>> = GilCell::new(None);
 
-unsafe fn stand_ins() -> &'static mut std::collections::HashSet<usize> {
+unsafe fn stand_ins() -> &'static mut FxHashSet<usize> {
     // SAFETY: only with the GIL held.
     unsafe { STAND_INS.get().get_or_insert_with(Default::default) }
 }
@@ -686,7 +686,7 @@ pub unsafe fn class_by_name(name: &str) -> Option<*mut PyTypeObject> {
 pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeTable) -> Result<(), patch::Refused> {
     // SAFETY: by contract.
     unsafe {
-        let known = BY_CLASS.get().get_or_insert_with(HashMap::new);
+        let known = BY_CLASS.get().get_or_insert_with(FxHashMap::default);
         if known.contains_key(&(class as usize)) {
             return Ok(());
         }

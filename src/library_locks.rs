@@ -11,8 +11,8 @@ use crate::turns::{self, Deadline, Inside};
 use crate::{library_waits, native_handlers, platform, schedule, user_threads};
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
+use rustc_hash::FxHashMap;
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -49,12 +49,12 @@ struct Known {
     is_foreign: bool,
 }
 
-type Mutexes = Mutex<HashMap<usize, Known>>;
+type Mutexes = Mutex<FxHashMap<usize, Known>>;
 
 /// Never freed. Null where nothing is known.
 static MUTEXES: AtomicPtr<Mutexes> = AtomicPtr::new(ptr::null_mut());
 
-fn mutexes() -> MutexGuard<'static, HashMap<usize, Known>> {
+fn mutexes() -> MutexGuard<'static, FxHashMap<usize, Known>> {
     let mut mutexes = MUTEXES.load(Ordering::Acquire);
     if mutexes.is_null() {
         let made = Box::into_raw(Box::default());

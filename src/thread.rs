@@ -2,9 +2,9 @@
 
 use crate::gil::GilCell;
 use crate::hot::hot;
-use std::cell::Cell;
-
 use retrace_abi::{ThreadState, thread_state, thread_state_id};
+use rustc_hash::FxHashMap;
+use std::cell::Cell;
 
 /// One Python thread. Reached through a one-entry cache keyed by the thread state, because the GIL changes hands far
 /// less often than hooks run, and a thread-local of a library that was loaded late costs a call.
@@ -46,7 +46,7 @@ impl Thread {
 }
 
 // Read and written only with the GIL held, which orders the accesses.
-static THREADS: GilCell<Vec<*mut Thread>> = GilCell::new(Vec::new());
+static THREADS: GilCell<Option<FxHashMap<*mut ThreadState, *mut Thread>>> = GilCell::new(None);
 
 /// The current thread's entry.
 ///
@@ -123,21 +123,15 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
             return &*nobody;
         }
         let id = thread_state_id(tstate);
-        let threads = THREADS.get();
-        for &thread in threads.iter() {
-            if (*thread).tstate == tstate && (*thread).id == id {
+        let threads = THREADS.get().get_or_insert_default();
+        if let Some(&thread) = threads.get(&tstate) {
+            if (*thread).id == id {
                 (*hot()).current = thread;
                 return &*thread;
             }
+            // A thread state at a known address with another number: that thread has ended.
+            drop(Box::from_raw(thread));
         }
-        // A thread state at a known address with another number: that thread has ended.
-        threads.retain(|&thread| {
-            let ended = (*thread).tstate == tstate;
-            if ended {
-                drop(Box::from_raw(thread));
-            }
-            !ended
-        });
         let thread = Box::into_raw(Box::new(Thread {
             tstate,
             id,
@@ -147,7 +141,7 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
             results: GilCell::new(Vec::new()),
             buffers: GilCell::new(Vec::new()),
         }));
-        threads.push(thread);
+        threads.insert(tstate, thread);
         (*hot()).current = thread;
         &*thread
     }
