@@ -122,13 +122,14 @@ const fn asking(name: &'static CStr, returns: Returns, arguments: &'static [Shap
 const STAT: Shape = Out(Fixed(size_of::<libc::stat>()));
 const TIMEVAL: Len = Fixed(size_of::<libc::timeval>());
 const TIMESPEC: Len = Fixed(size_of::<libc::timespec>());
+const TIMER: Len = Fixed(2 * size_of::<libc::timespec>());
 const SOCKLEN: Len = Fixed(size_of::<libc::socklen_t>());
 const POLLFD: usize = size_of::<libc::pollfd>();
 const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// Also the number of trampolines, which `build.rs` makes.
-pub const COUNT: usize = 169;
+pub const COUNT: usize = 178;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -162,6 +163,12 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"epoll_ctl", Int, &[Number, Number, Number, Watch]),
     waiting(c"epoll_wait", Int, &[Number, Events, Number, Number]),
     waiting(c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
+    with(Fds::Open, c"inotify_init", Int, &[]),
+    with(Fds::Open, c"inotify_init1", Int, &[Number]),
+    function(c"inotify_add_watch", Int, &[Number, String, Number]),
+    function(c"inotify_rm_watch", Int, &[Number, Number]),
+    with(Fds::Open, c"timerfd_create", Int, &[Number, Number]),
+    function(c"timerfd_settime", Int, &[Number, Number, In(TIMER), Out(TIMER)]),
     waiting(c"nanosleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
     waiting(c"clock_nanosleep", Code, &[Number, Number, In(TIMESPEC), InOut(TIMESPEC)]),
     waiting(c"usleep", Int, &[Number]),
@@ -176,6 +183,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     ),
     asking(c"gethostname", Int, &[Out(Terminated(1)), Wide]),
     asking(c"__gethostname_chk", Int, &[Out(Terminated(1)), Wide, Ignored]),
+    asking(c"if_nametoindex", Int, &[String]),
     asking(c"uname", Int, &[Out(Fixed(390))]),
     waiting(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
     waiting(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
@@ -189,6 +197,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     waiting(c"pwrite", Long, &[Number, In(Argument(2)), Wide, Wide]),
     waiting(c"pwrite64", Long, &[Number, In(Argument(2)), Wide, Wide]),
     waiting(c"writev", Long, &[Number, Gather(2), Number]),
+    waiting(c"sendfile", Long, &[Number, Number, InOut(Fixed(8)), Wide]),
+    waiting(c"sendfile64", Long, &[Number, Number, InOut(Fixed(8)), Wide]),
     function(c"lseek", Long, &[Number, Wide, Number]),
     function(c"lseek64", Long, &[Number, Wide, Number]),
     with(Fds::Close, c"close", Int, &[Number]),

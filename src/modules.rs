@@ -140,12 +140,18 @@ unsafe fn extension_file(call: &Call) -> Option<ExtensionFile> {
     }
 }
 
+/// Whether what a module imports is looked at before its event: it is loaded for that, in both directions, because what
+/// its libraries do when they are loaded may be recorded.
+unsafe fn is_looked_at(file: &ExtensionFile) -> bool {
+    // SAFETY: the GIL is held.
+    unsafe { boundary().tables(&file.name).next().is_none() || boundary().is_libc(&file.name) }
+}
+
 /// Decides how a module is treated that the recorded program loads, and logs it.
 unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
     // SAFETY: by the contract of `created`.
     unsafe {
-        let listed = boundary().tables(&file.name).next().is_some();
-        let opened = if listed && !boundary().is_libc(&file.name) { None } else { Extension::open(&file.path) };
+        let opened = if is_looked_at(file) { Extension::open(&file.path) } else { None };
         let (treatment, reasons) = libraries::treatment(&file.name, opened.as_ref());
         crate::record::extension_module(file, treatment, &reasons);
         if treatment == ModuleTreatment::Libc {
@@ -166,8 +172,9 @@ unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
 unsafe fn replayed_extension(file: &ExtensionFile) -> Option<Extension> {
     // SAFETY: by the contract of `created`.
     unsafe {
+        let opened = if is_looked_at(file) { Extension::open(&file.path) } else { None };
         let (treatment, imports) = crate::replay::extension_module(file);
-        let extension = Extension::open(&file.path)?;
+        let extension = opened.or_else(|| Extension::open(&file.path))?;
         if treatment != ModuleTreatment::Libc {
             extension.answer_pid();
             return Some(extension);

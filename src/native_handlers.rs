@@ -6,6 +6,7 @@ use crate::handler_writes;
 use crate::imports::{self, Binding, replaced};
 use crate::platform;
 use crate::session::{self, Mode};
+use crate::{schedule, user_threads};
 use retrace_abi::gil;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -16,20 +17,22 @@ const SIGNALS: usize = 128;
 /// The modules' handlers, by signal; 0 where there was none.
 static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
 
-static mut NEXT: [*mut c_void; 6] = [ptr::null_mut(); 6];
+static mut NEXT: [*mut c_void; 8] = [ptr::null_mut(); 8];
 
 /// What is put into an extension module's import table.
 ///
 /// # Safety
 /// In a session; the GIL is held.
 pub unsafe fn bindings() -> Vec<Binding> {
-    let functions: [(&CStr, *mut c_void); 6] = [
+    let functions: [(&CStr, *mut c_void); 8] = [
         (c"sigaction", sigaction as *mut c_void),
         (c"signal", signal as *mut c_void),
         (c"siglongjmp", jump::<2> as *mut c_void),
         (c"longjmp", jump::<3> as *mut c_void),
         (c"_longjmp", jump::<4> as *mut c_void),
         (c"__longjmp_chk", jump::<5> as *mut c_void),
+        (c"pthread_sigmask", mask::<6> as *mut c_void),
+        (c"sigprocmask", mask::<7> as *mut c_void),
     ];
     // SAFETY: by contract; `NEXT` has a place for each.
     unsafe { handler_writes::make_hook() };
@@ -88,6 +91,22 @@ pub fn are_any() -> bool {
 }
 
 static ANY: AtomicBool = AtomicBool::new(false);
+
+/// `pthread_sigmask` and `sigprocmask`. On replay the threads of the program are one of the system's, which has to be open
+/// to the signals that replay itself uses, and no other signal means anything to it.
+unsafe extern "C" fn mask<const PLACE: usize>(
+    how: c_int,
+    new: *const libc::sigset_t,
+    old: *mut libc::sigset_t,
+) -> c_int {
+    // SAFETY: called by an extension module with the function's arguments.
+    unsafe {
+        if session::mode() == Mode::Replaying && schedule::is_ours() {
+            return user_threads::mask_signals(how, new, old);
+        }
+        replaced!(NEXT[PLACE], c_int, *const libc::sigset_t, *mut libc::sigset_t => c_int)(how, new, old)
+    }
+}
 
 /// `longjmp` and its like: a handler may be left by them.
 unsafe extern "C" fn jump<const PLACE: usize>(to: *mut c_void, value: c_int) {

@@ -24,6 +24,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "dev_stdout",
         "file_tools",
         "foreign_functions",
+        "notified",
         "local_sockets",
         "sizes",
         "subprocesses",

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 39] = [
+pub const FUNCTIONS: [&CStr; 34] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
@@ -15,9 +15,6 @@ pub const FUNCTIONS: [&CStr; 39] = [
     c"getifaddrs",
     c"glob",
     c"glob64",
-    c"if_nametoindex",
-    c"inotify_init",
-    c"inotify_init1",
     c"io_setup",
     c"mkdtemp",
     c"mkostemp",
@@ -36,8 +33,6 @@ pub const FUNCTIONS: [&CStr; 39] = [
     c"recvmmsg",
     c"scandir",
     c"scandir64",
-    c"sendfile",
-    c"sendfile64",
     c"sendmmsg",
     c"shmget",
     c"splice",

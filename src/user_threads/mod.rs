@@ -34,8 +34,8 @@ pub use library_threads::{
 };
 pub use locks::swap_lock_wait;
 pub use native_code::{
-    count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, native_calls_made, next_native_call,
-    pass_native_call, released_call,
+    count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, mask_signals, native_calls_made,
+    next_native_call, pass_native_call, released_call,
 };
 pub use processes::{pid_binding, set_pid};
 pub use pthreads::{add_foreign, set_specific, specific};
@@ -106,6 +106,8 @@ struct UserThread {
     /// It runs a library's code without the GIL, and has the turn where it is the one that goes on.
     in_library: bool,
     sleeper: &'static Sleeper,
+    /// The signals that its C code blocks, as far as that code is told: see [`mask_signals`].
+    blocked: libc::sigset_t,
 }
 
 // One operating-system thread runs all of this.
@@ -158,6 +160,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         keeps_turn: false,
         in_library: false,
         sleeper: Sleeper::new(),
+        blocked: native_code::inherited_mask(),
     }
 }
 

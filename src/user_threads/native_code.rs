@@ -8,6 +8,7 @@ use crate::replay;
 use crate::turns;
 use crate::user_threads::has_gil;
 use retrace_replay::event::Call;
+use std::ffi::c_int;
 
 /// Calls of C code without the GIL.
 pub(super) struct Stretch {
@@ -162,4 +163,51 @@ pub unsafe fn gave_up_at() -> u64 {
 pub unsafe fn lost_without_gil(met: String) -> ! {
     // SAFETY: by contract.
     unsafe { lost(met) }
+}
+
+/// The signals that a new thread blocks: those of the one that makes it.
+pub(super) fn inherited_mask() -> libc::sigset_t {
+    // SAFETY: one thread; plain data for which zeros are valid.
+    unsafe {
+        match super::threads().get(RUNNING) {
+            Some(maker) => maker.blocked,
+            None => {
+                let mut blocked: libc::sigset_t = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut blocked);
+                blocked
+            }
+        }
+    }
+}
+
+/// `pthread_sigmask` of the running thread's C code: answered as the system would, and kept here.
+///
+/// # Safety
+/// As [`super::running`]; called with the function's arguments.
+pub unsafe fn mask_signals(how: c_int, new: *const libc::sigset_t, old: *mut libc::sigset_t) -> c_int {
+    const SIGNALS: c_int = if cfg!(target_os = "linux") { 64 } else { 31 };
+    // SAFETY: by contract; `new` may be `old`.
+    unsafe {
+        let before = me().blocked;
+        if let Some(&new) = new.as_ref() {
+            let blocked = &mut me().blocked;
+            match how {
+                libc::SIG_SETMASK => *blocked = new,
+                libc::SIG_BLOCK | libc::SIG_UNBLOCK => {
+                    for signal in (1..=SIGNALS).filter(|&signal| libc::sigismember(&new, signal) == 1) {
+                        if how == libc::SIG_BLOCK {
+                            libc::sigaddset(blocked, signal);
+                        } else {
+                            libc::sigdelset(blocked, signal);
+                        }
+                    }
+                }
+                _ => return libc::EINVAL,
+            }
+        }
+        if !old.is_null() {
+            *old = before;
+        }
+        0
+    }
 }
