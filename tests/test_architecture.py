@@ -1,4 +1,5 @@
-"""The documents name files and folders that exist, and nothing of the machine they were written on."""
+"""The documents name files and folders that exist, and nothing of the machine they were written on; what the compiler can't
+tell of how the sources fit together."""
 
 import re
 import subprocess
@@ -49,3 +50,30 @@ def test_nothing_names_the_machine_it_was_written_on():
         if path.is_file() and path.name != "test_architecture.py" and forbidden.search(path.read_bytes()):
             found.append(name.decode())
     assert not found
+
+
+# What only a thread with the turn does.
+TURN = re.compile(r"\bin_turn\(\)|\bturns::(?:has|take|without|leave|wait_at|wake)\(")
+
+
+def hooks_with_turns(source):
+    """Name and text of the functions that C code calls in place of another one, and that ask for the turn."""
+    for found in re.finditer(r'^(?:pub )?unsafe extern "C" fn (\w+)[^{]*\{(.*?)^\}', source, re.M | re.S):
+        if TURN.search(found[2]):
+            yield found[1], found[2]
+
+
+def test_hooks_enter_before_they_ask_for_the_turn():
+    """The turn may have been taken away while a library computed (`turns::enter`): who doesn't ask would go on without."""
+    hooks = [
+        (path.name, name, body)
+        for path in sorted((ROOT / "src").glob("library_*.rs"))
+        for name, body in hooks_with_turns(path.read_text())
+    ]
+    assert len(hooks) > 20, [name for _, name, _ in hooks]
+    late = [
+        f"{file}: {name}"
+        for file, name, body in hooks
+        if "turns::enter()" not in body or body.index("turns::enter()") > TURN.search(body).start()
+    ]
+    assert not late
