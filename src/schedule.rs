@@ -401,7 +401,7 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
         if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor) {
             return 1;
         }
-        let _kept = (*actor).turn.keep();
+        let _kept = turns::are_on().then(|| (*actor).turn.keep());
         (*actor).holds_gil = false;
         (*actor).was_external = *(*actor).external;
         (*actor).at_check = at_check != 0;

@@ -88,7 +88,7 @@ impl Hold {
         self.word.fetch_sub(Hold::INSIDE, Ordering::Release);
     }
 
-    /// The thread has the turn, and nobody takes it away until what is returned is dropped.
+    /// Nobody takes the turn away from the thread until what is returned is dropped.
     pub fn keep(&self) -> Kept<'_> {
         self.enter();
         Kept(self)
