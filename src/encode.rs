@@ -586,11 +586,7 @@ impl<'a> Encoder<'a> {
         // SAFETY: by contract.
         unsafe {
             // Not hashed: it may be ten million bytes, of which a few are written.
-            let length = if PyByteArray_CheckExact(object) != 0 || PyMemoryView_Check(object) != 0 {
-                with_contents(object, |contents| contents.len() as u64)
-            } else {
-                self.summary(object).0
-            };
+            let (length, _) = self.summary(object, |_| 0);
             let name = crate::python::type_name(object);
             self.digest(&name, length, 0);
         }
@@ -633,21 +629,29 @@ impl<'a> Encoder<'a> {
             if PyType_Check(object) != 0 && self.global(object) {
                 return;
             }
-            let (length, hash) = self.summary(object);
+            let (length, hash) = self.summary(object, xxh3_64);
             let name = crate::python::type_name(object);
             self.digest(&name, length, hash);
         }
     }
 
-    /// The length and, of bytes, the hash; of what is none of these both are 0.
-    unsafe fn summary(&mut self, object: *mut PyObject) -> (u64, u64) {
+    /// The length and, of bytes if there are any, what `hash` makes of them; both 0 where that is not known.
+    unsafe fn summary(&mut self, object: *mut PyObject, hash: impl FnOnce(&[u8]) -> u64) -> (u64, u64) {
         // SAFETY: by the contract of `value`.
         unsafe {
             if PyByteArray_CheckExact(object) != 0 || PyMemoryView_Check(object) != 0 {
-                return with_contents(object, |contents| {
-                    let hash = if contents.is_empty() { 0 } else { xxh3_64(contents) };
-                    (contents.len() as u64, hash)
-                });
+                let saved = SavedError::take();
+                let mut view: Py_buffer = std::mem::zeroed();
+                if PyObject_GetBuffer(object, &mut view, PyBUF_SIMPLE) < 0 {
+                    PyErr_Clear();
+                    drop(saved);
+                    return (0, 0);
+                }
+                let contents = std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize);
+                let summary = (contents.len() as u64, if contents.is_empty() { 0 } else { hash(contents) });
+                PyBuffer_Release(&mut view);
+                drop(saved);
+                return summary;
             }
             if PyList_CheckExact(object) != 0 {
                 return (PyList_GET_SIZE(object) as u64, 0);
@@ -664,24 +668,6 @@ impl<'a> Encoder<'a> {
         // SAFETY: the GIL is held.
         unsafe { notes::put_name(self.out, name) };
         put_digest(self.out, length, hash);
-    }
-}
-
-/// What `look` makes of the bytes of a bytearray or a memoryview; the default where these are not in one piece.
-unsafe fn with_contents<T: Default>(object: *mut PyObject, look: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: by the contract of `Encoder::value`.
-    unsafe {
-        let saved = SavedError::take();
-        let mut view: Py_buffer = std::mem::zeroed();
-        if PyObject_GetBuffer(object, &mut view, PyBUF_SIMPLE) < 0 {
-            PyErr_Clear();
-            drop(saved);
-            return T::default();
-        }
-        let seen = look(std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize));
-        PyBuffer_Release(&mut view);
-        drop(saved);
-        seen
     }
 }
 
