@@ -106,13 +106,12 @@ impl Debuggee {
     /// Moves to the next stop, or to the recording's beginning or end. `uncaught`: the exception that ended the program
     /// is one to stop at.
     pub fn go(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
-        if movement == Movement::ReverseContinue
-            && let Some(stop) = self.change_behind(&stops)?
-        {
-            return Ok(stop);
-        }
-        let watched: Vec<String> = stops.watches.iter().map(|watch| watch.expression.clone()).collect();
-        let stop = self.move_on(movement, stops, uncaught)?;
+        let watched = stops.watches.iter().map(|watch| watch.expression.clone()).collect();
+        let behind = if movement == Movement::ReverseContinue { self.change_behind(&stops)? } else { None };
+        let stop = match behind {
+            Some(stop) => stop,
+            None => self.move_on(movement, stops, uncaught)?,
+        };
         self.seen_at = Some((self.timeline.present()?.position(), watched));
         Ok(stop)
     }
@@ -134,8 +133,6 @@ impl Debuggee {
         let Some(cause) = self.timeline.change_at_present(behind)? else { return Ok(None) };
         let stop = Stop { reason: reason(&cause), text: describe(&cause) };
         self.timeline.set_cause(cause);
-        let watched = stops.watches.iter().map(|watch| watch.expression.clone()).collect();
-        self.seen_at = Some((self.timeline.present()?.position(), watched));
         Ok(Some(stop))
     }
 
