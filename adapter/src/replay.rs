@@ -16,7 +16,7 @@ use crate::interpreter::{self, Interpreter};
 use crate::library::Library;
 use crate::process::{self, Ending};
 use crate::python_arguments::PythonArguments;
-use crate::scratch::Scratch;
+use crate::scratch::{self, Scratch};
 
 /// A recorded process, and what it takes to replay it.
 pub struct Replay {
@@ -45,7 +45,7 @@ impl Replay {
 
     /// The attempts to be made.
     pub fn attempts(&self) -> Attempts {
-        Attempts::new(self.scratch.path().join("attempt"))
+        Attempts::new(self.scratch.path().join(scratch::ATTEMPT))
     }
 
     /// The command of one attempt.

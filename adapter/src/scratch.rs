@@ -9,6 +9,14 @@ use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 const PREFIX: &str = "retrace-";
+/// How an attempt ended.
+pub const ATTEMPT: &str = "attempt";
+/// The socket by which a debugged replay's copies are reached.
+pub const SOCKET: &str = "debugger";
+/// What a debugged replay writes to its stderr.
+pub const STDERR: &str = "stderr";
+/// All that there is in one.
+const FILES: [&str; 3] = [ATTEMPT, SOCKET, STDERR];
 /// Younger ones may not be locked yet.
 const AGE: Duration = Duration::from_secs(60);
 
@@ -24,7 +32,7 @@ impl Scratch {
     pub fn new() -> io::Result<Scratch> {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
         let lock = File::open(folder.path())?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        lock_alone(&lock)?;
         if let Some(parent) = folder.path().parent() {
             remove_left(parent);
         }
@@ -47,7 +55,7 @@ fn remove_left(parent: &Path) {
             && about.is_dir()
             && is_old(&about)
             && let Ok(folder) = File::open(entry.path())
-            && lock_alone(&folder)
+            && lock_alone(&folder).is_ok()
             && is_a_replays(&entry.path())
         {
             let _ = fs::remove_dir_all(entry.path());
@@ -61,11 +69,11 @@ fn is_old(about: &fs::Metadata) -> bool {
 
 /// Whether there is nothing in it but what a replay puts there.
 fn is_a_replays(folder: &Path) -> bool {
-    let known = |name: &str| ["attempt", "debugger", "stderr"].contains(&name);
+    let known = |name: &str| FILES.contains(&name);
     fs::read_dir(folder)
         .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|e| e.file_name().to_str().is_some_and(known))))
 }
 
-fn lock_alone(folder: &File) -> bool {
-    flock(folder, FlockOperation::NonBlockingLockExclusive).is_ok()
+fn lock_alone(folder: &File) -> rustix::io::Result<()> {
+    flock(folder, FlockOperation::NonBlockingLockExclusive)
 }

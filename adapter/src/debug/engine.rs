@@ -22,6 +22,7 @@ use crate::cli::ReplayArguments;
 use crate::error::CliError;
 use crate::process;
 use crate::replay::Replay;
+use crate::scratch;
 
 /// How long a copy may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -239,12 +240,12 @@ impl Engine {
 
     /// What the replay wrote to its stderr.
     pub fn said(&self) -> String {
-        fs::read_to_string(self.replay.scratch.path().join("stderr")).unwrap_or_default()
+        fs::read_to_string(self.replay.scratch.path().join(scratch::STDERR)).unwrap_or_default()
     }
 
     /// How the last copy that left the recording did so.
     pub fn divergence(&self) -> Option<String> {
-        let path = self.replay.scratch.path().join("attempt");
+        let path = self.replay.scratch.path().join(scratch::ATTEMPT);
         let text = fs::read_to_string(&path).ok()?;
         let _ = fs::remove_file(&path);
         Some(text.splitn(3, '\n').nth(2)?.trim_end().to_owned())
@@ -258,7 +259,7 @@ impl Engine {
             command.stdout(Stdio::null()).stderr(Stdio::null());
             process::run(&mut command).map_err(|source| replay.cannot_run(source))
         })?;
-        let _ = fs::remove_file(self.replay.scratch.path().join("attempt"));
+        let _ = fs::remove_file(self.replay.scratch.path().join(scratch::ATTEMPT));
         (self.child, self.happened) = Engine::start(&self.replay, &settings)?;
         (self.is_last, self.is_over, self.has_said, self.ended_at) = (true, false, false, None);
         self.arrived = 0;
@@ -268,13 +269,13 @@ impl Engine {
     }
 
     fn start(replay: &Replay, settings: &Settings) -> Result<(Child, Receiver<Happened>)> {
-        let socket = replay.scratch.path().join("debugger");
+        let socket = replay.scratch.path().join(scratch::SOCKET);
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
         let (sender, happened) = channel();
         thread::spawn(move || accept(&listener, &sender));
         let mut command = replay.command(settings)?;
-        let stderr = fs::File::create(replay.scratch.path().join("stderr"))?;
+        let stderr = fs::File::create(replay.scratch.path().join(scratch::STDERR))?;
         command.env(SOCKET_VARIABLE, &socket).stdout(Stdio::null()).stderr(stderr);
         // What a terminal sends is for us alone: an interrupt cancels a search, and ends nothing.
         let child = command.process_group(0).spawn().map_err(|source| replay.cannot_run(source))?;
