@@ -145,11 +145,9 @@ unsafe fn replay_shown(hook: &Hook, address: usize) -> usize {
     // SAFETY: replaying, the GIL held.
     unsafe {
         let call = replay::native_call(hook);
-        if call.at != record::caller_offset() {
-            divergence::stop_at("an address is put into text here");
-        }
-        let Outcome::Value(Value::Int(number)) = call.outcome else {
-            divergence::stop_at("an address is put into text here");
+        let number = match call.outcome {
+            Outcome::Value(Value::Int(number)) if call.at == record::caller_offset() => number,
+            _ => divergence::stop_at("an address is put into text here"),
         };
         replay::pass_native_call();
         note(address, number);

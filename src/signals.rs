@@ -184,6 +184,14 @@ unsafe fn wait_for_replay(number: usize, args: *mut PyObject) -> *mut PyObject {
         if matches!(replay::front(), Front::Signal { number: recorded, .. } if recorded == number as u64) {
             PyErr_SetInterruptEx(number as i32);
         }
+        put_off(args)
+    }
+}
+
+/// The handler is not called now.
+unsafe fn put_off(args: *mut PyObject) -> *mut PyObject {
+    // SAFETY: as in `handle`.
+    unsafe {
         retrace_abi::gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
         let none = Py_None();
         Py_INCREF(none);
@@ -264,10 +272,7 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
             _ => false,
         };
         if !here {
-            retrace_abi::gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
-            let none = Py_None();
-            Py_INCREF(none);
-            return none;
+            return put_off(args);
         }
         replay::consume_front();
         callback::next_serial();

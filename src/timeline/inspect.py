@@ -217,7 +217,7 @@ def roots(question, state, exception):
         return exception
     frame = find_frame(question, state)
     if root == "expression":
-        return value_of(compile(question["expression"].strip(), "<evaluation>", "eval"), frame.f_globals, frame.f_locals)
+        return value_of(compiled(question["expression"]), frame.f_globals, frame.f_locals)
     return {"locals": locals_of, "globals": globals_of, "closure": closure_of}[root](frame)
 
 
@@ -564,7 +564,7 @@ def write_back(frame):
 
 def assign(question, state, exception):
     frame = find_frame(question, state)
-    value = value_of(compile(question["value"].strip(), "<evaluation>", "eval"), frame.f_globals, frame.f_locals)
+    value = value_of(compiled(question["value"]), frame.f_globals, frame.f_locals)
     steps = [step for step in question["steps"] if step[0] not in ("group", "from")]
     target = roots(question, state, exception)
     root = question["root"]
@@ -607,7 +607,7 @@ def set_expression(question, state, _exception):
     expression = question["expression"]
     run_statement(compile(f"{expression} = {question['value']}", "<evaluation>", "exec"), frame.f_globals, local)
     write_back(frame)
-    value = value_of(compile(expression.strip(), "<evaluation>", "eval"), frame.f_globals, local)
+    value = value_of(compiled(expression), frame.f_globals, local)
     return describe(expression, value, [])
 
 
