@@ -237,6 +237,24 @@ retrace_collector_learn_checks(PyObject *code, PyObject *globals)
     return 0;
 }
 
+/* Whether CPython begins this collection because of what it counts. Py_FinalizeEx and PyGC_Collect collect in both
+ * directions alike. Modules/gcmodule.c, gc_collect_generations. Generation 0 may not count enough any more: in 3.12 objects
+ * go between the allocation that asks for a collection and the check that begins one. */
+static int
+is_automatic(PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *number = nargs == 2 && PyDict_Check(args[1]) ? PyDict_GetItemString(args[1], "generation") : NULL;
+    long generation = number != NULL ? PyLong_AsLong(number) : -1;
+    if (generation < 0 || generation >= NUM_GENERATIONS) {
+        return 0;
+    }
+    if (generation == NUM_GENERATIONS - 1 && gc->long_lived_pending < gc->long_lived_total / 4) {
+        return 0;
+    }
+    int threshold = gc->generations[generation].threshold;
+    return (generation > 0 || threshold != 0) && gc->generations[generation].count > threshold;
+}
+
 /* The one entry of the collector's list of callbacks: puts off what CPython begins by itself, and does for the program's
  * own callbacks what Modules/gcmodule.c, invoke_gc_callback, does. */
 static PyObject *
@@ -253,10 +271,7 @@ observe(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t nargs)
         }
         Py_RETURN_NONE;
     }
-    /* Py_FinalizeEx and PyGC_Collect collect in both directions alike. */
-    int automatic = explicit_collection == 0 && gc->generations[0].threshold != 0 &&
-                    gc->generations[0].count > gc->generations[0].threshold;
-    if (automatic && observer != NULL && !_Py_IsFinalizing()) {
+    if (observer != NULL && explicit_collection == 0 && !_Py_IsFinalizing() && is_automatic(args, nargs)) {
         put_aside();
         Py_RETURN_NONE;
     }

@@ -12,6 +12,7 @@ import pytest
         "counts",
         "counts_in_threads",
         "thresholds",
+        "small_thresholds",
         "freezing",
         "disabling",
         "weak_references",

@@ -116,6 +116,30 @@ def thresholds():
     report("at last")
 
 
+def small_thresholds():
+    """As small for all generations: objects go between the allocation that asks for a collection and the check that
+    begins one, which is of an older generation then."""
+
+    class Node:
+        def __init__(self):
+            self.me = self
+
+    for kind, entry in ((weakref.WeakKeyDictionary, lambda node: (node, 1)),
+                        (weakref.WeakValueDictionary, lambda node: (1, node))):
+        for threshold in range(1, 60):
+            gc.collect(0)
+            gc.set_threshold(threshold, threshold, threshold)
+            nodes = [Node() for _ in range(20)]
+            made = kind(entry(node) for node in nodes)
+            del nodes
+            items = made.items()
+            next(items, None)
+            sizes = [len(made)]
+            del items
+            sizes.append(len(made))
+            print(threshold, *sizes)
+
+
 def freezing():
     work(rounds=500)
     gc.freeze()
