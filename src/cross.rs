@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::hook::{Hook, Way};
 use crate::session::{self, Mode};
 use crate::thread::{self, Thread};
-use crate::{address, annotation, binding, modules, quick, record, replay};
+use crate::{address, annotation, binding, modules, quick, record, replay, subinterpreters};
 use pyo3_ffi::*;
 use retrace_abi::boundary::Treatment;
 use std::ptr;
@@ -231,7 +231,7 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
             },
             _ if call.hook.entry.treatment == Treatment::Pass && call.hook.entry.keeps => binding::call(call),
             _ if call.hook.entry.unseen => {
-                session::subinterpreter_made();
+                subinterpreters::made();
                 call.invoke()
             }
             Mode::Recording => record::call(call, thread),

@@ -53,6 +53,7 @@ mod shared_memory;
 mod signals;
 mod special;
 mod start;
+mod subinterpreters;
 mod thread;
 mod thread_count;
 mod thread_storage;

@@ -11,7 +11,7 @@ use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{address, library_locks, record, thread, thread_count, user_threads};
+use crate::{address, library_locks, record, subinterpreters, thread, thread_count, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
@@ -298,6 +298,7 @@ fn recording_bindings() -> Vec<Binding> {
         }
         bindings.extend(write_order::bindings());
         bindings.extend(thread_count::bindings());
+        bindings.push(subinterpreters::binding());
         bindings.push(library_locks::forgetting());
         bindings
     }

@@ -2,7 +2,7 @@
 
 use crate::gil::GilCell;
 use crate::hot::hot;
-use crate::{divergence, unrecorded};
+use crate::unrecorded;
 use retrace_replay::event::{COLLECT_AT_CHECK, Event, Fingerprint};
 use retrace_replay::trace_writer::TraceWriter;
 use retrace_replay::turns::Turns;
@@ -273,22 +273,6 @@ pub unsafe fn stop(reason: &str) {
     unsafe {
         writer().stop(reason);
         ended_early(reason);
-    }
-}
-
-/// The program makes another interpreter in its process. That one has modules of its own, which have no hooks: what they
-/// call would be neither recorded nor kept from the world on replay. So the recording ends here, and so does the replay.
-///
-/// # Safety
-/// The GIL is held.
-pub unsafe fn subinterpreter_made() {
-    // SAFETY: by contract.
-    unsafe {
-        match mode() {
-            Mode::Recording => stop("the program makes a subinterpreter, whose calls are not recorded"),
-            Mode::Replaying => divergence::stopped_or("a subinterpreter is made here"),
-            Mode::Off | Mode::Diverted => {}
-        }
     }
 }
 

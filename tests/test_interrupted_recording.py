@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import DIVERGED, RETRACE, clean_environment
+from harness import DIVERGED, RETRACE, clean_environment, compile_extension
 from trace_file import EXTENT_HEADER, TraceBytes
 
 
@@ -174,6 +174,70 @@ def test_a_subinterpreter_ends_the_recording(trial):
     (trial.work / "made").unlink()
     replayed = trial.replay(recorded.trace)
     ends_before_the_program(trial, replayed)
+    assert replayed.stdout == recorded.stdout.splitlines(keepends=True)[0], replayed
+    assert not (trial.work / "made").exists(), replayed
+
+
+EMBEDDER = """
+#include <Python.h>
+
+static PyObject *run(PyObject *self, PyObject *text)
+{
+    PyThreadState *before = PyThreadState_Get(), *made;
+#if OWN_GIL && PY_VERSION_HEX >= 0x030c0000
+    PyInterpreterConfig config = {.check_multi_interp_extensions = 1, .gil = PyInterpreterConfig_OWN_GIL};
+    if (PyStatus_Exception(Py_NewInterpreterFromConfig(&made, &config)))
+        Py_FatalError("no interpreter");
+#else
+    made = Py_NewInterpreter();
+#endif
+    int failed = PyRun_SimpleString(PyUnicode_AsUTF8(text));
+    Py_EndInterpreter(made);
+    PyThreadState_Swap(before);
+    return PyLong_FromLong(failed);
+}
+
+static PyMethodDef methods[] = {{"run", run, METH_O, NULL}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "embedder", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_embedder(void) { return PyModule_Create(&module); }
+"""
+
+EMBEDDED = """
+import os
+import sys
+import threading
+import time
+
+import embedder
+
+def run():
+    return embedder.run("open('made', 'w').close(); print('inside', flush=True)")
+
+print("begun", time.time(), flush=True)
+if sys.argv[1:] == ["thread"]:
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+else:
+    run()
+print("went on", os.path.exists("made"))
+"""
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+@pytest.mark.parametrize("own_gil", [False, True], ids=["shared", "own"])
+def test_a_subinterpreter_of_c_code_ends_the_recording(trial, where, own_gil):
+    """As servers make them that embed Python."""
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(EMBEDDED)
+    compile_extension(trial, trial.work / "embedder", EMBEDDER, f"-DOWN_GIL={int(own_gil)}")
+    recorded = trial.record(["program.py", where])
+    assert recorded.exit == 0 and recorded.stdout.endswith(b"inside\nwent on True\n"), recorded
+    assert b"recording ended: the program makes a subinterpreter" in recorded.stderr, recorded
+    (trial.work / "made").unlink()
+    replayed = trial.replay(recorded.trace)
+    ends_before_the_program(trial, replayed)
+    assert b"the program makes a subinterpreter" in replayed.stderr, replayed
     assert replayed.stdout == recorded.stdout.splitlines(keepends=True)[0], replayed
     assert not (trial.work / "made").exists(), replayed
 

@@ -5,7 +5,7 @@ use super::bindings::{GETSPECIFIC, NEXT, SETSPECIFIC};
 use super::{IN_CALL, RUNNING, STACK, State, add, give_turn_to, ident, me, new_thread, resume_next, wait_for_turn};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
-use crate::{divergence, schedule, session, thread};
+use crate::{divergence, schedule, session, subinterpreters, thread};
 use retrace_replay::event::Position;
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -143,6 +143,7 @@ pub unsafe fn set_specific(key: libc::pthread_key_t, value: *mut c_void) {
 pub(super) unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_void {
     // SAFETY: as in `create`. The root has what was set before the replay began.
     unsafe {
+        subinterpreters::look();
         if RUNNING == 0 {
             return replaced!(NEXT[GETSPECIFIC], libc::pthread_key_t => *mut c_void)(key);
         }
