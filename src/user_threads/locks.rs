@@ -2,7 +2,7 @@
 //! says; the semaphores themselves are real.
 
 use super::bindings::{CLOCK, NEXT, POST, TRYWAIT};
-use super::{LockWait, fail, has_gil, leave_turn, lost, me, serve_waiting, wait_for_turn};
+use super::{LockWait, begin_one, fail, has_gil, leave_turn, lost, me, serve_waiting, wait_for_turn};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
 use crate::{divergence, library_locks, schedule, session, thread, turns};
@@ -55,10 +55,16 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
             if real_trywait(lock) == 0 {
                 return 0;
             }
-            if session::is_replaying() {
-                divergence::stop_at("a lock is waited for here with the GIL, and nobody can release it");
+            if !session::is_replaying() {
+                return real_wait(lock);
             }
-            return real_wait(lock);
+            // C code that has made a thread waits for its beginning.
+            while begin_one() {
+                if real_trywait(lock) == 0 {
+                    return 0;
+                }
+            }
+            divergence::stop_at("a lock is waited for here with the GIL, and nobody can release it");
         }
         if turns::has() {
             leave_turn();

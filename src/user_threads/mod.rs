@@ -212,10 +212,30 @@ unsafe fn wait_for_turn() {
     }
 }
 
+/// A thread that is to run before the one whose turn it is, up to where it wants the GIL; 0, the root, where there is none.
+static mut FIRST: usize = 0;
+
+/// Has a thread that was made and has not run yet run up to where it wants the GIL. Returns whether there was one.
+unsafe fn begin_one() -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let is_new = |thread: &UserThread| matches!(thread.state, State::New { .. }) && !thread.in_library;
+        let Some(first) = threads().iter().position(is_new) else { return false };
+        FIRST = first;
+        let_others_run();
+        true
+    }
+}
+
 /// On the root: runs a thread that gets the mutex now that it waits for, or the one whose turn it is.
 unsafe fn resume_next() {
     // SAFETY: as above.
     unsafe {
+        let first = FIRST;
+        if first != 0 {
+            FIRST = 0;
+            return resume(first);
+        }
         let gets_it = |thread: &UserThread| thread.waits_for.is_some_and(Due::is_now);
         let ready = threads().iter().skip(1).position(gets_it).map(|k| k + 1);
         if ready.is_none() && threads().get(ALLOWED).is_some_and(|thread| thread.waits_for.is_some()) {

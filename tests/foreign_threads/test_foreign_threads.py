@@ -45,3 +45,13 @@ def test_callbacks_on_foreign_threads(trial, extension):
 def test_they_come_to_python_while_it_makes_a_thread(trial, extension):
     recorded = record(trial, extension, "waiting.py")
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+def test_made_by_cpythons_own_function(trial):
+    """C code waits for the thread's beginning with the GIL: replay has it begin there."""
+    trial.prepare(inputs=False)
+    shutil.copy(HERE / "made_program.py", trial.work)
+    compile_extension(trial, trial.work / "made", (HERE / "made.c").read_text(), "-O1", "-pthread")
+    recorded = trial.record(["made_program.py"])
+    assert recorded.exit == 0 and recorded.stdout.count(b"called") == 12, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
