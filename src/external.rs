@@ -101,6 +101,11 @@ pub struct Snapshot {
 }
 
 impl ExternalType {
+    /// Whether its finalizer issues a ResourceWarning, which is internal code.
+    fn warns(&self) -> bool {
+        self.finalize.is_some() && self.special.has_finalizer()
+    }
+
     pub fn slot_hook(&self, slot: usize) -> &'static Hook {
         self.slots[slot].expect("the trampoline of a slot is installed only with its hook")
     }
@@ -557,7 +562,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         }
         if !is_stand_in(object) {
             // The finalizer is internal code, the rest is not; what the rest calls is part of it.
-            if external.finalize.is_some() && PyObject_CallFinalizerFromDealloc(object) < 0 {
+            if external.warns() && PyObject_CallFinalizerFromDealloc(object) < 0 {
                 return;
             }
             forget_handle(object);
@@ -570,7 +575,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
             crate::thread::current().external.set(before);
             return;
         }
-        if external.finalize.is_some() && PyObject_CallFinalizerFromDealloc(object) < 0 {
+        if external.warns() && PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
         stand_ins().remove(&(object as usize));
@@ -606,7 +611,8 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
     }
 }
 
-/// `tp_finalize` of external types that have one: a ResourceWarning where something is still open, then the closing.
+/// `tp_finalize` of external types that have one of their own: a ResourceWarning where something is still open, then the
+/// closing, which is external. The collector calls it by itself, before anything is deallocated.
 ///
 /// The warning runs Python code, so it is issued by us, as internal code, in both directions; the event says that it
 /// was, because on replay the stand-in's C state can't.
@@ -624,7 +630,9 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             }
             return;
         }
-        let open = if crate::session::is_replaying() {
+        let open = if !external.warns() {
+            false
+        } else if crate::session::is_replaying() {
             crate::replay::finalizer_was_open(object)
         } else {
             let open = external.special.is_open(object);
@@ -850,13 +858,9 @@ unsafe fn hook_slots(
         slot!(truth, nb_bool, BOOL, HookKind::Slot, Original::Bool, BOOL);
         replace_slot(class, direct!(tp_dealloc), (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
         if let Some(function) = (*this).finalize {
-            if (*this).special.has_finalizer() {
-                let replacement = trampoline::FINALIZE[place] as usize;
-                replace_slot(class, direct!(tp_finalize), function as usize, replacement)?;
-                wrapped.push((function as usize, replacement));
-            } else {
-                (*this).finalize = None;
-            }
+            let replacement = trampoline::FINALIZE[place] as usize;
+            replace_slot(class, direct!(tp_finalize), function as usize, replacement)?;
+            wrapped.push((function as usize, replacement));
         }
         // What `super().__init__` calls.
         let dict = retrace_abi::retrace_type_dict(class);

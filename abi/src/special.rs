@@ -49,7 +49,7 @@ impl External {
         (self == External::FileIO).then_some(&FILEIO_STATE[..])
     }
 
-    /// Whether `tp_finalize` reaches outside. FileIO's does so through its hooked `close()`.
+    /// Whether `tp_finalize` issues a ResourceWarning. FileIO's does so through its hooked `close()`.
     pub fn has_finalizer(self) -> bool {
         matches!(self, External::Socket | External::ScandirIterator)
     }
