@@ -26,6 +26,7 @@ static PyMethodDef collect_original, get_threshold_original, set_threshold_origi
 /* Who asks for a threshold of at most this counts on a collection right after the next allocation. */
 #define EAGER 16
 
+void (*retrace_collected)(void);
 static retrace_collector_observer observer;
 static int explicit_collection;      /* depth of collections that somebody asked for */
 static PyObject *program_callbacks;  /* the list that the program knows as gc.callbacks: owned */
@@ -77,6 +78,9 @@ collect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *nam
     PyObject *result =
         ((_PyCFunctionFastWithKeywords)(void (*)(void))collect_original.ml_meth)(module, args, nargs, names);
     explicit_collection--;
+    if (retrace_collected != NULL) {
+        retrace_collected();
+    }
     return result;
 }
 

@@ -31,6 +31,9 @@ typedef void (*retrace_collector_observer)(void);
  * Returns 0, or -1 with nothing changed. Sets no exception. */
 int retrace_collector_install(retrace_collector_observer observer);
 
+/* Called when a collection has ended that somebody asked for; NULL for nobody. */
+extern void (*retrace_collected)(void);
+
 /* Learns what a collection that CPython begins at a check of the eval breaker looks like from below, by running code
  * that passes a check. Call once, after retrace_collector_install(), before the session is active. Returns 0, or -1 with
  * an exception set. */

@@ -2,6 +2,7 @@
 //! slots and logs the state that other code reads as memory (*mirrored state*); replaying makes *stand-ins*, real
 //! instances of the real type whose C state is never initialised, and writes the mirrored state into them.
 
+use crate::deaths;
 use crate::gil::GilCell;
 use crate::hook::{self, Hook, Original};
 use crate::patch;
@@ -565,14 +566,12 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
             if external.warns() && PyObject_CallFinalizerFromDealloc(object) < 0 {
                 return;
             }
+            let has_number = handle_of(object).is_some();
             forget_handle(object);
             if PyType_IS_GC(external.class) != 0 {
                 FREED += 1;
             }
-            let thread = crate::thread::current();
-            let before = thread.external.replace(true);
-            (external.dealloc)(object);
-            crate::thread::current().external.set(before);
+            deaths::original(has_number, || (external.dealloc)(object));
             return;
         }
         if external.warns() && PyObject_CallFinalizerFromDealloc(object) < 0 {
@@ -580,6 +579,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         }
         stand_ins().remove(&(object as usize));
         forget_handle(object);
+        deaths::stand_in();
         crate::binding::keeper_dies(object);
         let base = external.class;
         let class = Py_TYPE(object);
@@ -651,9 +651,10 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             }
             drop(saved);
         }
-        if !is_stand_in(object) {
-            let thread = crate::thread::current();
-            let before = thread.external.replace(true);
+        if is_stand_in(object) {
+            return deaths::stand_in();
+        }
+        deaths::original(handle_of(object).is_some(), || {
             let saved = SavedError::take();
             if open {
                 // Closed by its own method first, so that the original does not warn a second time.
@@ -664,8 +665,7 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             }
             original(object);
             drop(saved);
-            crate::thread::current().external.set(before);
-        }
+        });
     }
 }
 

@@ -13,6 +13,7 @@ mod children;
 mod console;
 mod cross;
 mod crossing;
+mod deaths;
 mod decode;
 mod divergence;
 mod doctor;

@@ -167,7 +167,7 @@ unsafe fn before_call() -> Result<(), Failure> {
                 code::COLLECT if matches!(front(), Front::Collect(_)) || collection_ends()? => break,
                 code::COLLECT => collect()?,
                 code::SWITCH => {
-                    let Front::Switch { next, from: Position::InCall } = front() else { break };
+                    let Front::Switch { next, from: Position::InCall | Position::Freed(_) } = front() else { break };
                     consume_front();
                     user_threads::switch_in_call(next);
                 }

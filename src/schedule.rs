@@ -44,6 +44,10 @@ pub struct Actor {
     armed: bool,
     /// How often it gave the GIL, or the turn, up itself since it got it from another thread.
     pub releases: u64,
+    /// How many external objects it freed since it got the GIL from another thread, and what its position is while it does
+    /// (`crate::deaths`).
+    pub freed: u64,
+    pub frees: Option<fn(u64) -> Position>,
     /// Where it last gave the GIL, or the turn, up.
     pub last: Position,
     /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
@@ -85,6 +89,8 @@ impl Actor {
             is_outside: false,
             armed: is_foreign,
             releases: 0,
+            freed: 0,
+            frees: None,
             last: Position::Released(0),
             interrupted: None,
             native_calls: Vec::new(),
@@ -416,7 +422,9 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
             // Others run at full speed meanwhile.
             record::disarm();
         }
-        (*actor).last = if *(*actor).external {
+        (*actor).last = if let Some(position) = (*actor).frees {
+            position((*actor).freed)
+        } else if *(*actor).external {
             Position::InCall
         } else if at_check != 0 {
             Position::Check(fingerprint(*gil::retrace_gil.last_holder))
@@ -508,6 +516,7 @@ pub unsafe fn went_on(actor: *mut Actor) {
             step();
             (*actor).tries = 0;
             (*actor).releases = 0;
+            (*actor).freed = 0;
             (*actor).turn.begins();
             // Its tries count anew: those of an earlier wait would be taken for this turn's.
             (*actor).interrupted = None;

@@ -262,7 +262,7 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
                     found
                 }
                 Position::Released(_) => true,
-                Position::InCall | Position::Between(_) => false,
+                Position::InCall | Position::Between(_) | Position::Freeing(_) | Position::Freed(_) => false,
             },
             Front::Signal { .. } => false,
             _ if number == libc::SIGINT as usize => {

@@ -303,7 +303,9 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
         if retrace_abi::collector::retrace_collector_install(observer) < 0 {
             return Err("the garbage collector can't be taken over".into());
         }
-        if observer.is_some() {
+        if observer.is_none() {
+            retrace_abi::collector::retrace_collected = Some(crate::deaths::collected);
+        } else {
             crate::schedule::learn_collections()?;
         }
         session::watch_collector(

@@ -521,7 +521,9 @@ fn waiting_tids(shared: &Shared) -> Vec<i32> {
 unsafe fn give_up(actor: *mut Actor) {
     // SAFETY: by the callers' contract.
     unsafe {
-        if (*actor).is_external() {
+        if let Some(position) = (*actor).frees {
+            (*actor).last = position((*actor).freed);
+        } else if (*actor).is_external() {
             (*actor).last = Position::InCall;
         } else {
             (*actor).releases += 1;

@@ -55,6 +55,7 @@ def test_asyncio(trial, options):
         "idents",
         "many",
         "finalizers",
+        "connections",
         "tiny_interval",
         "traced",
         "pool_at_exit",

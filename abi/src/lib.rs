@@ -197,6 +197,8 @@ pub mod collector {
     pub type Observer = unsafe extern "C" fn();
 
     unsafe extern "C" {
+        /// Called when a collection has ended that somebody asked for.
+        pub static mut retrace_collected: Option<Observer>;
         /// With an observer, that is told when CPython would collect by itself; see cshim/collector.h.
         pub fn retrace_collector_install(observer: Option<Observer>) -> c_int;
         /// Learns what a collection at a check of the eval breaker looks like, by running code that passes checks; -1

@@ -405,6 +405,8 @@ fn position_text(position: &Position) -> String {
         Position::Released(count) => format!("its release {count}"),
         Position::InCall => "inside a call".to_owned(),
         Position::Between(count) => format!("call {count} of a library's code: the turn was taken away"),
+        Position::Freeing(count) => format!("the freeing of external object {count}"),
+        Position::Freed(count) => format!("the freeing of another object after external object {count}"),
         Position::Check(at) => format!("check {:016x}", at.place),
     }
 }

@@ -242,6 +242,11 @@ pub enum Position {
     /// In code of a library's, without the GIL, where it kept the turn to itself: behind the n-th (from 1) of the calls that
     /// the recorder sees, since it got the turn from another thread.
     Between(u64),
+    /// While C code freed or finalized the n-th (from 1) external object that went outside of any external call since the
+    /// thread got the GIL from another one. 0: the one of before that.
+    Freeing(u64),
+    /// While C code freed an external object that the trace has no number for, after the n-th one that it has one for.
+    Freed(u64),
 }
 
 impl Position {
@@ -252,6 +257,8 @@ impl Position {
             1 => Position::InCall,
             2 => Position::Check(Fingerprint::decode(source)?),
             3 => Position::Between(source.read_varint()?),
+            4 => Position::Freeing(source.read_varint()?),
+            5 => Position::Freed(source.read_varint()?),
             other => return Err(DecodeError::UnknownForm(other)),
         })
     }
@@ -270,6 +277,14 @@ impl Position {
             }
             Position::Between(count) => {
                 out.push(3);
+                put_varint(out, *count);
+            }
+            Position::Freeing(count) => {
+                out.push(4);
+                put_varint(out, *count);
+            }
+            Position::Freed(count) => {
+                out.push(5);
                 put_varint(out, *count);
             }
         }

@@ -78,8 +78,8 @@ impl Turns {
             Position::Released(1) => from::FIRST_RELEASE,
             Position::Released(_) => from::RELEASE,
             Position::Check(_) => from::CHECK,
-            // So rare that it has none.
-            Position::Between(_) => return false,
+            // So rare that they have none.
+            Position::Between(_) | Position::Freeing(_) | Position::Freed(_) => return false,
         };
         if thread == self.before {
             put_head(out, code::SWITCH | ARGUMENTS_BIT, form);

@@ -126,6 +126,9 @@ fn position() -> impl Strategy<Value = Position> {
     prop_oneof![
         any::<u64>().prop_map(Position::Released),
         Just(Position::InCall),
+        any::<u64>().prop_map(Position::Between),
+        any::<u64>().prop_map(Position::Freeing),
+        any::<u64>().prop_map(Position::Freed),
         fingerprint().prop_map(Position::Check)
     ]
 }

@@ -79,6 +79,8 @@ struct UserThread {
     releases: u64,
     /// As in `turns::Hold`.
     passed: u64,
+    /// As in `schedule::Actor`.
+    freed: u64,
     tries: u64,
     /// As in `schedule::Actor`.
     found_busy: *const libc::sem_t,
@@ -144,6 +146,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         specific: Vec::new(),
         releases: 0,
         passed: 0,
+        freed: 0,
         tries: 0,
         found_busy: ptr::null(),
         at_check: false,
@@ -312,6 +315,7 @@ unsafe fn give_turn_to(next: u64) {
         if let Some(thread) = threads().get_mut(ALLOWED) {
             thread.releases = 0;
             thread.passed = 0;
+            thread.freed = 0;
             thread.tries = 0;
         }
     }
@@ -423,6 +427,24 @@ pub unsafe fn check() -> &'static mut Check {
 pub unsafe fn ident() -> u64 {
     // SAFETY: by contract.
     unsafe { me().ident }
+}
+
+/// The running thread frees an external object.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn count_freed() {
+    // SAFETY: by contract.
+    unsafe { me().freed += 1 };
+}
+
+/// How many it has freed since it got the GIL from another one.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn freed() -> u64 {
+    // SAFETY: by contract.
+    unsafe { me().freed }
 }
 
 /// Whether the running thread has the GIL.

@@ -427,5 +427,31 @@ def shared_objects():
     print([digest(shared.flush()) for shared in compressors])
 
 
+def connections():
+    """External objects that the collector frees, which let others go on while they are closed."""
+    import sqlite3
+
+    class Connection(sqlite3.Connection):
+        pass
+
+    def use(k):
+        for n in range(8):
+            connection = Connection(":memory:", check_same_thread=False)
+            connection.me = connection
+            connection.execute("create table numbers (n)")
+            connection.execute("insert into numbers values (?)", (n,))
+            log.append((k, n, connection.execute("select n from numbers").fetchone()))
+            del connection
+            if n % 4 == 3:
+                gc.collect()
+            with lock:
+                log.append(("with", k, n))
+
+    lock = threading.Lock()
+    use(-1)
+    together(use, 3)
+    print(len(log), digest(log))
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
