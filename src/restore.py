@@ -75,10 +75,12 @@ def restore_ignored_signals(ignored):
 
     for number in _signal.valid_signals():
         now = _signal.getsignal(number)
-        if number in ignored and now == _signal.SIG_DFL:
+        # A program that is started in the background has no handler for SIGINT.
+        unset = _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL
+        if number in ignored and now == unset:
             _signal.signal(number, _signal.SIG_IGN)
         elif number not in ignored and now == _signal.SIG_IGN:
-            _signal.signal(number, _signal.SIG_DFL)
+            _signal.signal(number, unset)
 
 
 def restore_importers(start):

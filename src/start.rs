@@ -545,6 +545,11 @@ unsafe fn restore(start: *mut PyObject) {
             PyErr_Print();
             refuse("the recorded start can't be restored");
         }
+        // Who watches the replay may interrupt it, whether the program ignored that or not.
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGINT, ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+        }
         // The functions hold their namespace: broken up here, so that no garbage of ours is left.
         PyDict_Clear(namespace.0);
         let flags = PySys_GetObject(c"flags".as_ptr());

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import as_shell
+from harness import as_shell, run
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,25 @@ def test_a_crash_is_the_program_s_own(trial, options):
         assert (b"in crash\n" in result.stderr) == bool(options), result
     replayed = trial.replay(recorded.trace)
     assert replayed.stdout == b"begins\n" and replayed.exit not in (0, 70), replayed
+
+
+STARTED_IN_THE_BACKGROUND = """
+import asyncio, signal
+print(signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+async def main():
+    await asyncio.sleep(0.001)
+    print(signal.getsignal(signal.SIGINT))
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_a_shell_starts_in_the_background(trial):
+    """SIGINT is ignored: Python sets no handler, and asyncio takes none over."""
+    trial.prepare()
+    (trial.work / "program.py").write_text(STARTED_IN_THE_BACKGROUND)
+    command, extra = trial.record_command(["program.py"], "cli", trial.trace)
+    shell = ["sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh"]
+    recorded = run([*shell, *command], cwd=trial.work, env=trial.environment() | extra)
+    recorded.trace = trial.trace
+    assert recorded.stdout == b"1 1\n1\n", recorded
+    trial.same(recorded, trial.replay(trial.trace), ("recorded", "replayed"))
