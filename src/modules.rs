@@ -334,8 +334,8 @@ unsafe fn hook_types(name: &str, types: &[*mut PyTypeObject]) -> Result<(), Stri
             }
             let has_name =
                 |class: *mut PyTypeObject| CStr::from_ptr((*class).tp_name).to_bytes() == table.name.as_bytes();
-            let mut class = types.iter().copied().find(|&class| has_name(class));
-            if class.is_none() {
+            let mut classes: Vec<_> = types.iter().copied().filter(|&class| has_name(class)).collect();
+            if classes.is_empty() {
                 let subclasses = hidden.get_or_insert_with(|| {
                     let list = PyObject_CallMethod(
                         (&raw mut PyType_Type).cast(),
@@ -349,22 +349,23 @@ unsafe fn hook_types(name: &str, types: &[*mut PyTypeObject]) -> Result<(), Stri
                     Owned(list)
                 });
                 if !subclasses.is_null() {
-                    class = (0..PyList_GET_SIZE(subclasses.0))
-                        .map(|i| PyList_GET_ITEM(subclasses.0, i).cast::<PyTypeObject>())
-                        .find(|&class| has_name(class));
+                    // A module that is imported anew has types of its own.
+                    let each = (0..PyList_GET_SIZE(subclasses.0)).map(|i| PyList_GET_ITEM(subclasses.0, i).cast());
+                    classes.extend(each.filter(|&class| has_name(class)));
                 }
             }
-            let Some(class) = class else { continue };
-            // 3.11's `_socket.socket` is first readied by its first use.
-            if (*class).tp_flags & Py_TPFLAGS_READY == 0 && PyType_Ready(class) < 0 {
-                PyErr_Clear();
-                continue;
+            for class in classes {
+                // 3.11's `_socket.socket` is first readied by its first use.
+                if (*class).tp_flags & Py_TPFLAGS_READY == 0 && PyType_Ready(class) < 0 {
+                    PyErr_Clear();
+                    continue;
+                }
+                let hooked = match table.treatment {
+                    TypeTreatment::External => external::hook_external_type(class, table),
+                    TypeTreatment::Internal => external::hook_internal_type(class, table),
+                };
+                hooked.map_err(|why| refused(table.name, why))?;
             }
-            let hooked = match table.treatment {
-                TypeTreatment::External => external::hook_external_type(class, table),
-                TypeTreatment::Internal => external::hook_internal_type(class, table),
-            };
-            hooked.map_err(|why| refused(table.name, why))?;
         }
         Ok(())
     }
