@@ -41,6 +41,7 @@ mod notes;
 mod patch;
 mod path;
 mod patience;
+mod pending_calls;
 mod pickle;
 mod platform;
 mod python;

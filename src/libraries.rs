@@ -6,7 +6,9 @@ use crate::libc_table::FUNCTIONS;
 use crate::modules::boundary;
 use crate::session::{self, Mode};
 use crate::thread_storage;
-use crate::{libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, user_threads};
+use crate::{
+    libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, pending_calls, user_threads,
+};
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use retrace_replay::unrecorded;
@@ -82,6 +84,18 @@ impl Extension {
         found
     }
 
+    /// Has what its C code has one of for each thread be each thread's on replay, and what it asks the interpreter to call be
+    /// called where it was.
+    ///
+    /// # Safety
+    /// In a session; the GIL is held.
+    pub unsafe fn divide(&self) {
+        for image in &self.images {
+            // SAFETY: by contract.
+            unsafe { divide(image) };
+        }
+    }
+
     /// Has its C code told the number of the recorded process.
     ///
     /// # Safety
@@ -116,8 +130,9 @@ fn reaches_out_and_has<'a>(imports: impl Iterator<Item = &'a str> + Clone, names
     cfg!(target_os = "linux") && has(&REACHES_OUT) && has(names)
 }
 
-/// By which a library guards what threads share in it.
-const SHARES: [&str; 4] = ["pthread_mutex_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once"];
+/// By which a library guards what threads share in it, or has one thread wake another.
+const SHARES: [&str; 5] =
+    ["pthread_mutex_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "eventfd"];
 
 /// Redirects what belongs together. Python's threads take turns in its code where it does I/O of its own, for several
 /// threads at once.
@@ -284,13 +299,24 @@ unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
             if makes_threads {
                 bindings.extend(library_threads::making());
             }
-            if session::mode() == Mode::Replaying {
-                thread_storage::watch(image);
-            }
         }
         // What the library does to take another generator is not the program's doing, and none of the recording.
         feed_generator(image);
         // An image without an import table imports nothing.
+        let _ = imports::rebind(image.address as *const c_void, &bindings);
+        divide(image);
+    }
+}
+
+/// See [`Extension::divide`].
+unsafe fn divide(image: &Image) {
+    let mut bindings = pending_calls::bindings();
+    // SAFETY: by the callers' contract; the functions work as those that they replace. An image need not import them.
+    unsafe {
+        if session::mode() == Mode::Replaying {
+            thread_storage::watch(image);
+            bindings.extend(library_threads::at_end_of_thread());
+        }
         let _ = imports::rebind(image.address as *const c_void, &bindings);
     }
 }

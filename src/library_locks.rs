@@ -8,7 +8,7 @@ use crate::hook::{self, Hook};
 use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
 use crate::turns::{self, Deadline, Inside};
-use crate::{library_waits, native_handlers, platform, schedule, user_threads};
+use crate::{library_waits, native_handlers, pending_calls, platform, schedule, user_threads};
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use rustc_hash::FxHashMap;
@@ -179,7 +179,7 @@ fn count_taken(lock: usize, thread: u64) -> (u64, bool) {
 pub unsafe extern "C" fn retrace_lock_taken_alone(lock: *const libc::sem_t) {
     // SAFETY: the calling thread's own.
     unsafe {
-        if session::mode() != Mode::Recording || !schedule::logs_native_calls() {
+        if session::mode() != Mode::Recording || !schedule::logs_native_calls() || pending_calls::is_asking() {
             return;
         }
         let (thread, tries) = schedule::count_library_lock();

@@ -166,10 +166,12 @@ unsafe extern "C" fn ensure() -> PyGILState_STATE {
 }
 
 unsafe extern "C" fn release(state: PyGILState_STATE) {
-    let _inside = turns::enter();
     // SAFETY: called by an extension module with the GIL.
     unsafe {
         let next = replaced!(NEXT[RELEASE], PyGILState_STATE => ());
+        // What it is called from may have given the GIL up before there were threads.
+        share();
+        let _inside = turns::enter();
         if !library_waits::in_turn() {
             return next(state);
         }
@@ -258,7 +260,7 @@ unsafe extern "C" fn create(
 }
 
 /// How often the system runs the destructors of a thread's values, as long as there are any.
-const ROUNDS: usize = 4;
+pub const ROUNDS: usize = 4;
 
 /// A recorded thread's value that is destroyed last of all.
 fn last_key() -> libc::pthread_key_t {
@@ -315,9 +317,26 @@ unsafe extern "C" fn replay_begins(luggage: *mut c_void) -> *mut c_void {
     }
 }
 
-/// As the system ends a thread.
-unsafe fn end_replayed(value: *mut c_void) -> ! {
-    // SAFETY: on the coroutine of a library's thread.
+/// What is put into the import table of an image whose calls of the C library are not redirected.
+pub fn at_end_of_thread() -> Vec<Binding> {
+    bound([(c"__cxa_thread_atexit_impl", at_thread_exit as *mut c_void)], AT_THREAD_EXIT)
+}
+
+/// Whether the running thread has anything of its own that is destroyed when it ends.
+///
+/// # Safety
+/// Replaying, on the thread's coroutine.
+pub unsafe fn has_values() -> bool {
+    // SAFETY: by contract.
+    unsafe { locked(&AT_EXIT).contains_key(&user_threads::running()) || !locked(&DESTRUCTORS).is_empty() }
+}
+
+/// Destroys what the running thread has of its own, as the system does when a thread ends.
+///
+/// # Safety
+/// Replaying, on the thread's coroutine.
+pub unsafe fn destroy_values() {
+    // SAFETY: by contract; the functions and values are those that C code gave.
     unsafe {
         let running = user_threads::running();
         loop {
@@ -325,6 +344,7 @@ unsafe fn end_replayed(value: *mut c_void) -> ! {
             let Some((destructor, object)) = last else { break };
             std::mem::transmute::<usize, Destructor>(destructor)(object as *mut c_void);
         }
+        locked(&AT_EXIT).remove(&running);
         for _ in 0..ROUNDS {
             let mut values = user_threads::take_specific();
             values.sort_unstable();
@@ -335,6 +355,14 @@ unsafe fn end_replayed(value: *mut c_void) -> ! {
                 }
             }
         }
+    }
+}
+
+/// As the system ends a thread.
+unsafe fn end_replayed(value: *mut c_void) -> ! {
+    // SAFETY: on the coroutine of a library's thread.
+    unsafe {
+        destroy_values();
         let ident = user_threads::ident() as usize;
         locked(&ENDS).insert(ident, Some(value as usize));
         turns::wake(ident, usize::MAX);
@@ -470,7 +498,7 @@ unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, destructor: Optio
 unsafe extern "C" fn at_thread_exit(destructor: usize, object: usize, image: usize) -> c_int {
     // SAFETY: called with the C library's function's arguments.
     unsafe {
-        if user_threads::are_used() && turns::are_on() && schedule::is_ours() && user_threads::running() != 0 {
+        if user_threads::are_used() && schedule::is_ours() && user_threads::running() != 0 {
             locked(&AT_EXIT).entry(user_threads::running()).or_default().push((destructor, object));
             return 0;
         }

@@ -164,6 +164,9 @@ unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
             annotate(file, &reasons);
             crate::record::announce_hooks();
         }
+        if let Some(extension) = &opened {
+            extension.divide();
+        }
         opened
     }
 }
@@ -174,6 +177,9 @@ unsafe fn replayed_extension(file: &ExtensionFile) -> Option<Extension> {
     unsafe {
         let opened = if is_looked_at(file) { Extension::open(&file.path) } else { None };
         let (treatment, imports) = crate::replay::extension_module(file);
+        if let Some(extension) = &opened {
+            extension.divide();
+        }
         let extension = opened.or_else(|| Extension::open(&file.path))?;
         if treatment != ModuleTreatment::Libc {
             extension.answer_pid();

@@ -138,6 +138,7 @@ unsafe fn wanted() -> Option<Fingerprint> {
     match unsafe { replay::front() } {
         Front::Switch { from: Position::Check(wanted), .. }
         | Front::Signal { at: Position::Check(wanted), .. }
+        | Front::Pending { at: Position::Check(wanted), .. }
         | Front::Collect(wanted) => Some(wanted),
         _ => None,
     }

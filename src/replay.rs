@@ -13,7 +13,9 @@ use crate::hook::{self, Hook};
 use crate::python::Owned;
 use crate::session::{COLLECTED, COLLECTED_EXTERNAL};
 use crate::thread::{self, Thread};
-use crate::{address, buffers, callback, console, external_function, seed, signals, special, user_threads};
+use crate::{
+    address, buffers, callback, console, external_function, pending_calls, seed, signals, special, user_threads,
+};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::ByteSource;
 use retrace_replay::event::{
@@ -25,7 +27,7 @@ use std::collections::HashMap;
 use std::ptr;
 
 pub use expected::{expect_callback_end, extension_missing, extension_module, finalizer_was_open, foreign_callback};
-pub use front::{Front, arm, consume_front, front, read_pending_hooks, recorded_end, settle};
+pub use front::{Front, arm, calls_at_end, consume_front, front, read_pending_hooks, recorded_end, settle};
 pub use native_calls::{
     annotation, front_call, is_call_of, native_call, native_calls_at_front, native_calls_of, pass_native_call,
 };
@@ -174,6 +176,10 @@ unsafe fn before_call() -> Result<(), Failure> {
                 code::SIGNAL => {
                     let Front::Signal { number, at: Position::InCall } = front() else { break };
                     signals::replay_in_call(number);
+                }
+                code::PENDING => {
+                    let Front::Pending { thread, number, at: Position::InCall } = front() else { break };
+                    pending_calls::replay(thread, number);
                 }
                 code::WRITTEN => {
                     if let Ok(Some((_, Event::Written { after }))) = source().next_event() {

@@ -11,13 +11,14 @@ use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{address, library_locks, record, subinterpreters, thread, thread_count, user_threads};
+use crate::{address, library_locks, library_threads, record, subinterpreters, thread, thread_count, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h.
 #[repr(C)]
@@ -485,6 +486,7 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         if !(*actor).native_calls.is_empty() {
             session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
         }
+        append_ended();
         if (*actor).writer.is_pending() {
             append_overtaken(&(*actor).writer);
         }
@@ -499,6 +501,54 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
         }
     }
+}
+
+/// What threads called of the C library after they had given the GIL up for the last time.
+static ENDED: Mutex<Vec<(u64, Vec<NativeCall>)>> = Mutex::new(Vec::new());
+static HAVE_ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Logs it.
+unsafe fn append_ended() {
+    if HAVE_ENDED.load(Ordering::Relaxed) && HAVE_ENDED.swap(false, Ordering::Acquire) {
+        for (thread, calls) in turns::locked(&ENDED).drain(..) {
+            // SAFETY: recording, the GIL held.
+            unsafe { session::append_event(&Event::Ended { thread, calls }) };
+        }
+    }
+}
+
+/// A thread of the program's ends, and all that becomes of its own values has happened. If that took a mutex, or called
+/// anything that is recorded, replay has to know.
+unsafe extern "C" fn thread_ends(round: *mut c_void) {
+    // SAFETY: called by the system on a thread that ends, which owns its actor.
+    unsafe {
+        let round = round as usize;
+        if round < library_threads::ROUNDS {
+            libc::pthread_setspecific(end_key(), ptr::without_provenance(round + 1));
+            return;
+        }
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() || session::mode() != Mode::Recording {
+            return;
+        }
+        let calls = std::mem::take(&mut (*actor).native_calls);
+        if (*actor).library_locks > 0 || !calls.is_empty() {
+            turns::locked(&ENDED).push(((*actor).serial, calls));
+            // Release pairs with the swap in `append_ended`.
+            HAVE_ENDED.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// A value of each recorded thread's, destroyed last of all.
+fn end_key() -> libc::pthread_key_t {
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+    *KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: `key` is writable.
+        unsafe { libc::pthread_key_create(&mut key, Some(thread_ends)) };
+        key
+    })
 }
 
 /// The thread goes on with the GIL, or the turn: logs it if it was another one that had it last.
@@ -787,7 +837,13 @@ unsafe extern "C" fn create(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn retrace_take_beginning(from: *mut c_void, into: *mut c_void) {
     // SAFETY: by contract.
-    unsafe { into.cast::<Beginning>().write(*Box::from_raw(from.cast::<Beginning>())) };
+    unsafe {
+        let beginning = *Box::from_raw(from.cast::<Beginning>());
+        if !(*beginning.actor).is_outside {
+            libc::pthread_setspecific(end_key(), ptr::without_provenance(1));
+        }
+        into.cast::<Beginning>().write(beginning);
+    }
 }
 
 /// C's `exit()`: a process that a thread forked comes here when its last thread has ended, and CPython's own end never runs.

@@ -1,7 +1,8 @@
-//! Replay's threads are one to the system, and so to variables of which each thread has its own: of the images whose
-//! threads take turns, what these variables hold is exchanged when another thread goes on.
+//! Replay's threads are one to the system, and so to variables of which each thread has its own: what extension modules and
+//! their libraries have in these is exchanged when another thread goes on.
 
 use crate::imports::{self, Image};
+use std::ffi::CString;
 use std::ptr;
 
 /// An image's variables of that kind, in the one operating-system thread.
@@ -9,39 +10,30 @@ struct Variables {
     address: *mut u8,
     /// What they are in a new thread.
     initial: Vec<u8>,
+    /// What each thread's were when it went on last, by its number; of threads that have not run since, nothing.
+    kept: Vec<Vec<u8>>,
 }
 
 static mut VARIABLES: Vec<Variables> = Vec::new();
-/// What each thread's were when it went on last, by its number; of threads that have not run since, nothing.
-static mut KEPT: Vec<Vec<Vec<u8>>> = Vec::new();
 /// Whose are in their places.
 static mut CURRENT: usize = 0;
 
-static mut ARE_EXCHANGED: bool = false;
-
-/// An image whose variables are to be exchanged, once any are.
+/// An image whose variables are to be exchanged. They are there for good: it is never unloaded.
 ///
 /// # Safety
-/// Replaying, on its one thread.
+/// Replaying, on its one thread; the image is loaded.
 pub unsafe fn watch(image: &Image) {
     // SAFETY: by contract; no reference is kept.
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
-        if let Some((address, initial)) = imports::thread_variables(image) {
-            VARIABLES.push(Variables { address, initial });
+        let Some((address, initial)) = imports::thread_variables(image) else { return };
+        if VARIABLES.iter().any(|other| other.address == address) {
+            return;
         }
-    }
-}
-
-/// From now on they are exchanged: a library makes its first thread. What they hold is thread `running`'s.
-///
-/// # Safety
-/// As [`watch`].
-pub unsafe fn begin(running: usize) {
-    // SAFETY: by contract.
-    unsafe {
-        CURRENT = running;
-        ARE_EXCHANGED = true;
+        if let Ok(path) = CString::new(image.path.as_str()) {
+            libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        }
+        VARIABLES.push(Variables { address, initial, kept: Vec::new() });
     }
 }
 
@@ -54,31 +46,30 @@ pub unsafe fn switch_to(next: usize) {
     // SAFETY: by contract.
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
-        if ARE_EXCHANGED && !VARIABLES.is_empty() && CURRENT != next {
-            exchange_with(next);
+        if CURRENT != next {
+            if !VARIABLES.is_empty() {
+                exchange_with(next);
+            }
+            CURRENT = next;
         }
     }
 }
 
 #[cold]
 unsafe fn exchange_with(next: usize) {
-    // SAFETY: as in `switch_to`: the variables are as long as what they are at first.
+    // SAFETY: as in `switch_to`: the variables are as long as what they are at first, and as what is kept of them.
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
-        let most = next.max(CURRENT) + 1;
-        if KEPT.len() < most {
-            KEPT.resize_with(most, Vec::new);
-        }
-        for (i, variables) in VARIABLES.iter().enumerate() {
-            let size = variables.initial.len();
-            let now = std::slice::from_raw_parts(variables.address, size).to_vec();
-            match KEPT[CURRENT].get_mut(i) {
-                Some(kept) => *kept = now,
-                None => KEPT[CURRENT].push(now),
+        for Variables { address, initial, kept } in &mut VARIABLES {
+            let most = next.max(CURRENT) + 1;
+            if kept.len() < most {
+                kept.resize_with(most, Vec::new);
             }
-            let theirs = KEPT[next].get(i).unwrap_or(&variables.initial);
-            ptr::copy_nonoverlapping(theirs.as_ptr(), variables.address, size);
+            let size = initial.len();
+            kept[CURRENT].resize(size, 0);
+            ptr::copy_nonoverlapping(*address, kept[CURRENT].as_mut_ptr(), size);
+            let theirs = if kept[next].is_empty() { &*initial } else { &kept[next] };
+            ptr::copy_nonoverlapping(theirs.as_ptr(), *address, size);
         }
-        CURRENT = next;
     }
 }

@@ -17,7 +17,7 @@
 
 use crate::schedule::{self, Actor};
 use crate::session::{self, Mode};
-use crate::{native_handlers, platform, thread_storage, time_stamps, user_threads};
+use crate::{native_handlers, platform, time_stamps, user_threads};
 use retrace_abi::gil;
 use retrace_replay::event::{Event, Position};
 use std::collections::{HashMap, VecDeque};
@@ -277,7 +277,6 @@ pub unsafe fn begin() {
     unsafe {
         start_with(own_actor());
         if session::mode() == Mode::Replaying {
-            thread_storage::begin(user_threads::running());
             time_stamps::answer();
         }
         ACTIVE.store(true, Ordering::Release);

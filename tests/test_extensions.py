@@ -124,6 +124,72 @@ def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
     assert told.startswith("retrace: lister called opendir, which is not recorded") and told.count("\n") == 1, told
 
 
+ASKS = r"""
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+static int run(void *callback)
+{
+    PyObject *result = PyObject_CallNoArgs(callback);
+    Py_DECREF((PyObject *)callback);
+    if (result == NULL)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(result);
+    return 0;
+}
+static PyObject *ask(PyObject *self, PyObject *callback)
+{
+    int failed;
+    Py_INCREF(callback);
+    Py_BEGIN_ALLOW_THREADS
+    failed = Py_AddPendingCall(run, callback);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(!failed);
+}
+static PyMethodDef methods[] = {{"ask", ask, METH_O, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "asker", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_asker(void) { return PyModule_Create(&definition); }
+"""
+ASKING = """
+import os, sys, threading, time
+sys.path.insert(0, os.environ["WHERE"])
+import asker
+
+count, seen, asked = 0, [], []
+def note():
+    seen.append((count, threading.current_thread() is threading.main_thread()))
+def work():
+    while len({count for count, _ in seen}) < 12:
+        asked.append(asker.ask(note))
+        time.sleep(0.0005)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads) or len(seen) < sum(asked):
+    count += 1
+print(seen)
+def by_hand():
+    for i in range(3):
+        seen.append(i)
+        asker.ask(note)
+        for _ in range(100):
+            pass
+by_hand()
+print(len(seen))
+asker.ask(lambda: print("at the end", flush=True))
+"""
+
+
+def test_a_call_that_c_code_asks_for_is_made_at_its_place(trial):
+    """By whichever thread, between any two instructions; and by an interpreter that ends."""
+    trial.prepare()
+    compile_extension(trial, trial.folder / "asker", ASKS)
+    (trial.work / "program.py").write_text(ASKING)
+    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
+    assert (recorded.exit, recorded.stderr) == (0, b"") and recorded.stdout.endswith(b"at the end\n"), recorded
+    assert len({count for count, _ in eval(recorded.stdout.splitlines()[0])}) > 10, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 @pytest.mark.parametrize(
     ("program", "requirements"),
     [

@@ -18,10 +18,11 @@ def test_flask_under_werkzeug(trial, venv):
     replay_all(trial, recorded)
 
 
-@pytest.mark.parametrize("workers", ["sync", "gthread"])
+@pytest.mark.parametrize("workers", ["sync", "gthread", "gevent"])
 def test_flask_under_gunicorn(trial, venv, workers):
     """Two workers forked before the load comes, ended by their parent, which gets SIGTERM."""
-    trial.use(venv(*PACKAGES)).prepare("flask_app.py")
+    packages = ("flask", "gunicorn", "gevent>=23", "packaging") if workers == "gevent" else PACKAGES
+    trial.use(venv(*packages)).prepare("flask_app.py")
     options = f"--workers 2 --worker-class {workers} --threads {4 if workers == 'gthread' else 1} --bind 127.0.0.1:0"
     server = Server(trial, ["-m", "gunicorn", *options.split(), "flask_app:app"])
     server.load(400, 16, "/json", "/hits")

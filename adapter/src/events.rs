@@ -236,6 +236,13 @@ impl Listing {
                 let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
                 format!("without the GIL: {}", lines.join("; "))
             }
+            Event::Ended { thread, calls } => {
+                let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
+                format!("thread {thread} has ended: {}", lines.join("; "))
+            }
+            Event::Pending { thread, number, at } => {
+                format!("call {number} that thread {thread} asked for, at {}", position_text(at))
+            }
             Event::Warning { handle } => format!("unclosed <#{handle}>"),
             Event::Module { name, file, size, treatment, .. } => {
                 let (name, file) = (name.to_string_lossy(), file.to_string_lossy());
@@ -391,6 +398,13 @@ fn event_json(event: &Event) -> Json {
             json!({"type": "released", "calls": calls})
         }
         Event::Written { after } => json!({"type": "written", "after": after}),
+        Event::Ended { thread, calls } => {
+            let calls: Json = calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect();
+            json!({"type": "ended", "thread": thread, "calls": calls})
+        }
+        Event::Pending { thread, number, at } => {
+            json!({"type": "pending call", "thread": thread, "number": number, "at": position_text(at)})
+        }
         Event::Warning { handle } => json!({"type": "warning", "handle": handle}),
         Event::Module { name, file, size, hash, treatment, reasons } => {
             json!({"type": "module", "name": Json::from(name), "file": Json::from(file), "size": size,

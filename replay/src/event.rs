@@ -31,6 +31,8 @@ pub mod code {
     pub const RELEASED: u16 = 0xf12;
     pub const ANNOTATION: u16 = 0xf13;
     pub const WRITTEN: u16 = 0xf14;
+    pub const ENDED: u16 = 0xf16;
+    pub const PENDING: u16 = 0xf17;
     /// Not an event: see [`notes`](crate::notes).
     pub const NOTE: u16 = 0xf15;
     /// The part of an event's head that is the code.
@@ -417,6 +419,18 @@ pub enum Event {
     },
     /// What the thread that has just taken the GIL called of the C library while it was without: whole calls.
     Released(Vec<Call>),
+    /// What a thread that has ended called of the C library after it gave the GIL up for the last time.
+    Ended {
+        thread: u64,
+        calls: Vec<Call>,
+    },
+    /// What C code asked the interpreter to call between two instructions is called: by `thread`, as the `number`th such
+    /// request of its own, from 0.
+    Pending {
+        thread: u64,
+        number: u64,
+        at: Position,
+    },
     /// A call into an extension module that runs in replay too; what it called of the C library came before.
     Annotation(Call),
     /// The call that comes next on this thread wrote to a descriptor after calls of these threads that come later.
@@ -516,6 +530,15 @@ impl Event {
                 let bytes = source.read_prefixed()?;
                 Event::Released(decode_calls(&bytes)?)
             }
+            code::ENDED => {
+                let thread = source.read_varint()?;
+                Event::Ended { thread, calls: decode_calls(&source.read_prefixed()?)? }
+            }
+            code::PENDING => Event::Pending {
+                thread: source.read_varint()?,
+                number: source.read_varint()?,
+                at: Position::decode(source)?,
+            },
             code::WRITTEN => Event::Written { after: read_numbers(source)? },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
@@ -632,6 +655,19 @@ impl Event {
                 let mut bytes = Vec::new();
                 calls.iter().for_each(|call| encode_call(call, &mut bytes));
                 put_prefixed(out, &bytes);
+            }
+            Event::Ended { thread, calls } => {
+                put_head(out, code::ENDED);
+                put_varint(out, *thread);
+                let mut bytes = Vec::new();
+                calls.iter().for_each(|call| encode_call(call, &mut bytes));
+                put_prefixed(out, &bytes);
+            }
+            Event::Pending { thread, number, at } => {
+                put_head(out, code::PENDING);
+                put_varint(out, *thread);
+                put_varint(out, *number);
+                at.encode(out);
             }
             Event::Written { after } => {
                 put_head(out, code::WRITTEN);

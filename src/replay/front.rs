@@ -5,7 +5,7 @@ use super::{read_hooks, source};
 use crate::gil::GilCell;
 use crate::{divergence, user_threads};
 use pyo3_ffi::*;
-use retrace_replay::event::{Event, Fingerprint, Position, WaitEnd, code};
+use retrace_replay::event::{Call, Event, Fingerprint, Position, WaitEnd, code};
 use retrace_replay::event_stream::EventStream;
 
 /// What comes next in the log, as far as it is about the schedule. Known between events only: [`settle`] says when.
@@ -35,6 +35,12 @@ pub enum Front {
     Fork {
         pid: i64,
     },
+    /// See `crate::pending_calls`.
+    Pending {
+        thread: u64,
+        number: u64,
+        at: Position,
+    },
 }
 
 impl Front {
@@ -44,6 +50,7 @@ impl Front {
             self,
             Front::Switch { from: Position::Check(_), .. }
                 | Front::Signal { at: Position::Check(_), .. }
+                | Front::Pending { at: Position::Check(_), .. }
                 | Front::Collect(_)
         )
     }
@@ -97,6 +104,7 @@ unsafe fn settle_for(goes_on: bool) {
 unsafe fn look_ahead() {
     // SAFETY: as in `settle`.
     unsafe {
+        pass_ended();
         *FRONT.get() = loop {
             match schedule_event() {
                 // It has just come to Python: who has the GIL makes it known, and switches to it next.
@@ -106,6 +114,7 @@ unsafe fn look_ahead() {
                     if !matches!(source().next_event(), Ok(Some(_))) {
                         break Front::Other;
                     }
+                    pass_ended();
                     user_threads::add_foreign(serial, ident);
                 }
                 front => break front,
@@ -115,21 +124,58 @@ unsafe fn look_ahead() {
     }
 }
 
-/// The log from the next event on that is not of hooks: those are read by whoever consumes what follows.
+/// The log from the next event on that is not of hooks, nor of what an ended thread called: those are read by whoever
+/// consumes what follows.
 pub(super) unsafe fn behind_hooks() -> EventStream {
     // SAFETY: as in `settle`.
     let mut ahead = unsafe { source() }.clone();
-    while ahead.peek_code() == Ok(code::HOOKS) && matches!(ahead.next_event(), Ok(Some(_))) {}
+    while matches!(ahead.peek_code(), Ok(code::HOOKS | code::ENDED)) && matches!(ahead.next_event(), Ok(Some(_))) {}
     ahead
+}
+
+/// What threads called after they gave the GIL up for the last time, where the log was read past it.
+static ENDED: GilCell<Vec<(u64, Vec<Call>)>> = GilCell::new(Vec::new());
+
+/// Reads what ended threads called: it is for them, and stands where somebody else took the GIL.
+unsafe fn pass_ended() {
+    // SAFETY: as in `settle`.
+    unsafe {
+        while source().peek_code() == Ok(code::ENDED) {
+            let Ok(Some((_, Event::Ended { thread, calls }))) = source().next_event() else { return };
+            ENDED.get().push((thread, calls));
+        }
+    }
+}
+
+/// What a thread that is about to end calls after it has given the GIL up for the last time.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn calls_at_end(thread: u64) -> Vec<Call> {
+    // SAFETY: by contract.
+    unsafe {
+        let passed = ENDED.get();
+        if let Some(i) = passed.iter().position(|(ended, _)| *ended == thread) {
+            return passed.swap_remove(i).1;
+        }
+        let mut ahead = source().clone();
+        loop {
+            match ahead.next_event() {
+                Ok(Some((_, Event::Ended { thread: ended, calls }))) if ended == thread => return calls,
+                Ok(Some(_)) => {}
+                _ => return Vec::new(),
+            }
+        }
+    }
 }
 
 /// The next event, if the schedule's hooks come to it.
 unsafe fn schedule_event() -> Front {
     // SAFETY: as in `settle`.
     unsafe {
-        use code::{BUSY, COLLECT, FORK, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
+        use code::{BUSY, COLLECT, FORK, PENDING, RETRY, SIGNAL, SWITCH, THREAD, WAIT};
         let mut ahead = behind_hooks();
-        if !matches!(ahead.peek_code(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK)) {
+        if !matches!(ahead.peek_code(), Ok(SWITCH | THREAD | BUSY | RETRY | WAIT | COLLECT | SIGNAL | FORK | PENDING)) {
             return Front::Other;
         }
         match ahead.next_event() {
@@ -141,6 +187,7 @@ unsafe fn schedule_event() -> Front {
             Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
             Ok(Some((_, Event::Signal { number, at }))) => Front::Signal { number, at },
             Ok(Some((_, Event::Fork { pid, .. }))) => Front::Fork { pid },
+            Ok(Some((_, Event::Pending { thread, number, at }))) => Front::Pending { thread, number, at },
             // An event that is cut off is met as such by whoever comes to it.
             _ => Front::Other,
         }
@@ -183,7 +230,7 @@ pub unsafe fn consume_front() {
 /// As [`settle`].
 pub unsafe fn recorded_end() -> Option<i32> {
     // SAFETY: by contract.
-    let mut ahead = unsafe { source() }.clone();
+    let mut ahead = unsafe { behind_hooks() };
     match ahead.next_event() {
         Ok(Some((_, Event::End { status, .. }))) if ahead.at_end() => Some(status),
         _ => None,
@@ -198,9 +245,12 @@ pub unsafe fn arm() {
     // SAFETY: by contract.
     unsafe {
         match front() {
-            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
+            Front::Switch { from: Position::Check(_), .. }
+            | Front::Pending { at: Position::Check(_), .. }
+            | Front::Collect(_) => {
                 retrace_abi::gil::retrace_request_check();
             }
+            Front::Pending { at: Position::Released(_), .. } => crate::pending_calls::await_interpreter(),
             Front::Signal { number, at: Position::Check(_) | Position::Released(_) } => {
                 PyErr_SetInterruptEx(number as i32);
                 // And again after the next check, if that is not the one.

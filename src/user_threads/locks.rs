@@ -133,6 +133,15 @@ pub unsafe fn swap_lock_wait(other: LockWait) -> LockWait {
     unsafe { std::mem::replace(&mut me().lock_wait, other) }
 }
 
+/// Whether a signal has interrupted the running thread's wait for a lock, at that try.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn is_interrupted_at(tries: u64) -> bool {
+    // SAFETY: one thread.
+    unsafe { me().lock_wait.interrupted && me().tries == tries }
+}
+
 /// `clock_gettime`, of which CPython's answer to an interrupted wait depends: whether its time is over. It is, unless
 /// the log says that the lock was tried again; how long replay took over what the other threads did meanwhile says nothing.
 /// So for the rest the clock stands still: a queue that has got its lock and found nothing asks how much time is left.

@@ -32,7 +32,7 @@ pub use library_threads::{
     end_library_thread, end_where_stopped, has_turn, is_in_call, keep_turn, leave_turn, library_thread_begins,
     make_library_thread, passed, pause, sleeper, take_last_turn, take_specific,
 };
-pub use locks::swap_lock_wait;
+pub use locks::{is_interrupted_at, swap_lock_wait};
 pub use native_code::{
     count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, mask_signals, native_calls_made,
     next_native_call, pass_native_call, released_call,
@@ -91,6 +91,8 @@ struct UserThread {
     /// It takes the GIL inside a call; at the interpreter's end it is given back, and the thread ends there.
     returns_to_call: bool,
     lock_wait: LockWait,
+    /// It has given the GIL up for good.
+    ends: bool,
     /// What its C code calls without the GIL until it takes it again, as far as that was looked for.
     stretch: Option<Stretch>,
     /// As in `schedule::Actor`.
@@ -153,6 +155,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         check: Check::NONE,
         returns_to_call: false,
         lock_wait: LockWait::NONE,
+        ends: false,
         stretch: None,
         library_locks: 0,
         native_calls_made: 0,
@@ -264,6 +267,7 @@ unsafe fn resume(k: usize) {
                     threads()[k].yielder = yielder;
                     // CPython's own function for a thread's beginning.
                     start(argument as *mut c_void);
+                    native_code::end_thread();
                 }));
             }
             State::Running => {}

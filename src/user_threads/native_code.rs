@@ -5,8 +5,8 @@ use super::{ALLOWED, RUNNING, lost, me, wait_for_turn};
 use crate::divergence;
 use crate::hook::Hook;
 use crate::replay;
-use crate::turns;
 use crate::user_threads::has_gil;
+use crate::{library_threads, session, turns};
 use retrace_replay::event::Call;
 use std::ffi::c_int;
 
@@ -25,7 +25,11 @@ unsafe fn stretch() -> &'static mut Stretch {
     unsafe {
         if me().stretch.is_none() {
             let another = (ALLOWED != RUNNING).then_some(RUNNING as u64);
-            let mut left = replay::native_calls_of(another).unwrap_or_default();
+            let mut left = if me().ends {
+                replay::calls_at_end(RUNNING as u64)
+            } else {
+                replay::native_calls_of(another).unwrap_or_default()
+            };
             left.reverse();
             me().stretch = Some(Stretch { left, begun: false });
         }
@@ -59,6 +63,22 @@ pub unsafe fn released_call(hook: &Hook) -> Call {
                 }
                 lost_without_gil(format!("{} by C code without the GIL", hook.name))
             }
+        }
+    }
+}
+
+/// The running thread, which Python made, ends: what it has of its own is destroyed, with the calls that the recording has.
+///
+/// # Safety
+/// On its coroutine.
+pub unsafe fn end_thread() {
+    // SAFETY: by contract.
+    unsafe {
+        if session::is_replaying() && library_threads::has_values() {
+            me().ends = true;
+            me().stretch = None;
+            library_threads::destroy_values();
+            me().stretch = None;
         }
     }
 }

@@ -2,7 +2,9 @@
 //! thread-specific values and the recorded ident. Threads that Python did not make are coroutines too.
 
 use super::bindings::{GETSPECIFIC, NEXT, SETSPECIFIC};
-use super::{IN_CALL, RUNNING, STACK, State, add, give_turn_to, ident, me, new_thread, resume_next, wait_for_turn};
+use super::{
+    IN_CALL, RUNNING, STACK, State, add, give_turn_to, ident, me, native_code, new_thread, resume_next, wait_for_turn,
+};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
 use crate::{divergence, schedule, session, subinterpreters, thread};
@@ -88,6 +90,9 @@ pub(super) unsafe extern "C" fn own_ident() -> libc::pthread_t {
 pub(super) unsafe extern "C" fn exit(_result: *mut c_void) -> ! {
     // SAFETY: called by CPython's PyThread_exit_thread().
     unsafe {
+        if RUNNING != 0 {
+            native_code::end_thread();
+        }
         me().state = State::Ended;
         if RUNNING == 0 {
             // The main thread leaves by itself in a forked child only; the process goes on without it.
