@@ -307,9 +307,9 @@ pub unsafe fn rebind(image: *const c_void, bindings: &[Binding]) -> Result<(), I
     for (binding, slots) in bindings.iter().zip(&found) {
         // SAFETY: the library's own function of that name; null where there is none.
         let next = unsafe { libc::dlsym(libc::RTLD_DEFAULT, binding.name.as_ptr()) };
-        if slots.is_empty() {
-            continue;
-        }
+        let Some(&first) = slots.first() else { continue };
+        // SAFETY: a live slot. What no search finds, in a library that was loaded for one module, is in it by now.
+        let next = if next.is_null() { unsafe { *first } } else { next };
         // SAFETY: `next` is where our caller keeps the replaced function; slots are pointer-sized and live.
         unsafe {
             *binding.next = next;

@@ -296,9 +296,11 @@ unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
         let mut bindings = bindings().to_vec();
         if turns {
             bindings.extend(library_threads::with_turns());
-            if makes_threads {
-                bindings.extend(library_threads::making());
-            }
+        }
+        if makes_threads {
+            bindings.extend(library_threads::making());
+        } else {
+            bindings.extend(library_threads::making_for_others());
         }
         // What the library does to take another generator is not the program's doing, and none of the recording.
         feed_generator(image);

@@ -12,6 +12,7 @@ use pyo3_ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE, PyThread
 use retrace_abi::gil;
 use retrace_replay::event::{Call, General, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -20,7 +21,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 type Destructor = unsafe extern "C" fn(*mut c_void);
 type Ident = libc::pthread_t;
 
-const FUNCTIONS: usize = 12;
+const FUNCTIONS: usize = 14;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 const CREATE: usize = 0;
@@ -33,6 +34,8 @@ const DETACH: usize = 6;
 const EXIT: usize = 7;
 const AT_THREAD_EXIT: usize = 10;
 const FORK: usize = 11;
+const CREATE_IF_ASKED: usize = 12;
+const START: usize = 13;
 
 /// Bindings of functions whose places in `NEXT` begin at `first`.
 fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: usize) -> Vec<Binding> {
@@ -43,8 +46,18 @@ fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: us
 
 /// What is put into the import table of an image whose threads take turns.
 pub fn making() -> Vec<Binding> {
-    bound([(c"pthread_create", create as *mut c_void)], CREATE)
+    let mut bindings = bound([(c"pthread_create", create as *mut c_void)], CREATE);
+    bindings.extend(bound([(STD_THREAD, start_std_thread as *mut c_void)], START));
+    bindings
 }
+
+/// What is put into the import table of another image: C++'s library makes threads for others.
+pub fn making_for_others() -> Vec<Binding> {
+    bound([(c"pthread_create", create_if_asked as *mut c_void)], CREATE_IF_ASKED)
+}
+
+/// `std::thread::_M_start_thread`, by which libstdc++ makes the threads of C++ code.
+const STD_THREAD: &CStr = c"_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE";
 
 /// What is put into the import tables of a module that has such an image.
 pub fn with_turns() -> Vec<Binding> {
@@ -256,6 +269,40 @@ unsafe extern "C" fn create(
             Mode::Diverted => libc::EAGAIN,
             _ => next(ident, attributes, start, argument),
         }
+    }
+}
+
+thread_local! {
+    /// The calling thread has C++'s library make a thread that takes turns.
+    static IS_ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+type StartStdThread = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void, *mut c_void);
+
+/// Called by a library whose threads take turns. It may throw.
+unsafe extern "C-unwind" fn start_std_thread(thread: *mut c_void, state: *mut c_void, depends: *mut c_void) {
+    // SAFETY: called with the function's arguments; the library's next `pthread_create` on this thread is this one's.
+    unsafe {
+        IS_ASKED.set(true);
+        std::mem::transmute::<*mut c_void, StartStdThread>(NEXT[START])(thread, state, depends);
+        IS_ASKED.set(false);
+    }
+}
+
+unsafe extern "C" fn create_if_asked(
+    ident: *mut Ident,
+    attributes: *const libc::pthread_attr_t,
+    start: Start,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: called by a library with pthread_create's arguments; both places have that function.
+    unsafe {
+        let next = NEXT[CREATE_IF_ASKED];
+        if IS_ASKED.take() {
+            NEXT[CREATE] = next;
+            return create(ident, attributes, start, argument);
+        }
+        std::mem::transmute::<*mut c_void, Create>(next)(ident, attributes, start, argument)
     }
 }
 
