@@ -3,11 +3,12 @@ test_web_servers.py, test_services.py and test_extensions.py are there."""
 
 import json
 import shutil
+import signal
 
 import pytest
 
-# What a replay that leaves the recording ends with.
-DIVERGED = 70
+# What a replay ends with that comes to where its process was killed.
+CUT = 71
 
 GREEN = [
     ("greenlets", ["greenlet>=3"]),
@@ -36,6 +37,7 @@ LARGE = [
         3,
     ),
     ("dask_threads", ["dask[array]>=2024"], 0),
+    ("columns", ["pyarrow>=15"], 0),
     ("figures", ["matplotlib>=3.8"], 0),
     ("pictures", ["pillow>=10"], 0),
     ("terminals", ["pexpect>=4.9", "ptyprocess>=0.7", "prompt_toolkit>=3"], 0),
@@ -77,4 +79,5 @@ def test_packages_with_processes(trial, venv, program, requirements):
     assert len(processes) > 2, processes
     for process in processes[1:]:
         replayed = trial.replay(recorded.trace, "--process", str(process["index"]))
-        assert replayed.exit != DIVERGED and b"retrace:" not in replayed.stderr, replayed
+        # A pool ends its workers by a signal: that is where their recordings end, too. Those of a server end by one.
+        assert replayed.exit in (0, CUT, -signal.SIGTERM), replayed

@@ -23,7 +23,8 @@ def main():
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "uvicorn_workers:app", "--app-dir", "packages", "--workers", "2"]
-    server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE)
+    outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    server = subprocess.Popen([*command, "--port", str(port)], **outputs)
     while True:
         try:
             print(ask(port, ""))
