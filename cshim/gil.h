@@ -60,6 +60,9 @@ int retrace_gil_is_for_leaving(void);
  * `retrace_begun_after_check` is called when it has got beyond it. Each version's own. */
 int retrace_check_repeats(PyThreadState *tstate);
 
+/* A check is over: what `retrace_check_repeats` says is about the next one. */
+void retrace_check_passed(void);
+
 /* A thread that waits for the turn wants whoever has the GIL to give it up at its next check. */
 void retrace_ask_for_turn(void);
 

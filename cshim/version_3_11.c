@@ -42,15 +42,21 @@ void retrace_ask_collection(void)
  *
  * Where a frame is traced, the check at its RESUME does not go on with what follows, but with that RESUME again, check
  * included (Python/ceval.c, DO_TRACING). Whoever asks for the next check there gets the same one for ever. What follows
- * is the trace function: it asks in its stead. */
+ * is the trace function: it asks in its stead. Behind it RESUME itself looks, once more, and from there goes on: behind a
+ * `yield` the next check may come before the next call of the trace function. */
 
 static Py_tracefunc traced_by;
+/* The frame whose RESUME the trace function was called for last, until that has looked or another event comes. */
+static _PyInterpreterFrame *begun;
+
+void retrace_check_passed(void) { begun = NULL; }
 
 static int ask_in_trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     Py_tracefunc *function = tstate->c_tracefunc == ask_in_trace ? &tstate->c_tracefunc : &tstate->c_profilefunc;
     *function = traced_by;
+    begun = what == PyTrace_CALL ? frame->f_frame : NULL;
     retrace_begun_after_check();
     return traced_by(object, frame, what, argument);
 }
@@ -59,6 +65,8 @@ int retrace_check_repeats(PyThreadState *tstate)
 {
     _PyInterpreterFrame *frame = tstate->cframe->current_frame;
     if (!tstate->cframe->use_tracing || frame == NULL || _PyOpcode_Deopt[_Py_OPCODE(*frame->prev_instr)] != RESUME)
+        return 0;
+    if (frame == begun)
         return 0;
     Py_tracefunc *function = tstate->c_tracefunc != NULL ? &tstate->c_tracefunc : &tstate->c_profilefunc;
     if (*function == NULL)
@@ -190,6 +198,7 @@ static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *arg
     PyObject *code = (PyObject *)frame->f_frame->f_code;
     if (instruction_events)
         frame->f_trace_opcodes = 1;
+    begun = what == PyTrace_CALL ? frame->f_frame : NULL;
     if (what == PyTrace_CALL) {
         /* The frame object was made for us. */
         int resumed = frame->f_frame->owner == FRAME_OWNED_BY_GENERATOR;

@@ -178,3 +178,50 @@ def test_no_line_of_a_thread_is_missing_where_it_begins(trial):
         assert logged == sorted(
             f"{line} {group * 10 + number}" for line in lines for group in range(10) for number in range(5)
         )
+
+
+GENERATORS = """
+import sys
+import threading
+
+sys.setswitchinterval(0.0001)
+
+
+def numbers(limit):
+    for number in range(limit):
+        yield number
+
+
+def twice(limit):
+    for number in range(limit):
+        (yield number) or (yield number)
+
+
+def work(into):
+    into.append(sum(numbers(400_000)) + sum(twice(100_000)))
+
+
+into = []
+threads = [threading.Thread(target=work, args=(into,)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(into)
+"""
+
+
+def test_preemption_right_behind_a_yield_is_met_again(trial):
+    """On 3.11 a traced generator looks at the eval breaker twice where it goes on, and may be preempted on the same line."""
+    trial.prepare(inputs=False)
+    path = trial.work / "generators.py"
+    path.write_text(GENERATORS)
+    recorded = trial.record([path])
+    assert recorded.exit == 0, recorded
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        # Through each window, with line events.
+        assert debugger.go("reverseContinue")["reason"] == "entry"
+        assert debugger.go("continue")["reason"] == "step"
+        said = debugger.output("console") + debugger.output("important")
+        assert "not met" not in said, said

@@ -278,6 +278,8 @@ pub mod gil {
         /// Whether the check that a thread has just passed is the one it comes to next, if another is asked for; then
         /// `retrace_begun_after_check` is called when it has got beyond it.
         pub fn retrace_check_repeats(tstate: *mut ThreadState) -> c_int;
+        /// A check is over.
+        pub fn retrace_check_passed();
         pub fn retrace_set_main_thread_ident(ident: c_ulong);
         /// Hashes of a thread's position: see `cshim/fingerprint.h`.
         pub fn retrace_fingerprint_place(tstate: *mut ThreadState) -> u64;

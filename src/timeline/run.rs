@@ -69,13 +69,13 @@ pub struct Runner {
 /// A check of the eval breaker that line events may lead a thread to more than once. It counts once. Each thread has its
 /// own: others run where it is given up at one.
 pub struct Check {
-    /// The frame that was at one since its last line.
-    frame: usize,
+    /// The frame that was at one since its last line, and at which instruction.
+    at: (usize, c_int),
     is_same: bool,
 }
 
 impl Check {
-    pub const NONE: Check = Check { frame: 0, is_same: false };
+    pub const NONE: Check = Check { at: (0, 0), is_same: false };
 
     /// The thread has come to one.
     ///
@@ -85,15 +85,15 @@ impl Check {
         // SAFETY: by contract.
         unsafe {
             let again = retrace_line_events_check_again(tstate) != 0;
-            let frame = if again { innermost_frame(tstate) as usize } else { 0 };
-            self.is_same = again && self.frame == frame;
-            self.frame = frame;
+            let at = if again { (innermost_frame(tstate) as usize, retrace_offset_above(tstate, 0)) } else { (0, 0) };
+            self.is_same = again && self.at == at;
+            self.at = at;
         }
     }
 
     /// The thread has come to a line.
     pub fn forget_frame(&mut self) {
-        (self.frame, self.is_same) = (0, false);
+        (self.at, self.is_same) = ((0, 0), false);
     }
 
     /// Whether the thread was at this check before.

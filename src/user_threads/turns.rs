@@ -273,9 +273,12 @@ pub(super) unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) 
         if mutex == gil::retrace_gil.mutex {
             if *gil::retrace_gil.locked != 0 {
                 // The end of take_gil(), which has just reset the request.
-                let repeats = at_end_of_take()
-                    && !has_progressed()
-                    && gil::retrace_check_repeats(*gil::retrace_gil.last_holder) != 0;
+                let is_check = at_end_of_take();
+                let repeats =
+                    is_check && !has_progressed() && gil::retrace_check_repeats(*gil::retrace_gil.last_holder) != 0;
+                if is_check {
+                    gil::retrace_check_passed();
+                }
                 if !repeats {
                     ask_for_check();
                 }
