@@ -74,6 +74,30 @@ retrace_variable_slot(PyCodeObject *code, const char *name)
     return -1;
 }
 
+PyObject *
+retrace_frame_globals(PyThreadState *tstate)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    while (frame != NULL && !retrace_is_python_frame(frame)) {
+        frame = frame->previous;
+    }
+    return frame == NULL ? NULL : frame->f_globals;
+}
+
+int
+retrace_has_own_names(PyCodeObject *code)
+{
+    return (code->co_flags & (CO_OPTIMIZED | CO_NEWLOCALS)) == (CO_OPTIMIZED | CO_NEWLOCALS);
+}
+
+PyObject *
+retrace_value_in_slot(PyCodeObject *code, PyObject **variables, int slot)
+{
+    PyObject *value = variables[slot];
+    int in_cell = _PyLocals_GetKind(code->co_localspluskinds, slot) & (CO_FAST_CELL | CO_FAST_FREE);
+    return in_cell && value != NULL && PyCell_Check(value) ? PyCell_GET(value) : value;
+}
+
 int retrace_is_generator_frame(void *frame)
 {
     return frame != NULL && ((struct _PyInterpreterFrame *)frame)->owner == FRAME_OWNED_BY_GENERATOR;

@@ -26,6 +26,15 @@ int retrace_frame_begins(PyThreadState *tstate);
 /* The place of a variable that is the function's alone, or -1. */
 int retrace_variable_slot(PyCodeObject *code, const char *name);
 
+/* The globals of the thread's innermost frame; borrowed, or NULL where it has none. */
+PyObject *retrace_frame_globals(PyThreadState *tstate);
+
+/* Whether a code's variables are in its frames, and nowhere else: so it is with a function's. */
+int retrace_has_own_names(PyCodeObject *code);
+
+/* What a variable of a frame has, by its place in `co_localsplusnames`: borrowed, or NULL. The code's first line has begun. */
+PyObject *retrace_value_in_slot(PyCodeObject *code, PyObject **variables, int slot);
+
 /* Whether a frame is a generator's or a coroutine's. */
 int retrace_is_generator_frame(void *frame);
 

@@ -335,6 +335,12 @@ pub mod line_events {
         ) -> *mut PyObject;
         /// The place of a function's own variable, or -1.
         pub fn retrace_variable_slot(code: *mut PyObject, name: *const std::ffi::c_char) -> c_int;
+        /// The globals of a thread's innermost frame.
+        pub fn retrace_frame_globals(tstate: *mut ThreadState) -> *mut PyObject;
+        /// Whether a code is a function's.
+        pub fn retrace_has_own_names(code: *mut PyObject) -> c_int;
+        /// What a variable of a frame has.
+        pub fn retrace_value_in_slot(code: *mut PyObject, variables: *mut *mut PyObject, slot: c_int) -> *mut PyObject;
         /// Whether a frame is a generator's: see cshim/activations.h.
         pub fn retrace_is_generator_frame(frame: *mut Frame) -> c_int;
         /// Of a thread's frames, the outermost first, the address of each that is a generator's.

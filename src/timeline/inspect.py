@@ -737,6 +737,36 @@ def compiled(expression):
     return code
 
 
+# What looks at the frame that it is called in.
+LOOKING = frozenset(("locals", "vars", "dir", "eval", "exec", "super", "_getframe", "currentframe"))
+
+
+def names_used(code):
+    names = {*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars}
+    for constant in code.co_consts:
+        if type(constant) is CODE:
+            names |= names_used(constant)
+    return names
+
+
+def condition_function(expression, code, names, has_own_names):
+    """A condition as a function of variables of a frame, and where in the frame these are; None where that won't do."""
+    used = names_used(compiled(expression))
+    if used & LOOKING:
+        return None
+    wanted = []
+    if has_own_names:
+        places = (*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars)
+        wanted = [(name, place) for place, name in enumerate(places) if name in used]
+        if any(not name.isidentifier() for name, _ in wanted):
+            return None
+    elif names is not sys._getframe(1).f_locals:
+        return None
+    source = f"lambda {', '.join(name for name, _ in wanted)}: (\n{expression.strip()}\n)"
+    made = eval(compile(source, "<evaluation>", "eval"), {})
+    return [type(made)(made.__code__, names), [place for _, place in wanted]]
+
+
 def condition(expression):
     frame = sys._getframe(1)
     return "True" if value_of(compiled(expression), frame.f_globals, frame.f_locals) else "False"

@@ -186,7 +186,10 @@ unsafe fn ask(question: &Value) -> Value {
 }
 
 /// The exception that is set, as text; clears it.
-unsafe fn error_text() -> String {
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn error_text() -> String {
     // SAFETY: the GIL is held.
     unsafe {
         let mut saved = SavedError::take();
@@ -224,6 +227,40 @@ pub unsafe fn evaluate(kind: &str, expression: &str) -> Result<String, String> {
         let result = if result.is_null() { Err(error_text()) } else { Ok(text(result.0)) };
         drop(saved);
         result
+    }
+}
+
+/// A condition as a function of some of a frame's variables, and their places: null where it has to be evaluated in the frame.
+///
+/// # Safety
+/// The frame's code and globals; the GIL is held, the mode Diverted.
+pub unsafe fn condition_function(
+    expression: &str,
+    code: *mut PyObject,
+    globals: *mut PyObject,
+    has_own_names: bool,
+) -> (Owned, Vec<c_int>) {
+    // SAFETY: by contract: what the function of inspect.py returns is a list of a function and a list of numbers, or None.
+    unsafe {
+        let saved = SavedError::take();
+        let function = function(c"condition_function");
+        let expression = string(expression);
+        let own = if has_own_names { Py_True() } else { Py_False() };
+        let result = if function.is_null() || expression.is_null() {
+            Owned(ptr::null_mut())
+        } else {
+            let end = ptr::null_mut::<PyObject>();
+            Owned(PyObject_CallFunctionObjArgs(function.0, expression.0, code, globals, own, end))
+        };
+        let mut found = (Owned(ptr::null_mut()), Vec::new());
+        if !result.is_null() && PyList_Check(result.0) != 0 && PyList_GET_SIZE(result.0) == 2 {
+            let slots = from_python(PyList_GET_ITEM(result.0, 1), 0);
+            found.1 = slots.as_array().into_iter().flatten().filter_map(|slot| Some(slot.as_i64()? as c_int)).collect();
+            found.0 = Owned::borrowed(PyList_GET_ITEM(result.0, 0));
+        }
+        PyErr_Clear();
+        drop(saved);
+        found
     }
 }
 

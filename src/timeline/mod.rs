@@ -7,6 +7,7 @@
 //! `retrace_replay::debug_protocol`.
 
 mod clock;
+mod conditions;
 mod crash;
 mod exceptions;
 mod generators;

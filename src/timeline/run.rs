@@ -1,5 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
+use super::conditions::Condition;
 use super::generators::{self, Generators};
 use super::instructions::Instructions;
 use super::process::{self, Channel, fork};
@@ -61,6 +62,8 @@ pub struct Runner {
     /// Where each thread's exception was last seen in the user's code, and its address.
     pub(super) passing: HashMap<u32, (usize, Stopped)>,
     hits: Vec<u64>,
+    /// Of lines and functions, by their places in the list.
+    conditions: Vec<Condition>,
     stops: Thinned,
     watches: Vec<Watched>,
     pub(super) instructions: Instructions,
@@ -178,6 +181,7 @@ impl Runner {
             crashes: Vec::new(),
             passing: HashMap::new(),
             hits: Vec::new(),
+            conditions: Vec::new(),
             stops: Thinned::default(),
             watches: Vec::new(),
             instructions: Instructions::default(),
@@ -219,6 +223,8 @@ impl Runner {
         let stops = stops_of(&run);
         self.hits = stops.map(|stops| stops.hits.clone()).unwrap_or_default();
         self.hits.resize(stops.map_or(0, Stops::places), 0);
+        let conditions = stops.map_or(0, |stops| stops.breakpoints.len() + stops.functions.len());
+        self.conditions = (0..conditions).map(|_| Condition::new()).collect();
         self.stops = Thinned::default();
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
         // SAFETY: this stands at its position.
@@ -542,25 +548,28 @@ impl Runner {
                 return Some(Cause::Goal);
             }
             let info = self.codes.get(code);
-            let functions = if begun { info.functions.clone() } else { Vec::new() };
+            let line = position.line;
             let inside = std::mem::take(&mut self.instructions.at_line);
-            if info.breakpoints.is_empty() && functions.is_empty() && stops.watches.is_empty() && inside.is_empty() {
+            let is_function = begun && !info.functions.is_empty();
+            let is_line = info.breakpoints.iter().any(|(other, _)| *other == line);
+            if !is_line && !is_function && stops.watches.is_empty() && inside.is_empty() {
                 return stepped;
             }
-            let at_line = info.breakpoints.iter().filter(|(line, _)| *line == position.line).map(|(_, place)| *place);
-            let places: Vec<usize> = at_line.chain(inside).collect();
             // All of them count their hits and say what they have to, wherever this stops.
             let lines = stops.breakpoints.len();
-            let functions = functions.into_iter().map(|place| (place, &stops.functions[place]));
-            let functions: Vec<_> =
-                functions.map(|(place, f)| (lines + place, f.id, f.condition.clone(), f.hits)).collect();
             let mut cause = None;
-            for (place, id, condition, hits) in functions {
-                if self.holds(id, condition.as_deref()) && self.counts(place, hits) {
-                    cause = cause.or(Some(Cause::Breakpoint(id)));
+            if is_function {
+                for place in info.functions.clone() {
+                    cause = cause.or(self.breakpoint(lines + place));
                 }
             }
-            for place in places {
+            for number in 0..self.codes.get(code).breakpoints.len() {
+                let (other, place) = self.codes.get(code).breakpoints[number];
+                if other == line {
+                    cause = self.breakpoint(place).or(cause);
+                }
+            }
+            for place in inside {
                 cause = self.breakpoint(place).or(cause);
             }
             let change = self.changes(begun);
@@ -568,23 +577,37 @@ impl Runner {
         }
     }
 
+    /// A line's breakpoint by its place in the list; behind those of lines are those of functions.
     pub(super) unsafe fn breakpoint(&mut self, place: usize) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
             let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return None };
-            let breakpoint = stops.breakpoints.get(place)?.clone();
-            if !self.holds(breakpoint.id, breakpoint.condition.as_deref()) {
+            let (id, condition, hits, log) = match stops.breakpoints.get(place) {
+                Some(line) => (line.id, &line.condition, line.hits, &line.log),
+                None => {
+                    let function = stops.functions.get(place - stops.breakpoints.len())?;
+                    (function.id, &function.condition, function.hits, &None)
+                }
+            };
+            if let Some(condition) = condition {
+                let known = &mut self.conditions[place];
+                // One that fails is said, and counts as true.
+                match clock::uncounted(|| known.holds(condition)) {
+                    Ok(true) => {}
+                    Ok(false) => return None,
+                    Err(text) => self.say(id, text, true),
+                }
+            }
+            let log = log.clone();
+            if !self.counts(place, hits) {
                 return None;
             }
-            if !self.counts(place, breakpoint.hits) {
-                return None;
-            }
-            let Some(log) = &breakpoint.log else { return Some(Cause::Breakpoint(breakpoint.id)) };
-            let (text, failure) = match evaluate_here("log", log) {
+            let Some(log) = log else { return Some(Cause::Breakpoint(id)) };
+            let (text, failure) = match evaluate_here("log", &log) {
                 Ok(text) => (text, false),
                 Err(text) => (text, true),
             };
-            self.say(breakpoint.id, text, failure);
+            self.say(id, text, failure);
             None
         }
     }
@@ -603,21 +626,6 @@ impl Runner {
     unsafe fn say(&self, id: i64, text: String, failure: bool) {
         // SAFETY: as in `line`.
         unsafe { timeline().channel.send(&Report::Said { id, tick: self.position.tick, text, failure }) };
-    }
-
-    /// Whether a condition is true. One that fails is said, and counts as true.
-    unsafe fn holds(&self, id: i64, condition: Option<&str>) -> bool {
-        // SAFETY: as in `line`.
-        unsafe {
-            let Some(condition) = condition else { return true };
-            match evaluate_here("condition", condition) {
-                Ok(text) => text == "True",
-                Err(text) => {
-                    self.say(id, text, true);
-                    true
-                }
-            }
-        }
     }
 
     /// A watched value that is not what it was at the tick before, where that is a change to stop at.
