@@ -372,3 +372,87 @@ def test_the_last_change_may_have_just_happened(trial):
         # The loop's line is behind its body.
         assert last_change("total") == ("total: 6 -> 10", line_of(program, "for k"))
         assert last_change("total") == ("total: 3 -> 6", line_of(program, "for k"))
+
+
+NAMES = """
+import json
+
+
+class Box:
+    def dumps(self, value):
+        return json.dumps(value)
+
+
+def loads(text):
+    return json.loads(text)
+
+
+print(loads(Box().dumps([1])))
+"""
+
+
+def test_a_function_of_the_user_comes_before_a_library_s(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(NAMES)
+    trace = trial.record([program]).trace
+
+    def stops(debugger, name):
+        (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": name}])["breakpoints"]
+        assert answer["verified"]
+        debugger.go("gotoPosition", position="start")
+        seen = []
+        while debugger.go("continue")["reason"] == "breakpoint":
+            seen.append((debugger.stack()[0]["name"], debugger.stack()[0]["source"]["name"]))
+        return seen
+
+    own, library = [("Box.dumps", "program.py")], [("dumps", "__init__.py")]
+    for mine_only in (True, False):
+        with Debugger(trace, justMyCode=mine_only) as debugger:
+            debugger.launch("entry")
+            assert stops(debugger, "dumps") == own + ([] if mine_only else library)
+            assert stops(debugger, "json.dumps") == library
+            assert stops(debugger, "program.loads") == [("loads", "program.py")]
+            # Only the library has it.
+            assert stops(debugger, "raw_decode") == [("JSONDecoder.raw_decode", "decoder.py")]
+
+
+RAISES = """
+def check(number):
+    return 10 // number
+
+
+total = 0
+for number in (5, 2, 0):
+    try:
+        total += check(number)
+    except ZeroDivisionError:
+        total += 1
+check(0)
+"""
+
+
+def test_back_from_a_raise_to_the_breakpoint_on_its_line(trial):
+    """The line has begun before it raised; what it raises is stopped at behind the breakpoint, in both directions."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(RAISES)
+    recorded = trial.record([program])
+    assert recorded.exit == 1
+    inner, outer, last = (line_of(program, text) for text in ("10 // number", "total += check", "check(0)"))
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("crash", [(program, [inner])])
+        assert debugger.stop["position"]["raise"] == 1
+        seen = []
+        for filters in (["raised"], []):
+            debugger.request("setExceptionBreakpoints", filters=filters)
+            debugger.go("gotoPosition", position="crash")
+            while (stop := debugger.go("reverseContinue"))["reason"] in ("breakpoint", "exception"):
+                seen.append((stop["reason"], debugger.where()[1], debugger.stack()[1]["line"]))
+            back = [("breakpoint", inner, last), ("exception", inner, outer), *[("breakpoint", inner, outer)] * 3]
+            assert seen == [stop for stop in back if filters or stop[0] == "breakpoint"]
+            seen.clear()
+        debugger.request("setExceptionBreakpoints", filters=["raised"])
+        while (stop := debugger.go("continue"))["reason"] in ("breakpoint", "exception"):
+            seen.append((stop["reason"], debugger.where()[1], debugger.stack()[1]["line"]))
+        assert seen == [*reversed(back), ("exception", inner, last)]

@@ -179,6 +179,8 @@ pub struct Stops {
     pub before: Option<u64>,
     /// But at it, where it is not 0, and at its instructions before this one.
     pub before_instruction: u32,
+    /// And up to this raise at it, where that is not 0.
+    pub before_raise: u32,
     /// A step's end.
     pub step: Option<Step>,
     /// Lines.

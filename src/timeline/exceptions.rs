@@ -64,6 +64,12 @@ impl Runner {
             }
             let (tick, raise) = (position.tick, position.raise);
             self.come_to((tick, raise, 0));
+            if let Goal::Last(stops) = &self.run.goal
+                && stops.before == Some(tick)
+                && stops.before_raise == raise
+            {
+                self.end_window(true);
+            }
             if let Goal::Tick { tick: to_tick, raise: to_raise, .. } = self.run.goal
                 && (to_tick, to_raise) == (tick, raise)
             {

@@ -721,8 +721,12 @@ impl Timeline {
         let here = self.present()?.position();
         let begins = self.hits_at_windows(here.window, &stops)?;
         let watched = self.watched_at_windows(here.window, &stops)?;
-        (stops.before, stops.before_instruction) =
-            if with_present { (Some(here.tick + 1), 0) } else { (Some(here.tick), here.instruction) };
+        (stops.before, stops.before_instruction, stops.before_raise) = match () {
+            _ if with_present => (Some(here.tick + 1), 0, 0),
+            // The line that raises has begun before.
+            _ if here.raise > 0 => (Some(here.tick), u32::MAX, here.raise),
+            _ => (Some(here.tick), here.instruction, 0),
+        };
         let mut later: Vec<Option<(usize, Stopped, String)>> = vec![None; stops.watches.len()];
         let mut running = VecDeque::new();
         let mut next = Some(here.window);
