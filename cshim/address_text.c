@@ -18,7 +18,7 @@ static int print(char *into, size_t room, const char *format, va_list arguments)
     int length;
     if (is_address(format)) {
         size_t shown = retrace_shown_address((size_t)va_arg(arguments, void *));
-        length = snprintf(into, room, "%p", (void *)shown);
+        length = shown == 0 ? snprintf(into, room, "0x?") : snprintf(into, room, "%p", (void *)shown);
     }
     else
         length = vsnprintf(into, room, format, arguments);

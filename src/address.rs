@@ -2,7 +2,9 @@
 //! replay a number stands for the object that had it when recorded.
 //!
 //! Code that the recorded program never ran, which a debugger evaluates, asks for itself; it must get the same numbers,
-//! as the program's own dictionaries have them for keys, and its output shows them.
+//! as the program's own dictionaries have them for keys, and its output shows them. Of an object that the program has not
+//! shown, nobody knows which number it had: its address in text is `0x?`. One of the replay's own would differ from one
+//! copy of it to another.
 
 use crate::call::Call;
 use crate::gil::GilCell;
@@ -102,7 +104,7 @@ pub fn bindings() -> [Binding; 2] {
     ]
 }
 
-/// The number to be shown for an address.
+/// The number to be shown for an address; 0 where nobody knows what the recording had.
 ///
 /// # Safety
 /// Called by cshim/address_text.c, in the place of what the interpreter calls.
@@ -112,7 +114,7 @@ pub unsafe extern "C" fn retrace_shown_address(address: usize) -> usize {
     unsafe {
         let mode = session::mode();
         if mode == Mode::Diverted {
-            return noted(address).map_or(address, |number| number as usize);
+            return noted(address).map_or(0, |number| number as usize);
         }
         if mode == Mode::Off || !schedule::holds_gil() || !is_programs() || thread::current().external.get() {
             return address;

@@ -821,7 +821,9 @@ def watch(expression, depth, function, module):
     except Exception as error:
         return f"<{type(error).__name__}: {error}>"
     if type(value) not in UNCHANGING:
-        return show(value)
+        text = show(value)
+        # Two objects that are shown alike are two.
+        return f"{text}\0{id(value)}" if "0x?" in text else text
     # What cannot change is shown once. It is held, so that nothing else takes its place; nothing notices that.
     shown = SHOWN.get(expression)
     if shown is None or shown[0] is not value:

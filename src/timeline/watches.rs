@@ -77,10 +77,11 @@ impl Watched {
         }
         if is_call && self.watch.from_call {
             self.text = Some(now.clone());
-            return Some(Cause::Change { id: self.watch.id, before: String::new(), after: now });
+            return Some(Cause::Change { id: self.watch.id, before: String::new(), after: shown(&now).to_owned() });
         }
-        let before = self.text.replace(now.clone()).filter(|before| *before != now)?;
-        Some(Cause::Change { id: self.watch.id, before, after: now })
+        let before = self.text.replace(now.clone()).filter(|before| differ(before, &now))?;
+        let (before, after) = (shown(&before).to_owned(), shown(&now).to_owned());
+        Some(Cause::Change { id: self.watch.id, before, after })
     }
 
     pub fn has_begun(&self) -> bool {
@@ -89,8 +90,19 @@ impl Watched {
 
     /// Its text at the end, and where it first had one.
     pub fn into_ends(self) -> (Option<String>, Option<(Stopped, String)>) {
-        (self.text, self.first)
+        let shown = |text: String| shown(&text).to_owned();
+        (self.text.map(shown), self.first.map(|(at, text)| (at, shown(text))))
     }
+}
+
+/// What the user sees of a value's text. Behind it may be which object it is, in this run.
+fn shown(text: &str) -> &str {
+    text.split('\0').next().unwrap_or_default()
+}
+
+/// Whether two texts are of values that differ. In another run an object is elsewhere.
+fn differ(a: &str, b: &str) -> bool {
+    if a.contains('\0') && b.contains('\0') { a != b } else { shown(a) != shown(b) }
 }
 
 impl Variable {
