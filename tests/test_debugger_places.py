@@ -477,3 +477,14 @@ def test_an_await_that_waits_for_much(trial):
         debugger.go("gotoPosition", position=awaits[0])
         debugger.go("stepOut")
         assert source.where(debugger) == ("both", "await other")
+
+
+def test_an_event_that_is_not_there(trial):
+    recorded, path = record(trial, "debugged_state.py")
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        there = debugger.stop["position"]
+        for event in (10**6, 2**63, 2**64 - 1):
+            stop = debugger.go("gotoPosition", position={"event": event})
+            assert stop["position"] == there
+            assert f"there is no event {event}: the last one is " in debugger.output("important")

@@ -778,6 +778,11 @@ impl Timeline {
     /// The line that comes to an event.
     pub fn position_of_event(&mut self, event: u64) -> Result<Position> {
         self.complete()?;
+        let last = self.engine.ended.event;
+        if event > last {
+            let diverged = if self.engine.ended.diverged { " (the replay left the recording there)" } else { "" };
+            return message(format!("there is no event {event}: the last one is {last}{diverged}"));
+        }
         let window = self.windows.iter().rposition(|window| window.place.event <= event).unwrap_or(0);
         let stops = Stops { event: Some(event), ..Stops::default() };
         for window in (0..=window).rev() {
