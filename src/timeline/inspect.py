@@ -215,9 +215,9 @@ def roots(question, state, exception):
     root = question["root"]
     if root == "exception":
         return exception
-    frame = find_frame(question, state)
+    frame, names, local = place_of(question, state)
     if root == "expression":
-        return value_of(compiled(question["expression"]), frame.f_globals, frame.f_locals)
+        return value_of(compiled(question["expression"]), names, local)
     return {"locals": locals_of, "globals": globals_of, "closure": closure_of}[root](frame)
 
 
@@ -452,8 +452,7 @@ def run_captured(run):
 
 def evaluate(question, state, exception):
     source = question["expression"]
-    frame = find_frame(question, state) if question.get("frame") is not None else None
-    names, local = (frame.f_globals, frame.f_locals) if frame is not None else (main_globals(), None)
+    frame, names, local = place_of(question, state)
 
     def run():
         try:
@@ -553,8 +552,13 @@ def whatis(value):
 FORMS = {"repr": repr, "pretty": pretty, "whatis": whatis}
 
 
-def main_globals():
-    return sys.modules["__main__"].__dict__
+def place_of(question, state):
+    """The frame of a question, its globals and its locals. Without a frame, the globals of the module that the thread is in."""
+    if question.get("frame") is not None:
+        frame = find_frame(question, state)
+        return frame, frame.f_globals, frame.f_locals
+    frames = frames_of(question["thread"], state)
+    return None, frames[0].f_globals if frames else sys.modules["__main__"].__dict__, None
 
 
 def write_back(frame):
@@ -563,8 +567,8 @@ def write_back(frame):
 
 
 def assign(question, state, exception):
-    frame = find_frame(question, state)
-    value = value_of(compiled(question["value"]), frame.f_globals, frame.f_locals)
+    frame, names, local = place_of(question, state)
+    value = value_of(compiled(question["value"]), names, local)
     steps = [step for step in question["steps"] if step[0] not in ("group", "from")]
     target = roots(question, state, exception)
     root = question["root"]
@@ -612,7 +616,7 @@ def set_expression(question, state, _exception):
 
 
 def completions(question, state, _exception):
-    frame = find_frame(question, state) if question.get("frame") is not None else None
+    _, names, local = place_of(question, state)
     text = question["text"]
     begin = len(text)
     while begin > 0 and (text[begin - 1].isalnum() or text[begin - 1] in "_."):

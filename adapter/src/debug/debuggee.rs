@@ -263,10 +263,10 @@ impl Debuggee {
         Ok(Watch { id, expression, frame: place, ..Watch::default() })
     }
 
-    /// A global of the module that a frame's code is of.
-    pub fn watch_global(&mut self, id: i64, expression: String, thread: u32, frame: u64) -> Result<Watch> {
+    /// A global of the module that a frame's code is of, or that of the thread's newest frame.
+    pub fn watch_global(&mut self, id: i64, expression: String, thread: u32, frame: Option<u64>) -> Result<Watch> {
         let stack = self.stack(thread)?;
-        let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
+        let entry = stack.iter().find(|entry| frame.is_none() || entry["frame"].as_u64() == frame);
         let module = entry.and_then(|entry| entry["module"].as_str()).map(str::to_owned);
         Ok(Watch { id, expression, module, ..Watch::default() })
     }

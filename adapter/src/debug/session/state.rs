@@ -14,7 +14,8 @@ use crate::debug::protocol::Request;
 #[derive(Clone)]
 pub(super) struct Reference {
     pub(super) thread: u32,
-    pub(super) frame: u64,
+    /// None where it is of no frame, but of the module that the thread is in.
+    pub(super) frame: Option<u64>,
     root: String,
     expression: Option<String>,
     steps: Value,
@@ -88,7 +89,7 @@ impl<W: Write + 'static> Session<W> {
             let root = scope["root"].as_str().unwrap_or_default();
             let reference = handles.add(Reference {
                 thread,
-                frame,
+                frame: Some(frame),
                 root: root.to_owned(),
                 expression: None,
                 steps: json!([]),
@@ -134,10 +135,10 @@ impl<W: Write + 'static> Session<W> {
             "statements": lasting, "full": context == "clipboard", "format": request.get("format"),
         });
         let Evaluation { answer, is_new_diversion } = debuggee.evaluate(question)?;
-        let reference = match (answer["children"].as_bool(), frame) {
-            (Some(true), Some((thread, frame))) => handles.add(Reference {
+        let reference = match answer["children"] == true {
+            true => handles.add(Reference {
                 thread,
-                frame,
+                frame: frame.map(|(_, frame)| frame),
                 root: "expression".to_owned(),
                 expression: Some(expression.clone()),
                 steps: json!([]),
