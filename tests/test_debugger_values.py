@@ -155,3 +155,138 @@ def test_a_value_that_is_never_shown_does_not_keep_the_session(trial, end):
         debugger.server.stdin.close()
         debugger.server.wait(HANG)
         assert_gone(before)
+
+
+MANY_ENDLESS = """
+import ctypes
+import re
+
+
+class Endless:
+    def __repr__(self):
+        while True:
+            pass
+
+
+class Ends:
+    def __repr__(self):
+        ctypes.string_at(0)
+
+
+class Slow(Exception):
+    def __repr__(self):
+        re.match("(a+)+b", "a" * 200)
+
+
+class Box:
+    def __init__(self):
+        self.inside, self.next_to_it = Endless(), 7
+
+
+def work():
+    first, endless, listed, ends, slow, box = 1, Endless(), [2, Endless()], Ends(), Slow(), Box()
+    last = "seen"
+    return first
+
+
+work()
+"""
+
+
+def test_values_without_an_end_do_not_hide_the_others(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(MANY_ENDLESS)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return first")])])
+        debugger.go("continue")
+        shown = debugger.variables(debugger.scope())
+        values = {v["name"]: v["value"] for v in shown}
+        assert (values["first"], values["last"]) == ("1", "'seen'")
+        for name, kind in (("endless", "Endless"), ("listed", "list"), ("ends", "Ends"), ("slow", "Slow")):
+            assert values[name] == f"<{kind} whose repr takes too long, or ends the process>", values
+        assert values["box"] == "<__main__.Box object at 0x?>"
+        box = next(v for v in shown if v["name"] == "box")["variablesReference"]
+        values = {v["name"]: v["value"] for v in debugger.variables(box)}
+        assert values["next_to_it"] == "7" and "takes too long" in values["inside"]
+        # The list has items, of which one can be seen.
+        listed = next(v for v in shown if v["name"] == "listed")["variablesReference"]
+        assert [v["value"] for v in debugger.variables(listed)][0] == "2"
+        assert debugger.go("stepBack")["reason"] == "step"
+
+
+def test_what_is_evaluated_without_a_frame(stopped):
+    """It has its meaning in the module that the program is in, and can be opened."""
+
+    def evaluate(expression, context="watch"):
+        return stopped.request("evaluate", expression=expression, context=context)
+
+    found = evaluate("[Dict(a=1), work]")
+    assert found["result"].startswith("[{'a': 1}, <function work at 0x") and found["indexedVariables"] == 2
+    children = stopped.variables(found["variablesReference"])
+    assert children[0]["value"] == "{'a': 1}" and children[0]["evaluateName"] == "([Dict(a=1), work])[0]"
+    assert stopped.variables(children[0]["variablesReference"])[0]["value"] == "1"
+    for local in ("step", "limit"):
+        with pytest.raises(RequestFailed, match="NameError"):
+            evaluate(local)
+    labels = [target["label"] for target in stopped.request("completions", text="wor", column=4)["targets"]]
+    assert labels == ["work"]
+    evaluate("made = {'k': [1]}", "repl")
+    made = evaluate("made", "repl")
+    assert made["result"] == "{'k': [1]}"
+    stopped.request("setVariable", variablesReference=made["variablesReference"], name="'k'", value="len('ab')")
+    assert evaluate("made", "repl")["result"] == "{'k': 2}"
+
+
+def test_what_is_evaluated_without_a_frame_is_of_that_module(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    (trial.work / "other.py").write_text("here = 'other'\n\ndef call():\n    return here\n")
+    program.write_text("import other\n\nhere = 'main'\nother.call()\nprint(here)\n")
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(trial.work / "other.py", [4])])
+        debugger.go("continue")
+        assert debugger.request("evaluate", expression="here")["result"] == "'other'"
+        debugger.go("stepOut")
+        assert debugger.request("evaluate", expression="here")["result"] == "'main'"
+
+
+OBJECTS = """
+class Plain:
+    pass
+
+
+def burn(rounds):
+    for turn in range(rounds):
+        turn * 2
+
+
+shown = Plain()
+print(shown)
+hidden = kept = Plain()
+burn(200_000)
+hidden = Plain()
+burn(100_000)
+print(hidden is kept)
+"""
+
+
+def test_an_address_that_nobody_knows_is_not_made_up(trial):
+    """The replay's own would be another one in each of its copies: neither the program's, nor the same twice."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(OBJECTS)
+    recorded = trial.record([program])
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        unknown = "<__main__.Plain object at 0x?>"
+        assert debugger.evaluate("str(shown)").strip("'").encode() == recorded.stdout.splitlines()[0]
+        assert debugger.evaluate("hidden") == debugger.evaluate("kept") == unknown
+        assert debugger.evaluate("hidden is kept") == "False"
+        # Another object is a change, and the same one in another copy is none.
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name="hidden")
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"]}])
+        assert debugger.go("reverseContinue")["text"] == f"{unknown} -> {unknown}"
+        assert debugger.where()[1] == line_of(program, "burn(100_000)")
+        stop = debugger.go("reverseContinue")
+        assert stop["text"].endswith(f"-> {unknown}") and "NameError" in stop["text"], stop

@@ -13,7 +13,12 @@ FUNCTIONS = frozenset(
 NO_CHILDREN = (str, bytes, bytearray, int, float, complex, bool, type(None), type(Ellipsis), type(NotImplemented))
 
 
+# Values are shown in a process each: one of them has not come to an end.
+APART = {"is_on": False, "given_up": 0}
+
+
 def answer(question, state, exception):
+    APART["is_on"] = question.get("apart", False)
     FORMAT["hex"] = (question.get("format") or {}).get("hex", False)
     return ANSWERS[question["ask"]](question, state, exception)
 
@@ -127,6 +132,29 @@ def column_of(frame):
 
 def show(value, limit=TEXT_LIMIT):
     """A value's `repr`, cut where it is long. Containers are cut before their items are asked."""
+    kind = type(value)
+    if APART["is_on"] and kind not in AT_HAND and kind.__repr__ is not object.__repr__:
+        return show_apart(value, limit)
+    return show_here(value, limit)
+
+
+AT_HAND = frozenset((str, bytes, int, float, complex, bool, type(None), type(len), type(sys), type(answer)))
+GIVEN_UP = 4
+
+
+def show_apart(value, limit):
+    text = None
+    if APART["given_up"] < GIVEN_UP:
+        APART["is_on"] = False
+        text = run_apart(lambda: show_here(value, limit))  # noqa: F821 (given by inspect.rs)
+        APART["is_on"] = True
+    if text is None:
+        APART["given_up"] += 1
+        return f"<{type(value).__name__} whose repr takes too long, or ends the process>"
+    return text
+
+
+def show_here(value, limit):
     try:
         text = shorten(value, 0)
     except BaseException as error:

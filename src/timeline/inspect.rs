@@ -36,6 +36,49 @@ unsafe extern "C" fn locals_to_fast(_module: *mut PyObject, frame: *mut PyObject
 
 static LOCALS_TO_FAST: Definition = Definition::new(c"locals_to_fast", locals_to_fast, METH_O);
 
+/// Whether a file is the user's own and not a library's.
+unsafe extern "C" fn is_mine(_module: *mut PyObject, path: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py with a string.
+    unsafe { PyBool_FromLong(std::ffi::c_long::from(super::ticks::is_mine(&text(path)))) }
+}
+
+static IS_MINE: Definition = Definition::new(c"is_mine", is_mine, METH_O);
+
+/// The most that a value's text takes.
+const ROOM: usize = 64 << 10;
+
+/// What a function says, called in a copy of this process that has a second for that; None where it says nothing.
+unsafe extern "C" fn run_apart(_module: *mut PyObject, callable: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py with a function, in a copy that nothing goes on with. The memory is shared with the
+    // child, which has ended when it is read.
+    unsafe {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANON);
+        let room = libc::mmap(ptr::null_mut(), ROOM, access, kind, -1, 0);
+        if room == libc::MAP_FAILED {
+            return PyErr_NoMemory();
+        }
+        let words = room.cast::<u8>();
+        let child = fork();
+        if child == 0 {
+            process::limit_time(process::VALUE_US);
+            let result = Owned(PyObject_CallNoArgs(callable));
+            let said = text(result.0);
+            let length = said.len().min(ROOM - 8);
+            ptr::copy_nonoverlapping(said.as_ptr(), words.add(8), length);
+            words.cast::<usize>().write(length);
+            libc::_exit(i32::from(result.is_null()));
+        }
+        let mut status = -1;
+        while child > 0 && libc::waitpid(child, &mut status, 0) < 0 && crate::platform::errno() == libc::EINTR {}
+        let said = std::slice::from_raw_parts(words.add(8), words.cast::<usize>().read());
+        let result = if status == 0 { string(&String::from_utf8_lossy(said)) } else { Owned::borrowed(Py_None()) };
+        libc::munmap(room, ROOM);
+        result.into_raw()
+    }
+}
+
+static RUN_APART: Definition = Definition::new(c"run_apart", run_apart, METH_O);
+
 /// How deep a question or an answer may be.
 const DEPTH: usize = 32;
 
@@ -106,14 +149,14 @@ pub unsafe fn answer(channel: &Channel, question: &Value, here: bool) {
     // SAFETY: by contract.
     unsafe {
         if here {
-            process::limit_time();
+            process::limit_time(process::SHOW_US);
             let answer = ask(question);
             process::lift_limit();
             return channel.send(&Report::Answer(answer));
         }
         let child = fork();
         if child == 0 {
-            process::limit_time();
+            process::limit_time(process::LIMIT_US);
             divert();
             channel.send(&Report::Answer(ask(question)));
             libc::_exit(0);
@@ -126,7 +169,7 @@ pub unsafe fn answer(channel: &Channel, question: &Value, here: bool) {
             } else {
                 "this ended the process it was tried in"
             };
-            channel.send(&Report::Answer(json!({ "error": why })));
+            channel.send(&Report::Answer(json!({ "error": why, "ended": true })));
         }
     }
 }
@@ -141,6 +184,10 @@ unsafe fn function(name: &CStr) -> Owned {
             PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
             let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
+            let apart = Owned(PyCFunction_NewEx(RUN_APART.get(), ptr::null_mut(), ptr::null_mut()));
+            PyDict_SetItemString(globals, c"run_apart".as_ptr(), apart.0);
+            let is_mine = Owned(PyCFunction_NewEx(IS_MINE.get(), ptr::null_mut(), ptr::null_mut()));
+            PyDict_SetItemString(globals, c"is_mine".as_ptr(), is_mine.0);
             let opcodes = super::ticks::library_file("opcode.py").unwrap_or_default();
             PyDict_SetItemString(globals, c"opcode_source".as_ptr(), string(&opcodes).0);
             let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();

@@ -16,8 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 /// How often a process that runs looks whether the debugger is still there.
 const WATCH_US: u64 = 20_000;
 
-/// How long a question about the state may take, and the status of a copy in which one took longer.
-const LIMIT_US: u64 = 10_000_000;
+/// How long a question about the state may take; where it only shows values, and can be asked again with each of them
+/// apart; and how long one of these. Then the status of a copy in which one took longer.
+pub const LIMIT_US: u64 = 10_000_000;
+pub const SHOW_US: u64 = 2_000_000;
+pub const VALUE_US: u64 = 1_000_000;
 pub const OUT_OF_TIME: i32 = 9;
 
 /// The socket's descriptor, for the signal handler.
@@ -222,12 +225,12 @@ pub unsafe fn lift_limit() {
     unsafe { crate::platform::start_timer(0, tick) };
 }
 
-/// This process has a limited time to live.
+/// This process has a limited time to live, in microseconds.
 ///
 /// # Safety
 /// As [`watch_debugger`].
-pub unsafe fn limit_time() {
-    LEFT.store((LIMIT_US / WATCH_US) as i32, Ordering::Relaxed);
+pub unsafe fn limit_time(limit: u64) {
+    LEFT.store((limit / WATCH_US) as i32, Ordering::Relaxed);
     // SAFETY: by contract.
     unsafe { watch_debugger() };
 }

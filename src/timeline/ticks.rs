@@ -80,7 +80,8 @@ pub fn library_file(name: &str) -> Option<String> {
     std::fs::read_to_string(library.first()?.clone() + name).ok()
 }
 
-fn is_mine(path: &str) -> bool {
+/// Whether a file is not a library's.
+pub fn is_mine(path: &str) -> bool {
     // SAFETY: the GIL is held by whoever runs Python code.
     let library = unsafe { &*LIBRARY.get() };
     let installed = ["/site-packages/", "/dist-packages/"].iter().any(|folder| path.contains(folder));

@@ -40,6 +40,9 @@ pub enum Failure {
     Cancelled,
     #[error("{0}")]
     Message(String),
+    /// What was asked has ended the process that was to answer, or would have taken too long.
+    #[error("{0}")]
+    Ended(String),
     #[error("{0}")]
     Start(#[from] CliError),
     #[error("a process of the replay has gone: {0}")]

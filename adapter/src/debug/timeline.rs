@@ -827,17 +827,21 @@ impl Timeline {
     }
 
     /// Asks about the state at the present. `lasting`: in the copy that is changed, which is made if need be.
-    pub fn ask(&mut self, question: Value, lasting: bool) -> Result<Value> {
+    pub fn ask(&mut self, mut question: Value, lasting: bool) -> Result<Value> {
         let is_reading = !lasting && !self.is_diverted();
         // Where the code of a value's `__repr__` may run, but nothing of the user's, one copy serves all questions.
         let shows = READING.contains(&question["ask"].as_str().unwrap_or_default()) && question["expression"].is_null();
         let here = lasting || is_reading && shows;
         let answer = self.ask_copy(&question, is_reading, here);
-        if let (Err(Failure::Gone(_)), true) = (&answer, here && is_reading) {
-            // Asked in a copy of its own, it can be said what is wrong with it.
-            return self.ask_copy(&question, is_reading, false);
+        let is_shown = READING.contains(&question["ask"].as_str().unwrap_or_default());
+        match answer {
+            Err(Failure::Gone(_)) if here && is_reading => {}
+            Err(Failure::Ended(_)) if !here && is_shown => {}
+            answer => return answer,
         }
-        answer
+        // One of the values has no end. Each in a copy of its own, the others are shown.
+        question["apart"] = true.into();
+        self.ask_copy(&question, is_reading, false)
     }
 
     fn ask_copy(&mut self, question: &Value, is_reading: bool, here: bool) -> Result<Value> {
@@ -854,6 +858,7 @@ impl Timeline {
         process.send(&Command::Inspect { question: question.clone(), here })?;
         match process.receive(&self.engine.cancel) {
             Ok(Report::Answer(answer)) => match answer["error"].as_str() {
+                Some(error) if answer["ended"] == true => Err(Failure::Ended(error.to_owned())),
                 Some(error) => message(error),
                 None => Ok(answer),
             },
