@@ -291,6 +291,8 @@ pub struct FunctionBreakpoint {
     pub condition: Option<String>,
     /// Stop only at these hits.
     pub hits: Option<Hits>,
+    /// Not in library code.
+    pub mine_only: bool,
 }
 
 impl FunctionBreakpoint {

@@ -16,8 +16,9 @@ def lines(question, _state, _exception):
 
 
 def functions(question, _state, _exception):
-    """The name and the qualified name of all code of a source."""
-    return [[code.co_name, code.co_qualname] for code in codes_of(question)]
+    """The name and the qualified name of all code of a source, and whether that is the user's."""
+    mine = is_mine(question["path"])
+    return [[code.co_name, code.co_qualname, mine] for code in codes_of(question)]
 
 
 def frozen_functions(_question, _state, _exception):

@@ -652,13 +652,12 @@ def completions(question, state, _exception):
     word = text[begin:]
     if "." in word:
         head, tail = word.rsplit(".", 1)
-        value = eval(head, frame.f_globals if frame else main_globals(), frame.f_locals if frame else None)
-        names = names_of(value)
+        value = eval(head, names, local)
+        labels = names_of(value)
     else:
         tail = word
-        names = set(frame.f_locals) | set(frame.f_globals) if frame else set(main_globals())
-        names |= set(__builtins__) | KEYWORDS
-    found = sorted(name for name in names if str(name).startswith(tail) and (tail.startswith("_") or name[0] != "_"))
+        labels = set(local or ()) | set(names) | set(__builtins__) | KEYWORDS
+    found = sorted(name for name in labels if str(name).startswith(tail) and (tail.startswith("_") or name[0] != "_"))
     return [{"label": name, "start": len(text) - len(tail), "length": len(tail)} for name in found[:300]]
 
 

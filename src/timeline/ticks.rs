@@ -197,7 +197,9 @@ fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
             code.breakpoints.push((breakpoint.line, place));
         }
     }
-    let is_on = |f: &FunctionBreakpoint| f.is_on(&code.path, &code.name, &code.qualified_name);
+    let is_on = |f: &FunctionBreakpoint| {
+        f.is_on(&code.path, &code.name, &code.qualified_name) && (code.is_mine || !f.mine_only)
+    };
     code.functions.extend(stops.functions.iter().enumerate().filter(|(_, f)| is_on(f)).map(|(place, _)| place));
 }
 

@@ -293,18 +293,26 @@ impl Debuggee {
         Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
     }
 
-    /// Whether the recording's sources have what a breakpoint is on, or the interpreter has it in itself.
-    pub fn has_function(&mut self, breakpoint: &FunctionBreakpoint) -> bool {
+    /// Whether the recording's sources have what a breakpoint is on, or the interpreter has it in itself. Where library code
+    /// is passed over, and the user's has a function of that name, it is on that one only.
+    pub fn has_function(&mut self, breakpoint: &mut FunctionBreakpoint) -> bool {
         let last = breakpoint.name.rsplit('.').next().unwrap_or_default();
         // What does not have the name in it need not be compiled. A lambda has none there.
         let may_have = |contents: String| last.starts_with('<') || !last.is_empty() && contents.contains(last);
         let paths: Vec<String> =
             self.sources.all().filter(|path| self.sources.contents(path).is_some_and(may_have)).cloned().collect();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let is_in_source = paths.iter().any(|path| {
+        let mut is_in_source = false;
+        for path in &paths {
             let found = self.ask_about_source(path, json!({ "ask": "functions" })).unwrap_or_default();
-            found.as_array().into_iter().flatten().any(|code| breakpoint.is_on(path, &text(&code[0]), &text(&code[1])))
-        });
+            let is_it = |code: &&Value| breakpoint.is_on(path, &text(&code[0]), &text(&code[1]));
+            let Some(code) = found.as_array().into_iter().flatten().find(is_it) else { continue };
+            is_in_source = true;
+            breakpoint.mine_only = self.mine_only && code[2] == true;
+            if breakpoint.mine_only || !self.mine_only {
+                break;
+            }
+        }
         if is_in_source || !self.stands_somewhere() {
             return is_in_source;
         }

@@ -151,8 +151,8 @@ impl<W: Write + 'static> Session<W> {
                 continue;
             };
             let (name, condition) = (text_of(wanted, "name").unwrap_or_default(), text_of(wanted, "condition"));
-            let breakpoint = FunctionBreakpoint { id, name, condition, hits };
-            let is_there = self.debuggee.as_mut().is_some_and(|debuggee| debuggee.has_function(&breakpoint));
+            let mut breakpoint = FunctionBreakpoint { id, name, condition, hits, mine_only: false };
+            let is_there = self.debuggee.as_mut().is_some_and(|debuggee| debuggee.has_function(&mut breakpoint));
             let mut answer = json!({ "id": id, "verified": is_there });
             if !is_there {
                 let name = &breakpoint.name;
@@ -245,10 +245,10 @@ impl<W: Write + 'static> Session<W> {
                 let Some(expression) = child.and_then(|child| child["evaluateName"].as_str()) else {
                     return message(format!("{name} is nothing that can be watched"));
                 };
-                if parent.is_of_globals() {
+                if parent.is_of_globals() || parent.frame.is_none() {
                     return debuggee.watch_global(id, expression.to_owned(), parent.thread, parent.frame);
                 }
-                (parent.thread, Some(parent.frame), expression.to_owned())
+                (parent.thread, parent.frame, expression.to_owned())
             }
             None => {
                 let expression = match request.text("expression") {

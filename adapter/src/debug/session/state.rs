@@ -145,7 +145,7 @@ impl<W: Write + 'static> Session<W> {
                 name: Some(expression),
                 lazy: false,
             }),
-            _ => 0,
+            false => 0,
         };
         let output = answer["output"].as_str().unwrap_or_default().to_owned();
         if !output.is_empty() && lasting {

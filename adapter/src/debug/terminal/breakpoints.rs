@@ -14,6 +14,8 @@ pub struct Breakpoint {
     /// So many times it is passed over.
     ignored: u64,
     hits: u64,
+    /// A function of that name in library code is another one.
+    mine_only: bool,
 }
 
 enum Place {
@@ -61,12 +63,13 @@ impl Terminal {
                         debug_protocol::Breakpoint { id, path, line, column: None, condition, log: None, hits: None };
                     stops.breakpoints.push(line);
                 }
-                Place::Function(name, defined) => {
-                    let name = match defined {
-                        Some((path, _)) => with_module(path, name),
-                        None => name.clone(),
-                    };
-                    stops.functions.push(FunctionBreakpoint { id, name, condition, hits: None });
+                Place::Function(name, Some((path, _))) => {
+                    let name = with_module(path, name);
+                    stops.functions.push(FunctionBreakpoint { id, name, condition, hits: None, mine_only: false });
+                }
+                Place::Function(name, None) => {
+                    let (name, mine_only) = (name.clone(), breakpoint.mine_only);
+                    stops.functions.push(FunctionBreakpoint { id, name, condition, hits: None, mine_only });
                 }
             }
         }
@@ -115,10 +118,21 @@ impl Terminal {
         let place = self.place(place)?;
         self.given += 1;
         let number = self.given;
-        let breakpoint = Breakpoint { number, place, condition, is_temporary, is_enabled: true, ignored: 0, hits: 0 };
+        let mine_only = self.is_of_user(&place);
+        let breakpoint =
+            Breakpoint { number, place, condition, is_temporary, is_enabled: true, ignored: 0, hits: 0, mine_only };
         self.say(&format!("Breakpoint {number} at {}", breakpoint.place_text()));
         self.breakpoints.push(breakpoint);
         Ok(())
+    }
+
+    /// Whether the user's code has a function of that name, and nothing else is known of it.
+    fn is_of_user(&mut self, place: &Place) -> bool {
+        let Place::Function(name, None) = place else { return false };
+        let (name, mine_only) = (name.clone(), false);
+        let mut wanted = FunctionBreakpoint { id: 0, name, condition: None, hits: None, mine_only };
+        self.debuggee.has_function(&mut wanted);
+        wanted.mine_only
     }
 
     /// What `LINE`, `FILE:LINE` or a function's name means.
