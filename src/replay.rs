@@ -127,6 +127,16 @@ pub unsafe fn recorded_name(index: u16) -> String {
 pub unsafe fn read_hooks() -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
+        take_hooks()?;
+        settle();
+        Ok(())
+    }
+}
+
+/// The same where what comes behind them is known already.
+unsafe fn take_hooks() -> Result<(), Failure> {
+    // SAFETY: as in `read_hooks`.
+    unsafe {
         let names: HashMap<(&str, HookKind), u16> =
             hook::all().iter().map(|hook| ((hook.name.as_str(), hook.kind), hook.index)).collect();
         let source = source();
@@ -147,7 +157,6 @@ pub unsafe fn read_hooks() -> Result<(), Failure> {
             recorded.push(name);
         }
         source.finish_event();
-        settle();
         Ok(())
     }
 }

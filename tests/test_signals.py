@@ -1,8 +1,15 @@
 """Signals: handlers run where they ran, and leave the program as it was."""
 
-import pytest
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
 
-from harness import as_shell, run
+import pytest
+from debugger import descendants
+
+from harness import HANG, as_shell, run
 
 
 @pytest.mark.parametrize(
@@ -98,3 +105,47 @@ def test_a_program_that_a_shell_starts_in_the_background(trial):
     recorded.trace = trial.trace
     assert recorded.stdout == b"1 1\n1\n", recorded
     trial.same(recorded, trial.replay(trial.trace), ("recorded", "replayed"))
+
+
+SPINS = """
+def spin():
+    turn = 0
+    while True:
+        turn += 1
+
+
+spin()
+"""
+
+
+def is_at_work(pid):
+    """Whether a process has had a fifth of a second of a core: Python begins in less."""
+    fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) > 20
+
+
+def test_an_interrupt_before_any_call(trial):
+    """The signal is the first that happens: what the recording says of hooks stands right before it."""
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(SPINS)
+    command, extra = trial.record_command(["program.py"], "cli", trial.trace)
+    recording = subprocess.Popen(
+        command,
+        cwd=trial.work,
+        env=trial.environment() | extra,
+        stderr=subprocess.PIPE,
+        # Ignored, where the tests run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + HANG
+        while not (busy := [pid for pid in (recording.pid, *descendants(recording.pid)) if is_at_work(pid)]):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(busy[0], signal.SIGINT)
+        _, said = recording.communicate(timeout=HANG)
+    finally:
+        recording.kill()
+    assert said.endswith(b"KeyboardInterrupt\n"), said
+    replayed = trial.replay(trial.trace)
+    assert as_shell(replayed.exit) == 130 and replayed.stderr == said, replayed

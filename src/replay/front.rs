@@ -1,7 +1,7 @@
 //! What comes next in the log, as far as it is about the schedule: known at any time between two events, so that the hooks
 //! of the schedule need not read.
 
-use super::{read_hooks, source};
+use super::{source, take_hooks};
 use crate::gil::GilCell;
 use crate::{divergence, user_threads};
 use pyo3_ffi::*;
@@ -194,7 +194,8 @@ unsafe fn schedule_event() -> Front {
     }
 }
 
-/// Reads the hooks that stand before the event that [`front`] shows.
+/// Reads the hooks that stand before the event that [`front`] shows. That is not looked for again: a signal would be tripped
+/// once more, and come twice.
 ///
 /// # Safety
 /// As [`settle`].
@@ -202,7 +203,7 @@ pub unsafe fn read_pending_hooks() {
     // SAFETY: by contract.
     unsafe {
         while source().peek_code() == Ok(code::HOOKS) {
-            if let Err(failure) = read_hooks() {
+            if let Err(failure) = take_hooks() {
                 divergence::stop(None, &failure);
             }
         }
