@@ -80,3 +80,30 @@ def test_a_thread_that_lets_nobody_go_on_ends_the_recording(trial):
     assert "went on without letting others" in trial.tool("info", recorded.trace).stdout.decode()
     replayed = trial.replay(recorded.trace)
     assert b"the recording ends here" in replayed.stderr and b"left the recording" not in replayed.stderr, replayed
+
+
+def test_each_thread_blocks_signals_of_its_own(trial):
+    env = prepare(trial, "masks", "masks_program.py")
+    plain = trial.plain(["masks_program.py"], env=env)
+    recorded = trial.record(["masks_program.py"], env=env)
+    trial.same(plain, recorded, ("plain", "recorded"))
+    # The main thread's, after and before: one. A thread's: its maker's, all, all but one, and those again.
+    first = plain.stdout.splitlines()[0]
+    assert first == b"1 3 [(1, 29, 28, 28), (1, 29, 28, 28), (1, 29, 28, 28)]", plain
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+def test_what_a_module_does_when_it_is_loaded(trial):
+    """It comes before the module's own event, in both directions."""
+    folder = trial.folder / "extension"
+    folder.mkdir()
+    built = compile_extension(trial, folder / "first", (HERE / "first.c").read_text(), "-O1", "-pthread")
+    linked = ["-Wl,--no-as-needed", f"-L{folder}", f"-l:{built.name}", "-Wl,-rpath,$ORIGIN"]
+    compile_extension(trial, folder / "second", (HERE / "second.c").read_text(), "-O1", *linked)
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text("import first\nimport second\nimport time\nprint(first.counts(), time.time())\n")
+    recorded = trial.record(["program.py"], env={"PYTHONPATH": str(folder)})
+    assert recorded.exit == 0 and recorded.stdout.startswith(b"(1, 1) "), recorded
+    listing = trial.tool("events", trial.trace).stdout
+    assert 0 < listing.index(b"pthread_once") < listing.index(b"module second"), listing[-2000:]
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
