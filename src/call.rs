@@ -165,6 +165,7 @@ impl Call<'_> {
         for (i, &arg) in self.args.iter().enumerate() {
             let path = match convert {
                 Convert::Fspath => i < 1 || i >= positional,
+                Convert::Items => i < 1,
                 Convert::FspathBoth => i < 2 || i >= positional,
                 _ => true,
             };
@@ -312,7 +313,7 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
         {
             return Ok(None);
         }
-        let items = !matches!(convert, Convert::Fspath | Convert::FspathBoth);
+        let items = !matches!(convert, Convert::Fspath | Convert::FspathBoth | Convert::Items);
         if items && depth < 2 && (PyTuple_CheckExact(arg) != 0 || PyList_CheckExact(arg) != 0) {
             return converted_sequence(convert, arg, depth);
         }
@@ -332,6 +333,22 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
                     return Ok(None);
                 }
                 Err(())
+            }
+            Convert::Items => {
+                if PyTuple_Check(arg) != 0 || PyList_Check(arg) != 0 {
+                    return Ok(None);
+                }
+                let items = Owned(PyObject_GetIter(arg));
+                if items.is_null() {
+                    if PyErr_ExceptionMatches(PyExc_TypeError) == 0 {
+                        return Err(());
+                    }
+                    // The original words it better.
+                    PyErr_Clear();
+                    return Ok(None);
+                }
+                let list = PySequence_List(items.0);
+                if list.is_null() { Err(()) } else { Ok(Some(Owned(list))) }
             }
             Convert::Index => {
                 if PyLong_Check(arg) != 0 || PyIndex_Check(arg) == 0 {

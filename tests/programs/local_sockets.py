@@ -16,6 +16,14 @@ print(right.recv_into(buffer), bytes(buffer), right.recv(2, socket.MSG_PEEK), ri
 left.sendmsg([b"a", b"bc"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
 data, ancillary, flags, address = right.recvmsg(10, socket.CMSG_SPACE(4))
 print(data, [(level, kind, len(value)) for level, kind, value in ancillary], flags, address)
+left.send(b"into what a generator makes")
+parts = bytearray(4), bytearray(6)
+print(right.recvmsg_into((part for part in parts), 10), parts, right.recvmsg_into(iter([buffer]))[0], right.recv(100))
+for wrong in (5, [5], buffer):
+    try:
+        right.recvmsg_into(wrong)
+    except TypeError as error:
+        print(error)
 for _, _, value in ancillary:
     os.close(struct.unpack("i", value)[0])
 right.settimeout(0.01)

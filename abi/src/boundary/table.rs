@@ -62,6 +62,8 @@ words! {
         Idna = "idna",
         /// Arguments with `__index__` that are not `int`.
         Index = "index",
+        /// The first argument may be any iterable: C makes a list of it.
+        Items = "items",
         /// Arguments (and items of sequence arguments) with `fileno()`.
         Fileno = "fileno",
     }

@@ -215,7 +215,7 @@ fn unknown_words() {
     assert_eq!(
         refusal("module = \"m\"\n[functions]\nf = { treatment = \"record\", convert = \"path\" }\n"),
         "mine.toml:3: functions.f.convert: found \"path\", \
-         expected one of \"none\", \"fspath\", \"fspath-both\", \"fspath-items\", \"idna\", \"index\", \"fileno\""
+         expected one of \"none\", \"fspath\", \"fspath-both\", \"fspath-items\", \"idna\", \"index\", \"items\", \"fileno\""
     );
     assert_eq!(
         refusal("module = \"m\"\nversions = [\"3.11\",\n  \"3.10\"]\n"),
