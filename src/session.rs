@@ -314,9 +314,10 @@ pub unsafe fn end_recording(status: i32) {
             Event::End { status, unrecorded: names }.encode(&mut event);
             writer.append(&[&event]);
             let is_first = writer.process() == 0;
+            let children = writer.unrecorded();
             writer.close();
             if is_first {
-                unrecorded::tell(&called);
+                unrecorded::tell(&called, children);
             }
         }
     }

@@ -137,10 +137,13 @@ pub fn forget() {
     }
 }
 
-/// Names the modules to who looks on. The program's stderr is its own where it goes anywhere else: `retrace info` says it.
-pub fn tell(called: &[String]) {
-    if called.is_empty() || !stderr().is_terminal() {
+/// Names the modules, and says how many forked processes are missing, to who looks on. The program's stderr is its own where it goes anywhere else: `retrace info` says it.
+pub fn tell(called: &[String], children: u64) {
+    if called.is_empty() && children == 0 || !stderr().is_terminal() {
         return;
+    }
+    if children > 0 {
+        eprintln!("retrace: {}", unrecorded::children_message(children));
     }
     for (module, imports) in IMPORTED.lock().iter().flat_map(|modules| modules.iter()) {
         let found: Vec<&str> = imports.iter().filter(|name| called.contains(name)).map(String::as_str).collect();

@@ -1,5 +1,6 @@
 """What was committed survives: the recorded process is killed, the trace is cut, the disk or the limit is full."""
 
+import json
 import os
 import re
 import signal
@@ -148,6 +149,80 @@ def test_the_trace_is_out_of_reach_for_the_program(trial):
     recorded = trial.record(["program.py"])
     assert (recorded.stderr, recorded.exit) == (b"", 0)
     trial.same(recorded, trial.replay(trial.trace), ("recorded", "replayed"))
+
+
+FORKING = """
+import os
+import sys
+import time
+
+if sys.argv[1] == "python":
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+else:
+    import leaver
+    leaver.leave()
+for round in range(3):
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(60_000):
+            time.time()
+        inner = os.fork()
+        if inner:
+            os.waitpid(inner, 0)
+        print("child", round, inner > 0, os.getuid(), time.time(), flush=True)
+        os._exit(3)
+    if round < 2:
+        print(os.waitpid(pid, 0)[1], flush=True)
+print("end", time.time())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_child_goes_on_with_its_parents_open_file(trial):
+    """Forked by a program that may not open the trace any more. The last one outlives its parent."""
+    (trial.prepare() / "program.py").write_text(FORKING)
+    recorded = trial.record(["program.py", "python"])
+    assert (recorded.stderr, recorded.exit) == (b"", 0)
+    information = json.loads(trial.tool("info", "--json", trial.trace).stdout)
+    assert information["unrecorded_children"] == 0, information
+    processes = information["processes"]
+    assert [process["ending"].get("status") for process in processes[1:]] == [3] * 6, processes
+    printed = recorded.stdout.splitlines()
+    for process in range(1, 7):
+        replayed = trial.replay(trial.trace, "--process", str(process))
+        assert replayed.exit == 3 and printed.count(replayed.stdout.strip()) == 1, replayed
+    assert trial.replay(trial.trace).stdout.splitlines() == [line for line in printed if b"child" not in line]
+
+
+LEAVER = """
+#include <Python.h>
+#include <unistd.h>
+
+static PyObject *leave(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (setgid(65534) < 0 || setuid(65534) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"leave", leave, METH_NOARGS, NULL}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "leaver", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_leaver(void) { return PyModule_Create(&module); }
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_child_that_cannot_be_recorded_is_counted(trial):
+    """C code became another user: nobody has the trace open then."""
+    trial.prepare(inputs=False)
+    compile_extension(trial, trial.work / "leaver", LEAVER)
+    (trial.work / "program.py").write_text(FORKING)
+    recorded = trial.record(["program.py", "c"])
+    assert (recorded.stderr, recorded.exit) == (b"", 0)
+    assert json.loads(trial.tool("info", "--json", trial.trace).stdout)["unrecorded_children"] == 3, recorded
+    assert b"3 forked processes were not recorded" in trial.tool("info", trial.trace).stdout, recorded
 
 
 SUBINTERPRETER = """

@@ -275,6 +275,9 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
     let version = of_root("version").unwrap_or_else(|| format!("{}.{}", header.python >> 8, header.python & 0xff));
     text += &field("python", Some(version));
     text += &field("platform", of_root("platform"));
+    if header.unrecorded > 0 {
+        text += &field("missing", Some(unrecorded::children_message(header.unrecorded)));
+    }
     out.write_all(text.as_bytes())?;
     if processes.len() > 1 {
         writeln!(out, "\nprocesses")?;
@@ -382,6 +385,7 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
         "created": created(trace),
         "python": format!("{}.{}", header.python >> 8, header.python & 0xff),
         "size_limit": header.size_limit,
+        "unrecorded_children": header.unrecorded,
         "extent_size": header.extent_size,
         "processes": processes.iter().map(process).collect::<Json>(),
     })

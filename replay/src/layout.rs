@@ -24,6 +24,8 @@ pub const RECORDING_ID: usize = 40;
 pub const PYTHON: usize = 56;
 /// Offset of the size limit in bytes, a `u64`; 0 where there is none.
 pub const SIZE_LIMIT: usize = 64;
+/// Offset of the number of forked processes that could not be recorded, an atomic `u64`.
+pub const UNRECORDED: usize = 72;
 
 /// An extent's first four bytes, as a little-endian number.
 pub const EXTENT_MAGIC: u32 = u32::from_le_bytes(*b"EXTN");

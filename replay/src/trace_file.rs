@@ -185,6 +185,11 @@ impl TraceFile {
         recording_id(&self.header)
     }
 
+    /// How many forked processes could not be recorded.
+    pub(crate) fn unrecorded(&self) -> u64 {
+        self.counter(layout::UNRECORDED).load(Ordering::Relaxed)
+    }
+
     fn counter(&self, offset: usize) -> &AtomicU64 {
         self.header.u64_at(offset)
     }
@@ -253,14 +258,28 @@ impl TraceFile {
 
     /// The file for a forked child, with a descriptor, a lock and a header of its own: what it inherited shares the
     /// parent's lock. Closes the inherited descriptor.
-    pub(crate) fn after_fork(&self, inherited: Descriptor) -> Result<(TraceFile, Descriptor), WriteError> {
-        let fd = self.reopen();
-        inherited.close(self);
+    ///
+    /// `may_borrow`: where the file cannot be opened again, the child goes on with what it inherited, which the third value
+    /// says. Where it can't do that either, the trace says that there was such a child.
+    pub(crate) fn after_fork(
+        &self,
+        inherited: Descriptor,
+        may_borrow: bool,
+    ) -> Result<(TraceFile, Descriptor, bool), WriteError> {
+        let reopened = self.reopen();
+        let borrows = reopened.is_err() && may_borrow && self.is(inherited.raw());
+        let fd = if borrows { Ok(inherited.raw()) } else { reopened };
+        if !borrows {
+            inherited.close(self);
+        }
+        if fd.is_err() {
+            self.counter(layout::UNRECORDED).fetch_add(1, Ordering::Relaxed);
+        }
         let fd = fd?;
         let file = SharedMap::new(fd, 0, layout::FILE_HEADER as usize)
             .and_then(|header| TraceFile::new(&self.path, fd, header, self.extent_size));
         match file {
-            Ok(file) => Ok((file, Descriptor { fd })),
+            Ok(file) => Ok((file, Descriptor { fd }, borrows)),
             Err(source) => {
                 close(fd);
                 Err(WriteError::Grow { path: self.path.clone(), source })
@@ -270,7 +289,9 @@ impl TraceFile {
 
     /// Gives back what the last process of a recording claimed and did not use: `unused` extents, and what follows
     /// `last_payloads` (extent index, committed bytes). Best effort. Gives up the lock.
-    pub(crate) fn trim(&self, fd: RawFd, unused: &[u64], last_payloads: &[(u64, u64)]) {
+    ///
+    /// `lends`: another process goes on with this very open file. Its lock is that one's too, and the file is not cut.
+    pub(crate) fn trim(&self, fd: RawFd, unused: &[u64], last_payloads: &[(u64, u64)], lends: bool) {
         let size = u64::from(self.extent_size);
         let whole = unused.iter().map(|index| (*index, 0));
         let tails = last_payloads.iter().map(|(index, n)| (*index, (layout::EXTENT_HEADER + n).next_multiple_of(4096)));
@@ -280,6 +301,9 @@ impl TraceFile {
             {
                 platform::punch_hole(fd, offset + used, size - used);
             }
+        }
+        if lends {
+            return;
         }
         // The exclusive lock means that no other process has the file: who claims holds the shared one, a forked
         // child takes its own before it claims anything.

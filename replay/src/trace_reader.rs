@@ -97,6 +97,8 @@ pub struct Header {
     pub python: u32,
     /// The limit on the file's size in bytes, if there is one.
     pub size_limit: Option<u64>,
+    /// How many forked processes could not be recorded: they could not open the trace.
+    pub unrecorded: u64,
 }
 
 /// What is known of a process without walking its events.
@@ -259,6 +261,7 @@ fn read_header(contents: &Contents) -> Result<Header, TraceError> {
             recording_id: *bytes.get(layout::RECORDING_ID..)?.first_chunk()?,
             python: u32_at(bytes, layout::PYTHON)?,
             size_limit: u64_at(bytes, layout::SIZE_LIMIT).filter(|limit| *limit != 0),
+            unrecorded: u64_at(bytes, layout::UNRECORDED)?,
         })
     });
     let header = header.ok_or_else(|| TraceError::CutShort { path: path() })?;

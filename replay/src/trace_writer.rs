@@ -97,6 +97,9 @@ struct Recorder {
     shares_file: bool,
     /// Whether the descriptor stays open: the process may not reach the file again.
     keeps_open: bool,
+    /// Whether the descriptor's open file, and its lock, are another process's too: that of a parent, or of a child, which
+    /// could not open the file again.
+    lends: bool,
     helper: Option<Helper>,
     /// The sources' stream while no helper has it.
     sources: Option<SourceWriter>,
@@ -105,11 +108,13 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// Claims a process and its first extent, and starts the helper if there may be one.
+    /// Claims a process and its first extent, and starts the helper if there may be one. `borrows`: the descriptor is its
+    /// parent's.
     fn start(
         file: TraceFile,
         mut descriptor: Descriptor,
         may_help: bool,
+        borrows: bool,
     ) -> Result<(Recorder, StreamWriter, u32), WriteError> {
         let claimed = file.claim_process().and_then(|process| Ok((process, file.allocate(&mut descriptor)?)));
         match claimed {
@@ -120,7 +125,8 @@ impl Recorder {
                     shared,
                     descriptor,
                     shares_file: false,
-                    keeps_open: false,
+                    keeps_open: borrows,
+                    lends: borrows,
                     helper: None,
                     sources,
                     may_help,
@@ -261,7 +267,7 @@ impl TraceWriter {
 
     fn begin(file: TraceFile, descriptor: Descriptor) -> Result<TraceWriter, WriteError> {
         platform::watch_forks();
-        let (recorder, stream, process) = Recorder::start(file, descriptor, true)?;
+        let (recorder, stream, process) = Recorder::start(file, descriptor, true, false)?;
         let writer = TraceWriter {
             stream,
             generation: platform::fork_generation(),
@@ -339,6 +345,11 @@ impl TraceWriter {
             let _errno = PreserveErrno::new();
             recorder.hide_descriptor();
         }
+    }
+
+    /// How many forked processes of the recording could not be recorded: they cannot open the trace.
+    pub fn unrecorded(&self) -> u64 {
+        self.recorder.as_ref().map_or(0, |recorder| recorder.shared.file.unrecorded())
     }
 
     /// The process may not be able to open the trace again from now on: it stays open, also where the program sees it.
@@ -512,6 +523,7 @@ impl TraceWriter {
         let Some(recorder) = &mut self.recorder else {
             return;
         };
+        recorder.lends |= recorder.keeps_open;
         if let Some(helper) = recorder.helper.take() {
             let locked = recorder.holds_file();
             recorder.sources = helper.pause(locked);
@@ -541,12 +553,12 @@ impl TraceWriter {
         let Some(recorder) = self.recorder.take() else {
             return Ok(());
         };
-        let Recorder { shared, descriptor, helper, sources, .. } = recorder;
+        let Recorder { shared, descriptor, helper, sources, keeps_open, .. } = recorder;
         let stopped = self.stopped.is_some() || shared.failure.get().is_some();
         self.generation = platform::fork_generation();
         self.settled = false;
         self.stream.abandon();
-        let forked = shared.file.after_fork(descriptor);
+        let forked = shared.file.after_fork(descriptor, keeps_open);
         if helper.is_some() {
             // Forked without `before_fork`. The thread is gone; the queues and the sources are as it left them, in the
             // middle of something perhaps: dropping them would not be safe.
@@ -557,12 +569,12 @@ impl TraceWriter {
         }
         if stopped {
             // A child cannot be replayed without its parent's events up to the fork.
-            if let Ok((file, descriptor)) = forked {
+            if let Ok((file, descriptor, _)) = forked {
                 descriptor.close(&file);
             }
             return Ok(());
         }
-        match forked.and_then(|(file, descriptor)| Recorder::start(file, descriptor, may_help)) {
+        match forked.and_then(|(file, descriptor, borrows)| Recorder::start(file, descriptor, may_help, borrows)) {
             Ok((recorder, stream, process)) => {
                 self.stream = stream;
                 self.process = process;
@@ -611,9 +623,9 @@ impl TraceWriter {
             unused.extend(remains.unused.iter().map(Extent::index));
         }
         // Here, because everything is unmapped by now: trimming may cut what a mapping would still show.
-        let Recorder { shared, mut descriptor, .. } = recorder;
+        let Recorder { shared, mut descriptor, lends, .. } = recorder;
         if let Ok(fd) = descriptor.get(&shared.file) {
-            shared.file.trim(fd, &unused, &last);
+            shared.file.trim(fd, &unused, &last, lends);
         }
         descriptor.close(&shared.file);
     }

@@ -59,3 +59,11 @@ pub fn message(module: &str, called: &[&str]) -> String {
         called.join(", ")
     )
 }
+
+/// What to say of forked processes that could not be recorded.
+pub fn children_message(count: u64) -> String {
+    let were = if count == 1 { "process was" } else { "processes were" };
+    format!(
+        "{count} forked {were} not recorded: the trace could not be opened there, as another user or under another root"
+    )
+}
