@@ -8,7 +8,7 @@ use crate::handler_writes;
 use crate::hook::{self, Hook};
 use crate::imports::Binding;
 use crate::libc_memory as memory;
-use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape};
+use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, Waits};
 use crate::session::{self, Mode};
 use crate::trampoline::LIBC_CALLS;
 use crate::{console, divergence, native_handlers, platform, replay, schedule, time_stamps, turns, user_threads};
@@ -97,7 +97,7 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
         match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => record(place, &args),
             // A part of an external call, during which others go on.
-            Mode::Recording if FUNCTIONS[place].waits && turns::has() => turns::without(|| original(place, &args)),
+            Mode::Recording if may_wait(place, &args) && turns::has() => turns::without(|| original(place, &args)),
             Mode::Replaying => replay(place, &args),
             Mode::Diverted => refused(place),
             Mode::Off if retrace_abi::gil::retrace_handlers() != 0 => in_handler(place, &args),
@@ -159,6 +159,35 @@ unsafe fn original(place: usize, args: &Arguments) -> usize {
     }
 }
 
+/// Whether the call may wait for somebody. A driver's sockets don't, mostly: it asks `poll` when to read, and then reads an
+/// answer in many small pieces, for each of which the turn would go to and fro.
+unsafe fn may_wait(place: usize, args: &Arguments) -> bool {
+    match FUNCTIONS[place].waits {
+        Waits::Never => false,
+        Waits::Always => true,
+        Waits::Milliseconds(at) => args[at] as c_int != 0,
+        Waits::Descriptor { flags } => {
+            if flags.is_some_and(|at| args[at] as c_int & libc::MSG_DONTWAIT != 0) {
+                return false;
+            }
+            let errno = platform::errno();
+            // SAFETY: asks about a descriptor that the caller is about to use.
+            let settings = unsafe { libc::fcntl(args[0] as c_int, libc::F_GETFL) };
+            platform::set_errno(errno);
+            settings == -1 || settings & libc::O_NONBLOCK == 0
+        }
+    }
+}
+
+/// Whether a call that does not wait found nothing to do.
+fn got_nothing(function: &Function, result: usize) -> bool {
+    let result = result as c_int;
+    match function.waits {
+        Waits::Milliseconds(_) => result == 0,
+        _ => result == -1 && matches!(platform::errno(), libc::EAGAIN | libc::EINPROGRESS),
+    }
+}
+
 /// Whether what was returned says that the call failed.
 fn failed(returns: Returns, result: usize) -> bool {
     match returns {
@@ -179,10 +208,19 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
         // Before the call: what it writes may lie where it reads.
         let arguments = memory::inputs(function, args);
         let rooms = memory::rooms(function, args);
-        let result = if function.waits && turns::has() {
+        let result = if function.waits == Waits::Never || !turns::has() {
+            original(place, args)
+        } else if may_wait(place, args) {
             turns::without(|| original(place, args))
         } else {
-            original(place, args)
+            let result = original(place, args);
+            if got_nothing(function, result) {
+                // Who asks again and again lets others go on.
+                turns::without(|| ());
+            } else {
+                turns::pass_up();
+            }
+            result
         };
         let errno = platform::errno();
         let failed = failed(function.returns, result);
@@ -235,7 +273,7 @@ unsafe fn replay(place: usize, args: &Arguments) -> usize {
         let hook = HOOKS.get()[place];
         let arguments = memory::inputs(function, args);
         let in_turn = with_gil || turns::has();
-        if function.waits && turns::has() {
+        if function.waits != Waits::Never && turns::has() {
             user_threads::pause();
         }
         handler_writes::replay();

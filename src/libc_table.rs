@@ -86,6 +86,19 @@ pub enum Returns {
     Nothing,
 }
 
+/// Whether a call may wait, and others go on meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    Never,
+    Always,
+    /// Unless its descriptor, the first argument, is set not to, or those flags (`MSG_DONTWAIT`) say so.
+    Descriptor {
+        flags: Option<usize>,
+    },
+    /// Unless that argument, a time in milliseconds, is 0.
+    Milliseconds(usize),
+}
+
 #[derive(Debug)]
 pub struct Function {
     pub name: &'static CStr,
@@ -95,20 +108,33 @@ pub struct Function {
     pub fds: Fds,
     /// It only asks: a thread that the replay has no say over may call it for real.
     pub asks: bool,
-    /// It may wait, and others go on meanwhile.
-    pub waits: bool,
+    pub waits: Waits,
 }
 
 const fn function(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
-    Function { name, returns, arguments, fds: Fds::None, asks: false, waits: false }
+    Function { name, returns, arguments, fds: Fds::None, asks: false, waits: Waits::Never }
 }
 
 const fn waiting(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
-    Function { waits: true, ..function(name, returns, arguments) }
+    Function { waits: Waits::Always, ..function(name, returns, arguments) }
+}
+
+/// Moves what is there, and waits for more if its descriptor does.
+const fn moving(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { waits: Waits::Descriptor { flags: None }, ..function(name, returns, arguments) }
+}
+
+/// The same, of a socket's, with flags.
+const fn moving_by(flags: usize, name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { waits: Waits::Descriptor { flags: Some(flags) }, ..function(name, returns, arguments) }
+}
+
+const fn waiting_for(time: usize, name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
+    Function { waits: Waits::Milliseconds(time), ..function(name, returns, arguments) }
 }
 
 const fn opening(name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
-    Function { waits: true, ..with(Fds::Open, name, returns, arguments) }
+    Function { waits: Waits::Always, ..with(Fds::Open, name, returns, arguments) }
 }
 
 const fn with(fds: Fds, name: &'static CStr, returns: Returns, arguments: &'static [Shape]) -> Function {
@@ -135,7 +161,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
     with(Fds::Open, c"socket", Int, &[Number, Number, Number]),
     with(Fds::OpenBoth, c"socketpair", Int, &[Number, Number, Number, Out(Fixed(8))]),
-    waiting(c"connect", Int, &[Number, In(Argument(2)), Number]),
+    moving(c"connect", Int, &[Number, In(Argument(2)), Number]),
     function(c"bind", Int, &[Number, In(Argument(2)), Number]),
     function(c"listen", Int, &[Number, Number]),
     opening(c"accept", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
@@ -145,24 +171,24 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"setsockopt", Int, &[Number, Number, Number, In(Argument(4)), Number]),
     function(c"getsockname", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
     function(c"getpeername", Int, &[Number, Out(At(2)), InOut(SOCKLEN)]),
-    waiting(c"send", Long, &[Number, In(Argument(2)), Wide, Number]),
-    waiting(c"sendto", Long, &[Number, In(Argument(2)), Wide, Number, In(Argument(5)), Number]),
-    waiting(c"sendmsg", Long, &[Number, Message, Number]),
-    waiting(c"recv", Long, &[Number, Out(Result(2)), Wide, Number]),
-    waiting(c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
-    waiting(c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
-    waiting(c"recvmsg", Long, &[Number, MessageOut, Number]),
+    moving_by(3, c"send", Long, &[Number, In(Argument(2)), Wide, Number]),
+    moving_by(3, c"sendto", Long, &[Number, In(Argument(2)), Wide, Number, In(Argument(5)), Number]),
+    moving_by(2, c"sendmsg", Long, &[Number, Message, Number]),
+    moving_by(3, c"recv", Long, &[Number, Out(Result(2)), Wide, Number]),
+    moving_by(4, c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
+    moving_by(3, c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
+    moving_by(2, c"recvmsg", Long, &[Number, MessageOut, Number]),
     // Waiting.
-    waiting(c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
-    waiting(c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
+    waiting_for(2, c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
+    waiting_for(2, c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
     waiting(c"ppoll", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored]),
     waiting(c"select", Int, &[Number, FD_SET, FD_SET, FD_SET, InOut(TIMEVAL)]),
     waiting(c"pselect", Int, &[Number, FD_SET, FD_SET, FD_SET, In(TIMESPEC), Ignored]),
     with(Fds::Open, c"epoll_create", Int, &[Number]),
     with(Fds::Open, c"epoll_create1", Int, &[Number]),
     function(c"epoll_ctl", Int, &[Number, Number, Number, Watch]),
-    waiting(c"epoll_wait", Int, &[Number, Events, Number, Number]),
-    waiting(c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
+    waiting_for(3, c"epoll_wait", Int, &[Number, Events, Number, Number]),
+    waiting_for(3, c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
     with(Fds::Open, c"inotify_init", Int, &[]),
     with(Fds::Open, c"inotify_init1", Int, &[Number]),
     function(c"inotify_add_watch", Int, &[Number, String, Number]),
@@ -188,15 +214,15 @@ pub static FUNCTIONS: [Function; COUNT] = [
     waiting(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
     waiting(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
     // Descriptors.
-    waiting(c"read", Long, &[Number, Out(Result(2)), Wide]),
-    waiting(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
+    moving(c"read", Long, &[Number, Out(Result(2)), Wide]),
+    moving(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
     waiting(c"pread", Long, &[Number, Out(Result(2)), Wide, Wide]),
     waiting(c"pread64", Long, &[Number, Out(Result(2)), Wide, Wide]),
-    waiting(c"readv", Long, &[Number, Scatter(2), Number]),
-    waiting(c"write", Long, &[Number, In(Argument(2)), Wide]),
+    moving(c"readv", Long, &[Number, Scatter(2), Number]),
+    moving(c"write", Long, &[Number, In(Argument(2)), Wide]),
     waiting(c"pwrite", Long, &[Number, In(Argument(2)), Wide, Wide]),
     waiting(c"pwrite64", Long, &[Number, In(Argument(2)), Wide, Wide]),
-    waiting(c"writev", Long, &[Number, Gather(2), Number]),
+    moving(c"writev", Long, &[Number, Gather(2), Number]),
     waiting(c"sendfile", Long, &[Number, Number, InOut(Fixed(8)), Wide]),
     waiting(c"sendfile64", Long, &[Number, Number, InOut(Fixed(8)), Wide]),
     function(c"lseek", Long, &[Number, Wide, Number]),

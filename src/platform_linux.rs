@@ -5,9 +5,9 @@ mod confine;
 
 use super::Waited;
 pub use confine::{confine, refused_call};
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::path::Path;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// A descriptor of a new file without a name, or -1 with `errno`.
 ///
@@ -53,6 +53,17 @@ pub unsafe fn is_free(lock: *mut c_void) -> bool {
     // SAFETY: by contract.
     unsafe { libc::sem_getvalue(lock.cast(), &mut value) };
     value > 0
+}
+
+/// Whether what a `pthread_once_t` stands for has been done. The bit that says so is the same in glibc (`nptl/pthreadP.h`) and
+/// musl (`src/thread/pthread_once.c`).
+///
+/// # Safety
+/// `control` is a `pthread_once_t`.
+pub unsafe fn is_once_done(control: *const c_int) -> bool {
+    const DONE: c_int = 2;
+    // SAFETY: by contract. Acquire pairs with the release of who did it.
+    unsafe { AtomicI32::from_ptr(control.cast_mut()).load(Ordering::Acquire) & DONE != 0 }
 }
 
 /// Copies from an address of this process that may not be readable. Returns how many bytes were, from its beginning.

@@ -23,7 +23,7 @@ use retrace_replay::event::{Event, Position};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A thread that waits: for the turn, or for another thread to do something. Never freed.
@@ -231,6 +231,8 @@ struct Shared {
 }
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
+/// How many there are in `Shared::waits`. Changed under its lock.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// A mutex of ours, also where a thread has panicked with it.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -265,6 +267,12 @@ pub fn has() -> bool {
     }
 }
 
+/// Whether something that others change in their turns is so, and is so at this place on replay, too: the turn, without which
+/// the calling thread may have got here, was still its own after it looked.
+pub fn saw(is_so: impl FnOnce() -> bool) -> bool {
+    are_on() && is_so() && has()
+}
+
 /// From now on there are turns, and the calling thread has it.
 ///
 /// # Safety
@@ -284,6 +292,7 @@ pub unsafe fn begin() {
 }
 
 unsafe fn start_with(holder: *mut Actor) {
+    WAITING.store(0, Ordering::Relaxed);
     let turn = Mutex::new(Turn { holder, waiting: VecDeque::new(), given: 0 });
     SHARED.store(Box::into_raw(Box::new(Shared { turn, waits: Mutex::default() })), Ordering::Release);
     // SAFETY: the caller's own actor.
@@ -516,8 +525,8 @@ fn waiting_tids(shared: &Shared) -> Vec<i32> {
     turn.waiting.iter().map(|&(_, actor)| unsafe { (*actor).tid() }).collect()
 }
 
-/// The calling thread gives the turn up, outside of any external call.
-unsafe fn give_up(actor: *mut Actor) {
+/// The calling thread, which has the turn, comes to a place where it may give that up.
+unsafe fn note_place(actor: *mut Actor) {
     // SAFETY: by the callers' contract.
     unsafe {
         if let Some(position) = (*actor).frees {
@@ -529,6 +538,14 @@ unsafe fn give_up(actor: *mut Actor) {
             schedule::step();
             (*actor).last = Position::Released((*actor).releases);
         }
+    }
+}
+
+/// The calling thread gives the turn up.
+unsafe fn give_up(actor: *mut Actor) {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        note_place(actor);
         hand_over(actor);
     }
 }
@@ -572,6 +589,16 @@ pub unsafe fn without<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The calling thread keeps the turn where it might give it up. On replay this is a place like any other: the log has no
+/// switch there.
+///
+/// # Safety
+/// As [`without`], and recording.
+pub unsafe fn pass_up() {
+    // SAFETY: by contract.
+    unsafe { note_place(own_actor()) };
+}
+
 /// Gives the turn up for good, until the GIL is taken or the thread ends.
 ///
 /// # Safety
@@ -603,7 +630,12 @@ pub unsafe fn wait_at(address: usize, until: Option<Deadline>, once_waiting: imp
     unsafe {
         let sleeper = own_sleeper();
         sleeper.woken.store(0, Ordering::Relaxed);
-        locked(&shared.waits).entry(address).or_default().push_back(sleeper);
+        {
+            let mut waits = locked(&shared.waits);
+            waits.entry(address).or_default().push_back(sleeper);
+            // Relaxed: whoever is to see it comes after `once_waiting`, or has the turn after this thread.
+            WAITING.fetch_add(1, Ordering::Relaxed);
+        }
         once_waiting();
         without(|| {
             if session::mode() == Mode::Recording {
@@ -614,7 +646,9 @@ pub unsafe fn wait_at(address: usize, until: Option<Deadline>, once_waiting: imp
             return true;
         }
         if let Some(waiting) = locked(&shared.waits).get_mut(&address) {
+            let before = waiting.len();
             waiting.retain(|other| !ptr::eq(*other, sleeper));
+            WAITING.fetch_sub(before - waiting.len(), Ordering::Relaxed);
         }
         crate::library_waits::timed_out(until.is_some());
         false
@@ -633,12 +667,16 @@ fn sleep(sleeper: &Sleeper, until: Option<Deadline>) {
 
 /// Wakes no more than `most` of those that wait at an address. Returns how many there were.
 pub fn wake(address: usize, most: usize) -> usize {
+    if WAITING.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
     let Some(shared) = shared() else { return 0 };
     let mut waits = locked(&shared.waits);
     let Some(waiting) = waits.get_mut(&address) else { return 0 };
     let mut count = 0;
     while count < most {
         let Some(sleeper) = waiting.pop_front() else { break };
+        WAITING.fetch_sub(1, Ordering::Relaxed);
         sleeper.woken.store(1, Ordering::Release);
         platform::wake_all(&sleeper.woken);
         count += 1;
