@@ -27,6 +27,8 @@ mod hook;
 mod hot;
 mod imports;
 mod libc_calls;
+mod libc_directories;
+mod libc_interfaces;
 mod libc_memory;
 mod libc_table;
 mod libraries;

@@ -7,6 +7,7 @@ use crate::gil::GilCell;
 use crate::handler_writes;
 use crate::hook::{self, Hook};
 use crate::imports::Binding;
+use crate::libc_directories as directories;
 use crate::libc_memory as memory;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, Waits};
 use crate::session::{self, Mode};
@@ -73,6 +74,62 @@ pub unsafe fn random_bytes(into: *mut u8, count: usize) -> bool {
 
 fn place_of_getrandom() -> Option<usize> {
     FUNCTIONS.iter().position(|function| function.name == c"getrandom")
+}
+
+/// The table's function for a system call that a module makes by `syscall`, where it takes and returns the same.
+#[cfg(target_os = "linux")]
+pub fn by_number(number: c_long) -> Option<usize> {
+    const SAME: [(c_long, &CStr); 13] = [
+        (libc::SYS_getrandom, c"getrandom"),
+        (libc::SYS_clock_gettime, c"clock_gettime"),
+        (libc::SYS_getpid, c"getpid"),
+        (libc::SYS_gettid, c"gettid"),
+        (libc::SYS_statx, c"statx"),
+        (libc::SYS_openat, c"openat"),
+        (libc::SYS_read, c"read"),
+        (libc::SYS_write, c"write"),
+        (libc::SYS_close, c"close"),
+        (libc::SYS_pipe2, c"pipe2"),
+        (libc::SYS_eventfd2, c"eventfd"),
+        (libc::SYS_epoll_create1, c"epoll_create1"),
+        (libc::SYS_accept4, c"accept4"),
+    ];
+    // The C library has no functions for these.
+    const OWN: [(c_long, &CStr); 2] = [(libc::SYS_ioprio_get, c"ioprio_get"), (libc::SYS_ioprio_set, c"ioprio_set")];
+    static PLACES: std::sync::LazyLock<Vec<(c_long, usize)>> = std::sync::LazyLock::new(|| {
+        let place = |&(number, name): &(c_long, &CStr)| {
+            let place = FUNCTIONS.iter().position(|function| function.name == name)?;
+            // SAFETY: a name; whoever finds the place here comes after this.
+            unsafe {
+                if ORIGINALS[place].is_null() {
+                    ORIGINALS[place] = match OWN.iter().find(|own| own.0 == number) {
+                        Some(_) => libc::syscall as *mut c_void,
+                        None => libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()),
+                    };
+                }
+                (!ORIGINALS[place].is_null()).then_some((number, place))
+            }
+        };
+        SAME.iter().chain(&OWN).filter_map(place).collect()
+    });
+    PLACES.iter().find(|entry| entry.0 == number).map(|entry| entry.1)
+}
+
+/// A call by `syscall` of the function that [`by_number`] found.
+///
+/// # Safety
+/// As [`enter`].
+#[cfg(target_os = "linux")]
+pub unsafe fn enter_by_number(place: usize, args: Arguments) -> c_long {
+    // SAFETY: by contract.
+    let result = unsafe {
+        // What the C library has no function for is called by its number.
+        let [_, a, b, c, d, e, f] = args;
+        let is_own = ORIGINALS[place] == libc::syscall as *mut c_void;
+        enter(place, if is_own { args } else { [a, b, c, d, e, f, 0] })
+    };
+    // Of an int, what is above it in the register means nothing.
+    if FUNCTIONS[place].returns == Returns::Int { (result as c_int).into() } else { result as c_long }
 }
 
 /// Makes sure that `getrandom` can be called though no module imports it.
@@ -145,7 +202,13 @@ fn refused(place: usize) -> usize {
     match FUNCTIONS[place].returns {
         Returns::Int | Returns::Long => usize::MAX,
         Returns::Code => libc::EPERM as usize,
-        Returns::Text | Returns::TextAt(_) | Returns::Stream | Returns::Nothing => 0,
+        Returns::Text
+        | Returns::TextAt(_)
+        | Returns::Record(_)
+        | Returns::Stream
+        | Returns::Directory
+        | Returns::Entry
+        | Returns::Nothing => 0,
     }
 }
 
@@ -194,8 +257,8 @@ fn failed(returns: Returns, result: usize) -> bool {
         Returns::Int => (result as c_int) < 0,
         Returns::Long => (result as c_long) < 0,
         Returns::Code => result as c_int != 0,
-        Returns::Text | Returns::TextAt(_) | Returns::Stream => result == 0,
         Returns::Nothing => false,
+        _ => result == 0,
     }
 }
 
@@ -304,7 +367,11 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
         let result = memory::make_result(function, args, general.result.as_ref(), &buffers);
         if !failed(function.returns, result) {
             memory::note_watch(function, args);
-            descriptors(function, args, result as c_int);
+            let opened = if function.returns == Returns::Directory { directories::fd(result) } else { result as c_int };
+            descriptors(function, args, opened);
+            if function.name == c"closedir" {
+                console::effect(Fds::Close, directories::close(args[0]).into(), 0, 0);
+            }
             echo(function, args, result);
             if function.name == c"read" {
                 handler_writes::reads(args[0] as c_int, std::slice::from_raw_parts_mut(args[1] as *mut u8, result));

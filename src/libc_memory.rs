@@ -4,6 +4,8 @@
 #![allow(clippy::unnecessary_cast, reason = "the fields of C's structs are not of one type on every platform")]
 
 use crate::libc_calls::Arguments;
+use crate::libc_directories as directories;
+use crate::libc_interfaces as interfaces;
 use crate::libc_table::{Function, Len, Returns, Shape};
 use crate::platform;
 use retrace_replay::content_hash;
@@ -21,7 +23,9 @@ const STREAM_LIMIT: usize = 64 << 20;
 /// How much room there was behind each argument before the call.
 pub type Rooms = [usize; 7];
 
-unsafe fn bytes_at<'a>(address: usize, length: usize) -> &'a [u8] {
+/// # Safety
+/// So many bytes are readable there, and nobody changes them while what is returned is used.
+pub unsafe fn bytes_at<'a>(address: usize, length: usize) -> &'a [u8] {
     // SAFETY: by the callers' contract: a caller of the C library's function gave it this memory.
     if address == 0 || length == 0 { &[] } else { unsafe { std::slice::from_raw_parts(address as *const u8, length) } }
 }
@@ -50,8 +54,8 @@ pub unsafe fn inputs(function: &Function, args: &Arguments) -> Vec<Value> {
             match *shape {
                 Shape::Number => Value::Int((args[i] as c_int).into()),
                 Shape::Wide => Value::Int(args[i] as i64),
-                Shape::String if args[i] == 0 => Value::None,
-                Shape::String => value_of(CStr::from_ptr(args[i] as *const c_char).to_bytes()),
+                Shape::String | Shape::Template if args[i] == 0 => Value::None,
+                Shape::String | Shape::Template => value_of(CStr::from_ptr(args[i] as *const c_char).to_bytes()),
                 Shape::In(_) if args[i] == 0 => Value::None,
                 Shape::In(len) => value_of(bytes_at(args[i], length(len, args))),
                 Shape::Gather(_) | Shape::Message => value_of(&gather(*shape, i, args)),
@@ -155,8 +159,9 @@ unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, resul
 
 /// Whether a shape has a buffer of its own in the log.
 fn has_output(shape: Shape) -> bool {
-    use Shape::{Addresses, Events, InOut, MessageOut, Out, Passwd, Request, Scatter};
-    matches!(shape, Out(_) | Events | InOut(_) | Scatter(_) | MessageOut | Request | Addresses | Passwd)
+    use Shape::{Addresses, EntryOut, Events, InOut, Interfaces, MessageOut, Out, Passwd, Request, Scatter, Template};
+    let is_buffer = matches!(shape, Out(_) | Events | InOut(_) | Scatter(_) | MessageOut | Request | Template);
+    is_buffer || matches!(shape, Addresses | Interfaces | EntryOut | Passwd)
 }
 
 /// What the call wrote, one for each argument that it writes through; none where it failed and writes only if not.
@@ -175,6 +180,9 @@ pub unsafe fn outputs(
         if function.returns == Returns::Stream {
             return if failed { Vec::new() } else { vec![stream_contents(result as *mut libc::FILE)] };
         }
+        if function.returns == Returns::Entry {
+            return if failed { Vec::new() } else { vec![directories::head(result)] };
+        }
         let mut buffers = Vec::new();
         for (i, &shape) in function.arguments.iter().enumerate() {
             if !has_output(shape) {
@@ -187,9 +195,15 @@ pub unsafe fn outputs(
                 Shape::Scatter(_) => taken(gather(shape, i, args), result),
                 Shape::MessageOut => received_message(args[i], result),
                 Shape::Events => met_events(args, args[i], result),
-                Shape::Request => bytes_at(args[i], request_size(function, args)).to_vec(),
+                Shape::Request => {
+                    let places = request_places(function, args);
+                    places.iter().flat_map(|&(at, size)| bytes_at(at, size)).copied().collect()
+                }
                 Shape::Addresses => list_addresses(*(args[i] as *const *const libc::addrinfo)),
+                Shape::Interfaces => interfaces::list(*(args[i] as *const *const libc::ifaddrs)),
+                Shape::EntryOut => directories::entry_out(args, i),
                 Shape::Passwd => passwd_entry(args),
+                Shape::Template => CStr::from_ptr(args[i] as *const c_char).to_bytes_with_nul().to_vec(),
                 _ => Vec::new(),
             });
         }
@@ -225,9 +239,19 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
                 Shape::Scatter(_) => scatter(vectors(shape, i, args), bytes),
                 Shape::MessageOut => receive_message(args, i, bytes),
                 Shape::Events => make_events(args, args[i], bytes),
-                Shape::Request => copy(bytes, args[i], request_size(function, args)),
+                Shape::Request => {
+                    let mut rest = bytes.as_slice();
+                    for (at, size) in request_places(function, args) {
+                        copy(rest, at, size);
+                        rest = &rest[size.min(rest.len())..];
+                    }
+                }
                 Shape::Addresses => *(args[i] as *mut *mut libc::addrinfo) = make_addresses(bytes),
+                Shape::Interfaces => *(args[i] as *mut *mut libc::ifaddrs) = interfaces::make(bytes),
+                Shape::EntryOut => directories::make_entry_out(args, i, bytes),
                 Shape::Passwd => make_passwd(args, bytes),
+                // As long as the one that it was made of.
+                Shape::Template => copy(bytes, args[i], bytes.len()),
                 _ => copy(bytes, args[i], rooms[i]),
             }
         }
@@ -248,16 +272,16 @@ unsafe fn scatter(parts: &[libc::iovec], mut bytes: &[u8]) {
     }
 }
 
-/// What `ioctl` and `fcntl` write behind their last argument, by the request before it.
-fn request_size(function: &Function, args: &Arguments) -> usize {
+/// Where `ioctl` and `fcntl` write, by the request before their last argument: addresses and numbers of bytes.
+unsafe fn request_places(function: &Function, args: &Arguments) -> Vec<(usize, usize)> {
     if function.name.to_bytes().starts_with(b"fcntl") {
-        return if args[1] as c_int == libc::F_GETLK { size_of::<libc::flock>() } else { 0 };
+        return if args[1] as c_int == libc::F_GETLK { vec![(args[2], size_of::<libc::flock>())] } else { Vec::new() };
     }
-    match args[1] as libc::c_ulong {
-        libc::FIONREAD => size_of::<c_int>(),
-        libc::TIOCGWINSZ => size_of::<libc::winsize>(),
-        _ => 0,
+    if args[2] == 0 {
+        return Vec::new();
     }
+    // SAFETY: by the contract of `outputs`, the argument is what the request wants.
+    unsafe { platform::written_by_ioctl(args[1] as libc::c_ulong, args[2]) }
 }
 
 // ---- epoll: a program is told of a descriptor by data of its own, often an address ----
@@ -326,7 +350,7 @@ unsafe fn make_events(args: &Arguments, address: usize, bytes: &[u8]) {
 // ---- what has a form of its own in the log ----
 
 /// A reader of our own little records.
-struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> &'a [u8] {
@@ -335,21 +359,21 @@ impl<'a> Reader<'a> {
         first
     }
 
-    fn number(&mut self) -> u32 {
+    pub fn number(&mut self) -> u32 {
         self.take(4).try_into().map_or(0, u32::from_le_bytes)
     }
 
-    fn blob(&mut self) -> &'a [u8] {
+    pub fn blob(&mut self) -> &'a [u8] {
         let n = self.number();
         self.take(n as usize)
     }
 }
 
-fn put_number(out: &mut Vec<u8>, number: u32) {
+pub fn put_number(out: &mut Vec<u8>, number: u32) {
     out.extend_from_slice(&number.to_le_bytes());
 }
 
-fn put_blob(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_blob(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len() as u32);
     out.extend_from_slice(bytes);
 }
@@ -496,6 +520,9 @@ pub unsafe fn result_value(returns: Returns, result: usize) -> Value {
             Returns::Text | Returns::TextAt(_) => {
                 Value::Bytes(CStr::from_ptr(result as *const c_char).to_bytes().to_vec())
             }
+            Returns::Record(size) => Value::Bytes(bytes_at(result, size).to_vec()),
+            Returns::Directory => Value::Int(libc::dirfd(result as *mut libc::DIR).into()),
+            Returns::Entry => Value::Bytes(directories::name(result).to_vec()),
             Returns::Stream => {
                 let fd = libc::fileno(result as *mut libc::FILE);
                 let offset = libc::lseek(fd, 0, libc::SEEK_CUR);
@@ -516,8 +543,12 @@ pub unsafe fn make_result(
     buffers: &[Vec<u8>],
 ) -> usize {
     match (function.returns, recorded) {
+        (Returns::Directory, Some(Value::Int(fd))) => directories::open(*fd as c_int),
+        // SAFETY: a directory of ours, which replay's `opendir` returned.
+        (Returns::Entry, Some(Value::Bytes(name))) => unsafe { directories::show(args[0], buffers, name) },
         (_, Some(Value::Int(number))) => *number as usize,
         (Returns::Text, Some(Value::Bytes(text))) => lasting_text(text),
+        (Returns::Record(_), Some(Value::Bytes(record))) => shown_record(record),
         (Returns::TextAt(i), Some(Value::Bytes(text))) => {
             let text = CString::new(text.as_slice()).unwrap_or_default();
             // SAFETY: the caller's buffer, which was large enough for the same text; or new memory, which it frees.
@@ -532,11 +563,23 @@ pub unsafe fn make_result(
         (Returns::Stream, Some(Value::Tuple(place))) => {
             let number = |i: usize| place.get(i).and_then(Value::as_int).unwrap_or(0);
             let contents = buffers.first().map_or(&[][..], Vec::as_slice);
+            // `tmpfile` is not given one.
+            let mode = if function.arguments.len() > 1 { args[1] as *const c_char } else { c"w+b".as_ptr() };
             // SAFETY: the mode is the call's second argument.
-            unsafe { make_stream(contents, number(0) as c_int, number(1), args[1] as *const c_char) as usize }
+            unsafe { make_stream(contents, number(0) as c_int, number(1), mode) as usize }
         }
         _ => 0,
     }
+}
+
+/// A struct that is the library's own, where the one before it was.
+fn shown_record(bytes: &[u8]) -> usize {
+    static SHOWN: Mutex<[u64; 64]> = Mutex::new([0; 64]);
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let size = bytes.len().min(size_of_val(&*shown));
+    // SAFETY: within the array, which stays where it is.
+    unsafe { copy(bytes, shown.as_mut_ptr() as usize, size) };
+    shown.as_ptr() as usize
 }
 
 /// A text that the library would keep: made once for each.

@@ -7,10 +7,10 @@
 //! it was opened.
 
 use Len::{Argument, At, Fixed, Items, Result, Terminated};
-use Returns::{Code, Int, Long, Nothing, Stream, Text, TextAt};
+use Returns::{Code, Directory, Entry, Int, Long, Nothing, Record, Stream, Text, TextAt};
 use Shape::{
-    Addresses, Events, Gather, Ignored, In, InOut, Message, MessageOut, Number, Out, Passwd, Request, Scatter, String,
-    Watch, Wide,
+    Addresses, EntryOut, Events, Gather, Ignored, In, InOut, Interfaces, Message, MessageOut, Number, Out, Passwd,
+    Request, Scatter, String, Template, Watch, Wide,
 };
 use retrace_abi::boundary::Fds;
 use std::ffi::CStr;
@@ -42,6 +42,8 @@ pub enum Shape {
     Ignored,
     /// A C string, or NULL, compared.
     String,
+    /// A C string, compared, that the call makes a name of in its place.
+    Template,
     /// Bytes that the call reads: compared.
     In(Len),
     /// Bytes that the call writes if it succeeds.
@@ -60,6 +62,10 @@ pub enum Shape {
     Request,
     /// Where `getaddrinfo` puts its list.
     Addresses,
+    /// Where `getifaddrs` puts its list.
+    Interfaces,
+    /// Where `readdir_r` puts an entry; the next argument is where the entry's address goes, or NULL at the end.
+    EntryOut,
     /// `epoll_ctl`'s `struct epoll_event`, which says what `epoll_wait` shall call the descriptor before it.
     Watch,
     /// The `struct epoll_event`s that `epoll_wait` fills, as many as it returned.
@@ -81,8 +87,14 @@ pub enum Returns {
     Text,
     /// A C string, or NULL: in that argument's buffer, or in new memory where that is NULL.
     TextAt(usize),
+    /// A struct of so many bytes that the next such call writes over, or NULL.
+    Record(usize),
     /// A `FILE *`, or NULL.
     Stream,
+    /// A `DIR *`, or NULL.
+    Directory,
+    /// A `struct dirent *` of the directory that is the first argument; NULL at its end, too.
+    Entry,
     Nothing,
 }
 
@@ -150,12 +162,14 @@ const TIMEVAL: Len = Fixed(size_of::<libc::timeval>());
 const TIMESPEC: Len = Fixed(size_of::<libc::timespec>());
 const TIMER: Len = Fixed(2 * size_of::<libc::timespec>());
 const SOCKLEN: Len = Fixed(size_of::<libc::socklen_t>());
+/// `struct utmp` of glibc, and of musl.
+const UTMP: usize = 384;
 const POLLFD: usize = size_of::<libc::pollfd>();
 const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
-/// Also the number of trampolines, which `build.rs` makes.
-pub const COUNT: usize = 178;
+/// No more than there are trampolines, which `build.rs` makes.
+pub const COUNT: usize = 229;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -210,6 +224,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"gethostname", Int, &[Out(Terminated(1)), Wide]),
     asking(c"__gethostname_chk", Int, &[Out(Terminated(1)), Wide, Ignored]),
     asking(c"if_nametoindex", Int, &[String]),
+    function(c"getifaddrs", Int, &[Interfaces]),
+    function(c"freeifaddrs", Nothing, &[Ignored]),
     asking(c"uname", Int, &[Out(Fixed(390))]),
     waiting(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
     waiting(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
@@ -255,7 +271,19 @@ pub static FUNCTIONS: [Function; COUNT] = [
     opening(c"creat", Int, &[String, Number]),
     waiting(c"fopen", Stream, &[String, String]),
     waiting(c"fopen64", Stream, &[String, String]),
+    waiting(c"setmntent", Stream, &[String, String]),
     function(c"fdopen", Stream, &[Number, String]),
+    waiting(c"tmpfile", Stream, &[]),
+    waiting(c"tmpfile64", Stream, &[]),
+    opening(c"mkstemp", Int, &[Template]),
+    opening(c"mkstemp64", Int, &[Template]),
+    opening(c"mkostemp", Int, &[Template, Number]),
+    opening(c"mkostemp64", Int, &[Template, Number]),
+    opening(c"mkstemps", Int, &[Template, Number]),
+    opening(c"mkstemps64", Int, &[Template, Number]),
+    opening(c"mkostemps", Int, &[Template, Number, Number]),
+    opening(c"mkostemps64", Int, &[Template, Number, Number]),
+    function(c"mkdtemp", TextAt(0), &[String]),
     function(c"access", Int, &[String, Number]),
     function(c"faccessat", Int, &[Number, String, Number, Number]),
     function(c"eaccess", Int, &[String, Number]),
@@ -297,6 +325,18 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"fchown", Int, &[Number, Number, Number]),
     function(c"truncate", Int, &[String, Wide]),
     function(c"truncate64", Int, &[String, Wide]),
+    // Directories: replay has a stand-in for each, so everything that takes one is here.
+    opening(c"opendir", Directory, &[String]),
+    function(c"fdopendir", Directory, &[Number]),
+    function(c"readdir", Entry, &[Ignored]),
+    function(c"readdir64", Entry, &[Ignored]),
+    function(c"readdir_r", Code, &[Ignored, EntryOut, Ignored]),
+    function(c"readdir64_r", Code, &[Ignored, EntryOut, Ignored]),
+    function(c"rewinddir", Nothing, &[Ignored]),
+    function(c"telldir", Long, &[Ignored]),
+    function(c"seekdir", Nothing, &[Ignored, Wide]),
+    function(c"dirfd", Int, &[Ignored]),
+    function(c"closedir", Int, &[Ignored]),
     // Clocks.
     asking(c"time", Long, &[Out(Fixed(8))]),
     asking(c"gettimeofday", Int, &[Out(TIMEVAL), Ignored]),
@@ -329,6 +369,33 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"get_nprocs_conf", Int, &[]),
     asking(c"sched_getaffinity", Int, &[Number, Wide, Out(Argument(1))]),
     asking(c"sched_getcpu", Int, &[]),
+    asking(c"getgroups", Int, &[Number, Out(Items(0, size_of::<libc::gid_t>()))]),
+    asking(c"getpgid", Int, &[Number]),
+    asking(c"getlogin", Text, &[]),
+    asking(c"getlogin_r", Code, &[Out(Terminated(1)), Wide]),
+    asking(c"getpriority", Int, &[Number, Number]),
+    function(c"setpriority", Int, &[Number, Number, Number]),
+    // By their numbers.
+    asking(c"ioprio_get", Long, &[Wide, Number, Number]),
+    function(c"ioprio_set", Long, &[Wide, Number, Number, Number]),
+    function(c"nice", Int, &[Number]),
+    function(c"umask", Int, &[Number]),
+    asking(c"getloadavg", Int, &[Out(Items(1, size_of::<f64>())), Number]),
+    asking(c"sysinfo", Int, &[Out(Fixed(112))]),
+    function(c"sched_setaffinity", Int, &[Number, Wide, In(Argument(1))]),
+    asking(c"sched_getscheduler", Int, &[Number]),
+    function(c"sched_setscheduler", Int, &[Number, Number, In(SCHED_PARAM)]),
+    asking(c"sched_getparam", Int, &[Number, Out(SCHED_PARAM)]),
+    asking(c"prlimit", Int, &[Number, Number, In(Fixed(16)), Out(Fixed(16))]),
+    asking(c"prlimit64", Int, &[Number, Number, In(Fixed(16)), Out(Fixed(16))]),
+    function(c"setrlimit", Int, &[Number, In(Fixed(16))]),
+    function(c"setrlimit64", Int, &[Number, In(Fixed(16))]),
+    function(c"setutent", Nothing, &[]),
+    function(c"setutxent", Nothing, &[]),
+    function(c"getutent", Record(UTMP), &[]),
+    function(c"getutxent", Record(UTMP), &[]),
+    function(c"endutent", Nothing, &[]),
+    function(c"endutxent", Nothing, &[]),
     asking(c"getrlimit", Int, &[Number, Out(Fixed(16))]),
     asking(c"getrlimit64", Int, &[Number, Out(Fixed(16))]),
     // Threads, by idents that mean something to the system.

@@ -370,7 +370,10 @@ unsafe extern "C" fn syscall(number: c_long, a: usize, b: usize, c: usize, d: us
                 platform::set_errno(libc::ENOSYS);
                 -1
             }
-            _ => next(number, a, b, c, d, e, f),
+            _ => match crate::libc_calls::by_number(number) {
+                Some(place) => crate::libc_calls::enter_by_number(place, [number as usize, a, b, c, d, e, f]),
+                None => next(number, a, b, c, d, e, f),
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ mod imp;
 #[path = "platform_macos.rs"]
 mod imp;
 
+pub use imp::{address_size, data_size, other_address, set_other_address, written_by_ioctl};
 pub use imp::{
     anonymous_file, answer_time_stamps, at_exit, confine, errno, is_free, is_once_done, is_thread_asleep,
     other_threads_run, read_memory, refused_call, set_errno, start_timer,

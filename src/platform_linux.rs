@@ -66,6 +66,76 @@ pub unsafe fn is_once_done(control: *const c_int) -> bool {
     unsafe { AtomicI32::from_ptr(control.cast_mut()).load(Ordering::Acquire) & DONE != 0 }
 }
 
+/// How many bytes an interface's address has.
+///
+/// # Safety
+/// `address` is null, or one that `getifaddrs` gave.
+pub unsafe fn address_size(address: *const libc::sockaddr) -> usize {
+    // SAFETY: by contract.
+    match unsafe { address.as_ref() }.map(|address| c_int::from(address.sa_family)) {
+        Some(libc::AF_INET) => size_of::<libc::sockaddr_in>(),
+        Some(libc::AF_INET6) => size_of::<libc::sockaddr_in6>(),
+        Some(libc::AF_PACKET) => size_of::<libc::sockaddr_ll>(),
+        Some(_) => size_of::<libc::sockaddr>(),
+        None => 0,
+    }
+}
+
+/// How many bytes an interface's data has: `struct rtnl_link_stats` (linux/if_link.h), without what later kernels added.
+///
+/// # Safety
+/// `getifaddrs` made the entry.
+pub unsafe fn data_size(interface: &libc::ifaddrs) -> usize {
+    // SAFETY: by contract.
+    let family = unsafe { interface.ifa_addr.as_ref() }.map(|address| c_int::from(address.sa_family));
+    if interface.ifa_data.is_null() || family != Some(libc::AF_PACKET) { 0 } else { 23 * size_of::<u32>() }
+}
+
+/// The address for all, or of who is at the other end.
+pub fn other_address(interface: &libc::ifaddrs) -> *mut libc::sockaddr {
+    interface.ifa_ifu
+}
+
+/// See [`other_address`].
+pub fn set_other_address(interface: &mut libc::ifaddrs, address: *mut libc::sockaddr) {
+    interface.ifa_ifu = address;
+}
+
+/// Where an `ioctl` writes: addresses and numbers of bytes. Newer requests say how much in their number
+/// (`asm-generic/ioctl.h`); those of terminals and sockets don't.
+///
+/// # Safety
+/// `argument` is what the request wants: an address where it writes.
+pub unsafe fn written_by_ioctl(request: libc::c_ulong, argument: usize) -> Vec<(usize, usize)> {
+    /// `ETHTOOL_GSET` of linux/ethtool.h, and its `struct ethtool_cmd`.
+    const GET_SETTINGS: (u32, usize) = (1, 44);
+    const READS: libc::c_ulong = 2;
+    // SAFETY: by contract, of the struct that the request is for.
+    unsafe {
+        match request {
+            libc::FIONREAD | libc::TIOCOUTQ | libc::TIOCGPGRP | libc::TIOCGSID => vec![(argument, size_of::<c_int>())],
+            libc::TIOCGWINSZ => vec![(argument, size_of::<libc::winsize>())],
+            // What the kernel calls termios has fewer characters than the C library's.
+            libc::TCGETS => vec![(argument, 4 * 4 + 1 + 19)],
+            libc::SIOCGIFCONF => {
+                let list = &*(argument as *const libc::ifconf);
+                vec![(argument, size_of::<c_int>()), (list.ifc_ifcu.ifcu_buf as usize, list.ifc_len as usize)]
+            }
+            libc::SIOCETHTOOL => {
+                let asked = (*(argument as *const libc::ifreq)).ifr_ifru.ifru_data as usize;
+                let is_known = asked != 0 && *(asked as *const u32) == GET_SETTINGS.0;
+                if is_known { vec![(asked, GET_SETTINGS.1)] } else { Vec::new() }
+            }
+            // The owner, and whether there is urgent data.
+            0x8903..=0x8905 => vec![(argument, size_of::<c_int>())],
+            // What there is to know of an interface, without what is behind an address of the caller's.
+            0x8910..=0x8945 | 0x8947..=0x8949 | 0x8970 => vec![(argument, size_of::<libc::ifreq>())],
+            _ if request >> 30 & READS != 0 => vec![(argument, (request >> 16 & 0x3fff) as usize)],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Copies from an address of this process that may not be readable. Returns how many bytes were, from its beginning.
 pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };

@@ -70,6 +70,44 @@ unsafe extern "C" {
     fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;
 }
 
+/// How many bytes an interface's address has.
+///
+/// # Safety
+/// As on Linux.
+pub unsafe fn address_size(address: *const libc::sockaddr) -> usize {
+    // SAFETY: by contract.
+    unsafe { address.as_ref() }.map_or(0, |address| address.sa_len.into())
+}
+
+/// How many bytes an interface's data has.
+///
+/// # Safety
+/// As on Linux.
+pub unsafe fn data_size(interface: &libc::ifaddrs) -> usize {
+    // SAFETY: by contract.
+    let family = unsafe { interface.ifa_addr.as_ref() }.map(|address| c_int::from(address.sa_family));
+    if interface.ifa_data.is_null() || family != Some(libc::AF_LINK) { 0 } else { size_of::<libc::if_data>() }
+}
+
+/// As on Linux.
+pub fn other_address(interface: &libc::ifaddrs) -> *mut libc::sockaddr {
+    interface.ifa_dstaddr
+}
+
+/// As on Linux.
+pub fn set_other_address(interface: &mut libc::ifaddrs, address: *mut libc::sockaddr) {
+    interface.ifa_dstaddr = address;
+}
+
+/// Where an `ioctl` writes: every request says how much in its number (`sys/ioccom.h`).
+///
+/// # Safety
+/// As on Linux.
+pub unsafe fn written_by_ioctl(request: libc::c_ulong, argument: usize) -> Vec<(usize, usize)> {
+    const WRITES: libc::c_ulong = 0x4000_0000;
+    if request & WRITES == 0 { Vec::new() } else { vec![(argument, (request >> 16 & 0x1fff) as usize)] }
+}
+
 /// Copies from an address of this process that may not be readable. Returns how many bytes were: all or none.
 pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     let mut size = 0;

@@ -3,29 +3,21 @@
 use std::ffi::CStr;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 34] = [
+pub const FUNCTIONS: [&CStr; 25] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
     c"aio_write64",
     c"copy_file_range",
-    c"fdopendir",
     c"ftw",
     c"ftw64",
-    c"getifaddrs",
     c"glob",
     c"glob64",
     c"io_setup",
-    c"mkdtemp",
-    c"mkostemp",
-    c"mkostemp64",
-    c"mkstemp",
-    c"mkstemp64",
     c"mq_open",
     c"msgget",
     c"nftw",
     c"nftw64",
-    c"opendir",
     c"popen",
     c"posix_spawn",
     c"posix_spawnp",
@@ -36,7 +28,6 @@ pub const FUNCTIONS: [&CStr; 34] = [
     c"sendmmsg",
     c"shmget",
     c"splice",
-    c"tmpfile",
     c"vfork",
 ];
 

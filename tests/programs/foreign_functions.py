@@ -44,6 +44,55 @@ def streams():
     print(line.value, libc.fclose(stream))
 
 
+class Entry(ctypes.Structure):
+    _fields_ = [
+        ("number", ctypes.c_uint64),
+        ("place", ctypes.c_int64),
+        ("length", ctypes.c_uint16),
+        ("kind", ctypes.c_uint8),
+        ("name", ctypes.c_char * 256),
+    ]
+
+
+def folders():
+    for function in (libc.opendir, libc.fdopendir):
+        function.restype = ctypes.c_void_p
+    for function in (libc.readdir64, libc.readdir):
+        function.restype, function.argtypes = ctypes.POINTER(Entry), [ctypes.c_void_p]
+    for function in (libc.closedir, libc.dirfd, libc.rewinddir):
+        function.argtypes = [ctypes.c_void_p]
+    libc.readdir64_r.argtypes = [ctypes.c_void_p, ctypes.POINTER(Entry), ctypes.POINTER(ctypes.c_void_p)]
+    os.makedirs("some/folder")
+    for name in ("one", "another", "third"):
+        open(f"some/{name}", "w").close()
+    folder = libc.opendir(b"some")
+    while found := libc.readdir64(folder):
+        print(found[0].name, found[0].number, found[0].kind, found[0].length)
+    libc.rewinddir(folder)
+    entry, result = Entry(), ctypes.c_void_p()
+    while libc.readdir64_r(folder, ctypes.byref(entry), ctypes.byref(result)) == 0 and result:
+        print(entry.name, entry.number, result.value == ctypes.addressof(entry))
+    print(libc.dirfd(folder) > 2, libc.closedir(folder))
+    print(libc.opendir(b"nowhere"), os.strerror(ctypes.get_errno()))
+    folder = libc.fdopendir(os.open("some/folder", os.O_RDONLY))
+    ctypes.set_errno(0)
+    print(sorted((libc.readdir(folder)[0].name, libc.readdir(folder)[0].name)))
+    print(bool(libc.readdir(folder)), ctypes.get_errno(), libc.closedir(folder))
+
+
+def temporary():
+    name = ctypes.create_string_buffer(b"some/XXXXXX")
+    descriptor = libc.mkstemp(name)
+    print(descriptor, name.value, os.write(descriptor, b"text"), os.path.getsize(name.value))
+    suffixed = ctypes.create_string_buffer(b"some/XXXXXX.txt")
+    print(libc.mkostemps(suffixed, 4, os.O_CLOEXEC), suffixed.value)
+    libc.mkdtemp.restype = ctypes.c_char_p
+    print(os.path.isdir(libc.mkdtemp(ctypes.create_string_buffer(b"some/folderXXXXXX"))))
+    libc.tmpfile.restype = ctypes.c_void_p
+    stream = ctypes.c_void_p(libc.tmpfile())
+    print(libc.fputs(b"a line", stream) >= 0, libc.ftell(stream), libc.fclose(stream))
+
+
 def callbacks():
     compared = []
 
@@ -71,6 +120,24 @@ def threads():
             print(*drawn)
 
 
+def system_calls():
+    """By number, as Rust's and Go's libraries make some (x86-64's numbers)."""
+    if os.uname().machine != "x86_64":
+        return
+    own.syscall.restype = ctypes.c_long
+    drawn, now = ctypes.create_string_buffer(8), (ctypes.c_long * 2)()
+    print(own.syscall(318, drawn, ctypes.c_size_t(8), 0), drawn.raw.hex())
+    print(own.syscall(228, 1, now), list(now), own.syscall(39), own.syscall(186) == own.syscall(39))
+    print(own.syscall(3, -1), os.strerror(ctypes.get_errno()))
+
+
+def priorities():
+    own.getlogin.restype = ctypes.c_char_p
+    loads = (ctypes.c_double * 3)()
+    print(own.getpriority(0, 0), own.nice(1), own.getpriority(0, 0), own.getloadavg(loads, 3), list(loads))
+    print(oct(own.umask(0o27)), own.getpgid(0), own.getlogin())
+
+
 def other_libraries():
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
     libm.cos.restype, libm.cos.argtypes = ctypes.c_double, [ctypes.c_double]
@@ -89,5 +156,17 @@ def waiting_for_the_clock():
     print("it goes on")
 
 
-for part in (clocks_and_numbers, descriptors, streams, callbacks, threads, other_libraries, waiting_for_the_clock):
+for part in (
+    clocks_and_numbers,
+    descriptors,
+    streams,
+    folders,
+    temporary,
+    system_calls,
+    priorities,
+    callbacks,
+    threads,
+    other_libraries,
+    waiting_for_the_clock,
+):
     part()
