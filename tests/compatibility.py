@@ -10,6 +10,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"
 BEGIN, END = "<!-- written by tests/run --write-compatibility -->", "<!-- end of what it writes -->"
 # The tests with real packages and servers.
 FILES = (
+    "test_packages.py",
     "test_http_clients.py",
     "test_web_servers.py",
     "test_services.py",
