@@ -60,6 +60,8 @@ pub enum Role {
     Main,
     /// A copy of it that waits.
     Checkpoint {
+        /// How many there were before it.
+        number: u32,
         /// Where.
         place: Place,
         /// What the threads that had begun are in.

@@ -200,7 +200,8 @@ unsafe fn leave_checkpoint(at_check: bool) {
             return;
         }
         process::end_with_parent_channel();
-        timeline().channel = Channel::open(&timeline().socket, Role::Checkpoint { place, stacks });
+        timeline().channel =
+            Channel::open(&timeline().socket, Role::Checkpoint { number: timeline().made, place, stacks });
         let run = run::wait(0, None);
         // A copy that runs on.
         timeline().part = Part::Runner(Runner::new(run));

@@ -127,6 +127,8 @@ enum Happened {
 
 /// A checkpoint of the replay. Its process may have been taken already.
 pub struct Checkpoint {
+    /// How many there were before it. They need not arrive in that order, and two may look alike: nothing is allocated between.
+    number: u32,
     pub process: Option<Process>,
     pub place: Place,
     pub stacks: Vec<Stack>,
@@ -309,13 +311,13 @@ impl Engine {
         self.pids.extend(Pid::from_raw(hello.pid).filter(|_| !matches!(hello.role, Role::Main)));
         match hello.role {
             Role::Main => {}
-            Role::Checkpoint { place, stacks } => {
+            Role::Checkpoint { number, place, stacks } => {
                 self.arrived += 1;
                 // Of the processes before this one only the first is kept: the program begins there.
                 if place.process == process || self.checkpoints.is_empty() {
                     let process = Some(Process { stream, tick: 0 });
-                    self.checkpoints.push(Checkpoint { process, place, stacks });
-                    self.checkpoints.sort_by_key(|Checkpoint { place, .. }| (place.process, place.event, place.clock));
+                    self.checkpoints.push(Checkpoint { number, process, place, stacks });
+                    self.checkpoints.sort_by_key(|checkpoint| checkpoint.number);
                 }
                 if self.checkpoints.len() > CHECKPOINTS {
                     let mut place = 0;
