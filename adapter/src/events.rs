@@ -232,14 +232,8 @@ impl Listing {
             }
             Event::Fork { pid, .. } => format!("fork -> {pid}"),
             Event::Annotation(call) => format!("in C: {}", self.call_line(call)),
-            Event::Released(calls) => {
-                let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
-                format!("without the GIL: {}", lines.join("; "))
-            }
-            Event::Ended { thread, calls } => {
-                let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
-                format!("thread {thread} has ended: {}", lines.join("; "))
-            }
+            Event::Released(calls) => format!("without the GIL: {}", self.calls_text(calls)),
+            Event::Ended { thread, calls } => format!("thread {thread} has ended: {}", self.calls_text(calls)),
             Event::Pending { thread, number, at } => {
                 format!("call {number} that thread {thread} asked for, at {}", position_text(at))
             }
@@ -263,6 +257,11 @@ impl Listing {
                 None => String::new(),
             },
         }
+    }
+
+    fn calls_text(&self, calls: &[Call]) -> String {
+        let lines: Vec<String> = calls.iter().map(|call| self.call_line(call)).collect();
+        lines.join("; ")
     }
 
     fn call_line(&self, call: &Call) -> String {
@@ -332,6 +331,10 @@ fn general_text(general: &General) -> String {
     text
 }
 
+fn calls_json(calls: &[Call]) -> Json {
+    calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect()
+}
+
 fn event_json(event: &Event) -> Json {
     match event {
         Event::Call(call) => {
@@ -393,15 +396,9 @@ fn event_json(event: &Event) -> Json {
             object["type"] = "annotation".into();
             object
         }
-        Event::Released(calls) => {
-            let calls: Json = calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect();
-            json!({"type": "released", "calls": calls})
-        }
+        Event::Released(calls) => json!({"type": "released", "calls": calls_json(calls)}),
         Event::Written { after } => json!({"type": "written", "after": after}),
-        Event::Ended { thread, calls } => {
-            let calls: Json = calls.iter().map(|call| event_json(&Event::Call(call.clone()))).collect();
-            json!({"type": "ended", "thread": thread, "calls": calls})
-        }
+        Event::Ended { thread, calls } => json!({"type": "ended", "thread": thread, "calls": calls_json(calls)}),
         Event::Pending { thread, number, at } => {
             json!({"type": "pending call", "thread": thread, "number": number, "at": position_text(at)})
         }

@@ -652,16 +652,12 @@ impl Event {
             }
             Event::Released(calls) => {
                 put_head(out, code::RELEASED);
-                let mut bytes = Vec::new();
-                calls.iter().for_each(|call| encode_call(call, &mut bytes));
-                put_prefixed(out, &bytes);
+                put_calls(out, calls);
             }
             Event::Ended { thread, calls } => {
                 put_head(out, code::ENDED);
                 put_varint(out, *thread);
-                let mut bytes = Vec::new();
-                calls.iter().for_each(|call| encode_call(call, &mut bytes));
-                put_prefixed(out, &bytes);
+                put_calls(out, calls);
             }
             Event::Pending { thread, number, at } => {
                 put_head(out, code::PENDING);
@@ -697,6 +693,13 @@ impl Event {
 
 fn put_head(out: &mut Vec<u8>, head: u16) {
     out.extend_from_slice(&head.to_le_bytes());
+}
+
+/// Whole calls, with their length before them.
+fn put_calls(out: &mut Vec<u8>, calls: &[Call]) {
+    let mut bytes = Vec::new();
+    calls.iter().for_each(|call| encode_call(call, &mut bytes));
+    put_prefixed(out, &bytes);
 }
 
 /// Calls one after the other, to the end. Nothing in them refers to the stream's notes.
