@@ -830,10 +830,9 @@ impl Timeline {
     pub fn ask(&mut self, mut question: Value, lasting: bool) -> Result<Value> {
         let is_reading = !lasting && !self.is_diverted();
         // Where the code of a value's `__repr__` may run, but nothing of the user's, one copy serves all questions.
-        let shows = READING.contains(&question["ask"].as_str().unwrap_or_default()) && question["expression"].is_null();
-        let here = lasting || is_reading && shows;
-        let answer = self.ask_copy(&question, is_reading, here);
         let is_shown = READING.contains(&question["ask"].as_str().unwrap_or_default());
+        let here = lasting || is_reading && is_shown && question["expression"].is_null();
+        let answer = self.ask_copy(&question, is_reading, here);
         match answer {
             Err(Failure::Gone(_)) if here && is_reading => {}
             Err(Failure::Ended(_)) if !here && is_shown => {}
