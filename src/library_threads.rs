@@ -307,18 +307,47 @@ unsafe extern "C" fn create_if_asked(
 }
 
 /// How often the system runs the destructors of a thread's values, as long as there are any.
-pub const ROUNDS: usize = 4;
+const ROUNDS: usize = 4;
 
-/// A recorded thread's value that is destroyed last of all.
-fn last_key() -> libc::pthread_key_t {
-    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
-    *KEY.get_or_init(|| {
-        let mut key = 0;
-        // SAFETY: `key` is writable.
-        unsafe { libc::pthread_key_create(&mut key, Some(ends)) };
-        key
-    })
+/// A recorded thread's value that is destroyed last of all: it is there again until the last round.
+pub struct LastValue {
+    key: OnceLock<libc::pthread_key_t>,
+    /// Called in each round.
+    ends: Destructor,
 }
+
+impl LastValue {
+    pub const fn new(ends: Destructor) -> LastValue {
+        LastValue { key: OnceLock::new(), ends }
+    }
+
+    /// Gives the calling thread one.
+    pub fn set(&self) {
+        self.set_round(1);
+    }
+
+    /// Whether the round that the destructor was given is not the last one; it is called again then.
+    pub fn comes_again(&self, round: *mut c_void) -> bool {
+        let is_early = (round as usize) < ROUNDS;
+        if is_early {
+            self.set_round(round as usize + 1);
+        }
+        is_early
+    }
+
+    fn set_round(&self, round: usize) {
+        let key = *self.key.get_or_init(|| {
+            let mut key = 0;
+            // SAFETY: `key` is writable.
+            unsafe { libc::pthread_key_create(&mut key, Some(self.ends)) };
+            key
+        });
+        // SAFETY: the key was made above; the value is a number.
+        unsafe { libc::pthread_setspecific(key, ptr::without_provenance(round)) };
+    }
+}
+
+static LAST: LastValue = LastValue::new(ends);
 
 unsafe extern "C" fn begins(luggage: *mut c_void) -> *mut c_void {
     // SAFETY: called by the system with what `create` gave it.
@@ -329,7 +358,7 @@ unsafe extern "C" fn begins(luggage: *mut c_void) -> *mut c_void {
             let _inside = turns::enter();
             turns::take(actor);
         }
-        libc::pthread_setspecific(last_key(), ptr::without_provenance(1));
+        LAST.set();
         start(argument)
     }
 }
@@ -338,8 +367,7 @@ unsafe extern "C" fn begins(luggage: *mut c_void) -> *mut c_void {
 unsafe extern "C" fn ends(round: *mut c_void) {
     // SAFETY: called by the system on a thread that ends.
     unsafe {
-        if (round as usize) < ROUNDS {
-            libc::pthread_setspecific(last_key(), ptr::without_provenance(round as usize + 1));
+        if LAST.comes_again(round) {
             return;
         }
         let _inside = turns::enter();

@@ -7,18 +7,19 @@
 //! thread that has just taken the GIL and says where the one before it gave it up.
 
 use crate::imports::{self, Binding};
+use crate::library_threads::LastValue;
 use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{address, library_locks, library_threads, record, subinterpreters, thread, thread_count, user_threads};
+use crate::{address, library_locks, record, subinterpreters, thread, thread_count, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 /// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h.
 #[repr(C)]
@@ -124,6 +125,18 @@ impl Actor {
 
     pub fn holds_gil(&self) -> bool {
         self.holds_gil
+    }
+
+    /// Its position, where what it does is a part of an external call or of the end of an external object.
+    ///
+    /// # Safety
+    /// On its own thread.
+    pub unsafe fn position_in_call(&self) -> Option<Position> {
+        match self.frees {
+            Some(position) => Some(position(self.freed)),
+            // SAFETY: by contract.
+            None => unsafe { self.is_external() }.then_some(Position::InCall),
+        }
     }
 
     /// Whether what it does is a part of an external call.
@@ -423,10 +436,8 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
             // Others run at full speed meanwhile.
             record::disarm();
         }
-        (*actor).last = if let Some(position) = (*actor).frees {
-            position((*actor).freed)
-        } else if *(*actor).external {
-            Position::InCall
+        (*actor).last = if let Some(position) = (*actor).position_in_call() {
+            position
         } else if at_check != 0 {
             Position::Check(fingerprint(*gil::retrace_gil.last_holder))
         } else {
@@ -522,9 +533,7 @@ unsafe fn append_ended() {
 unsafe extern "C" fn thread_ends(round: *mut c_void) {
     // SAFETY: called by the system on a thread that ends, which owns its actor.
     unsafe {
-        let round = round as usize;
-        if round < library_threads::ROUNDS {
-            libc::pthread_setspecific(end_key(), ptr::without_provenance(round + 1));
+        if END.comes_again(round) {
             return;
         }
         let actor = gil::retrace_actor().cast::<Actor>();
@@ -540,16 +549,7 @@ unsafe extern "C" fn thread_ends(round: *mut c_void) {
     }
 }
 
-/// A value of each recorded thread's, destroyed last of all.
-fn end_key() -> libc::pthread_key_t {
-    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
-    *KEY.get_or_init(|| {
-        let mut key = 0;
-        // SAFETY: `key` is writable.
-        unsafe { libc::pthread_key_create(&mut key, Some(thread_ends)) };
-        key
-    })
-}
+static END: LastValue = LastValue::new(thread_ends);
 
 /// The thread goes on with the GIL, or the turn: logs it if it was another one that had it last.
 ///
@@ -840,7 +840,7 @@ pub unsafe extern "C" fn retrace_take_beginning(from: *mut c_void, into: *mut c_
     unsafe {
         let beginning = *Box::from_raw(from.cast::<Beginning>());
         if !(*beginning.actor).is_outside {
-            libc::pthread_setspecific(end_key(), ptr::without_provenance(1));
+            END.set();
         }
         into.cast::<Beginning>().write(beginning);
     }

@@ -529,10 +529,8 @@ fn waiting_tids(shared: &Shared) -> Vec<i32> {
 unsafe fn note_place(actor: *mut Actor) {
     // SAFETY: by the callers' contract.
     unsafe {
-        if let Some(position) = (*actor).frees {
-            (*actor).last = position((*actor).freed);
-        } else if (*actor).is_external() {
-            (*actor).last = Position::InCall;
+        if let Some(position) = (*actor).position_in_call() {
+            (*actor).last = position;
         } else {
             (*actor).releases += 1;
             schedule::step();
