@@ -21,6 +21,7 @@ mod encode;
 mod entry;
 mod external;
 mod external_function;
+mod file_memory;
 mod gil;
 mod handler_writes;
 mod hook;

@@ -1,67 +1,116 @@
 //! `mmap.mmap`: internal code reads and writes a map as memory, without any call. So replay gives it a map of its own,
 //! private and anonymous, with the contents that the recorded one had when it was made; reading and writing it is
-//! internal from then on. What another process writes into it later is `crate::shared_memory`'s.
+//! internal from then on. Maps of one file are one memory (`crate::file_memory`). What another process writes into it
+//! later is `crate::shared_memory`'s.
 
 use crate::call::Call;
 use crate::decode::Failure;
 use crate::external;
+use crate::file_memory;
+use crate::gil::GilCell;
 use crate::hook::Original;
 use crate::python::Owned;
 use crate::shared_memory;
 use pyo3_ffi::*;
-use retrace_abi::special::External;
+use retrace_abi::special::{External, MapFields};
 use retrace_replay::event::HookKind;
 use std::ptr;
 
-/// The largest map whose contents are recorded, in bytes: reading it stops the program for some ten milliseconds.
+/// The most of a map's contents that is recorded, in bytes: reading it stops the program for some ten milliseconds.
 const LARGEST: usize = 64 << 20;
+
+/// The files that were mapped so that others see what is written, by device and inode. Recording only.
+static FILES: GilCell<Vec<(u64, u64)>> = GilCell::new(Vec::new());
 
 /// Whether a call makes a map.
 pub fn makes_map(call: &Call) -> bool {
     call.hook.kind == HookKind::New && call.hook.external.is_some_and(|external| external.special == External::Map)
 }
 
-/// What the log says of a new map: a tuple of its handle, its size, and its contents (None where they are all zero).
+/// The number of the file that a map shares with others of the same file; None where it shares with none.
+unsafe fn file_of(call: &Call, fields: &MapFields) -> Option<i64> {
+    // SAFETY: the GIL is held; `status` is writable.
+    unsafe {
+        let mut status: libc::stat = std::mem::zeroed();
+        if fields.descriptor < 0
+            || shared_memory::is_private(call)
+            || shared_memory::is_flagged(call, libc::MAP_ANONYMOUS)
+            || libc::fstat(fields.descriptor, &mut status) != 0
+            || status.st_mode & libc::S_IFMT != libc::S_IFREG
+        {
+            return None;
+        }
+        #[allow(clippy::unnecessary_cast)] // Signed on macOS.
+        let file = (status.st_dev as u64, status.st_ino as u64);
+        let files = FILES.get();
+        let place = files.iter().position(|known| *known == file).unwrap_or_else(|| {
+            files.push(file);
+            files.len() - 1
+        });
+        Some(place as i64)
+    }
+}
+
+/// What is in a map: None where it is all zero; bytes; a tuple of offsets and bytes where a large file has holes; or a
+/// string that says why it is not known. And the bytes as far as they were read at once.
+unsafe fn contents(fields: &MapFields) -> (Owned, Vec<u8>) {
+    // SAFETY: the GIL is held; the memory is read through the kernel, because parts of it may not be readable: no access
+    // rights, or no file behind them.
+    unsafe {
+        let nothing = || Owned::borrowed(Py_None());
+        let bytes =
+            |contents: &[u8]| Owned(PyBytes_FromStringAndSize(contents.as_ptr().cast(), contents.len() as isize));
+        if fields.descriptor < 0 || fields.data.is_null() {
+            return (nothing(), Vec::new());
+        }
+        let read = |from: usize, size: usize| {
+            let mut contents = vec![0; size];
+            let read = crate::platform::read_memory(fields.data.add(from), &mut contents);
+            contents.truncate(read);
+            contents
+        };
+        if fields.size <= LARGEST {
+            let all = read(0, fields.size);
+            let described = if all.iter().all(|&byte| byte == 0) { nothing() } else { bytes(&all) };
+            return (described, all);
+        }
+        let ranges = crate::platform::data_ranges(fields.descriptor, fields.offset, fields.size);
+        let ranges = ranges.unwrap_or_else(|| vec![(0, fields.size)]);
+        if ranges.iter().map(|(_, size)| size).sum::<usize>() > LARGEST {
+            // Said in the trace; a replay that comes here stops.
+            return (crate::python::string("its contents were not recorded: it is too large"), Vec::new());
+        }
+        let pieces = Owned(PyTuple_New(ranges.len() as isize * 2));
+        for (i, (from, size)) in ranges.into_iter().enumerate() {
+            PyTuple_SET_ITEM(pieces.0, i as isize * 2, PyLong_FromSize_t(from));
+            PyTuple_SET_ITEM(pieces.0, i as isize * 2 + 1, bytes(&read(from, size)).into_raw());
+        }
+        (pieces, Vec::new())
+    }
+}
+
+/// What the log says of a new map: a tuple of its handle, its size, its contents, the number of its file (-1: it shares
+/// with none), and where in the file it begins.
 ///
 /// # Safety
 /// Recording; the GIL is held; `map` is the new map.
 pub unsafe fn describe(call: &Call, map: *mut PyObject) -> Owned {
-    // SAFETY: by contract; the view's memory is the map's.
+    // SAFETY: by contract.
     unsafe {
         let handle = external::new_handle(map);
-        let mut view: Py_buffer = std::mem::zeroed();
-        if PyObject_GetBuffer(map, &mut view, PyBUF_SIMPLE) < 0 {
+        let fields = External::Map.map_fields(map);
+        let file = file_of(call, &fields).unwrap_or(-1);
+        let (described, known) = contents(&fields);
+        if described.is_null() {
             PyErr_Clear();
-            return Owned(ptr::null_mut());
+            return described;
         }
-        if view.len as usize > LARGEST {
-            // Said in the trace; a replay that comes here stops.
-            PyBuffer_Release(&mut view);
-            let number = Owned(PyLong_FromLong(handle.into()));
-            let size = Owned(PyLong_FromSsize_t(view.len));
-            let reason = crate::python::string("its contents were not recorded: it is too large");
-            return Owned(PyTuple_Pack(3, number.0, size.0, reason.0));
-        }
-        // Through the kernel, because parts of a map may not be readable: no access rights, or no file behind them.
-        let anonymous = call.args.first().is_some_and(|&fd| {
-            let mut number = 0;
-            PyLong_Check(fd) != 0 && retrace_abi::retrace_long_as_i64(fd, &mut number) != 0 && number == -1
-        });
-        let mut contents = vec![0; if anonymous { 0 } else { view.len as usize }];
-        let read = crate::platform::read_memory(view.buf.cast(), &mut contents);
-        contents.truncate(read);
-        let bytes = if contents.iter().all(|&byte| byte == 0) {
-            Owned::borrowed(Py_None())
-        } else {
-            Owned(PyBytes_FromStringAndSize(contents.as_ptr().cast(), contents.len() as Py_ssize_t))
-        };
-        let number = Owned(PyLong_FromLong(handle.into()));
-        let size = Owned(PyLong_FromSsize_t(view.len));
-        PyBuffer_Release(&mut view);
         if let Some(is_anonymous) = shared_memory::may_change(call, map) {
-            shared_memory::watch(map, handle, is_anonymous, contents);
+            shared_memory::watch(map, handle, is_anonymous, known);
         }
-        Owned(PyTuple_Pack(3, number.0, size.0, bytes.0))
+        let (number, size) = (Owned(PyLong_FromLong(handle.into())), Owned(PyLong_FromSize_t(fields.size)));
+        let (file, offset) = (Owned(PyLong_FromLongLong(file)), Owned(PyLong_FromLongLong(fields.offset)));
+        Owned(PyTuple_Pack(5, number.0, size.0, described.0, file.0, offset.0))
     }
 }
 
@@ -72,22 +121,76 @@ pub unsafe fn describe(call: &Call, map: *mut PyObject) -> Owned {
 pub unsafe fn make(call: &Call, described: *mut PyObject) -> Result<Owned, Failure> {
     // SAFETY: by contract; the memory written lies within the map that was just made.
     unsafe {
+        let damaged = || Failure::Missing("a map's description is damaged".into());
         let Original::New(function) = call.hook.original else {
             return Err(Failure::Missing("a map's constructor is another function here".into()));
         };
-        if PyTuple_Check(described) == 0 || PyTuple_GET_SIZE(described) != 3 {
-            return Err(Failure::Missing("a map's description is damaged".into()));
+        // Three are in traces from before maps shared memory.
+        if PyTuple_Check(described) == 0 || ![3, 5].contains(&PyTuple_GET_SIZE(described)) {
+            return Err(damaged());
         }
-        let (number, size, contents) =
-            (PyTuple_GET_ITEM(described, 0), PyTuple_GET_ITEM(described, 1), PyTuple_GET_ITEM(described, 2));
+        let number = |place: isize| {
+            let mut number = 0;
+            let item = PyTuple_GET_ITEM(described, place);
+            let is_number = PyLong_Check(item) != 0 && retrace_abi::retrace_long_as_i64(item, &mut number) != 0;
+            is_number.then_some(number).ok_or_else(damaged)
+        };
+        let (handle, size) = (number(0)? as u32, number(1)?);
+        let (file, offset) = if PyTuple_GET_SIZE(described) == 5 { (number(3)?, number(4)?) } else { (-1, 0) };
+        let Ok(size) = usize::try_from(size) else { return Err(damaged()) };
+        let contents = PyTuple_GET_ITEM(described, 2);
         if PyUnicode_Check(contents) != 0 {
-            let bytes = PyLong_AsSsize_t(size);
-            return Err(Failure::Missing(format!("a map of {bytes} bytes: {}", crate::python::text(contents))));
+            return Err(Failure::Missing(format!("a map of {size} bytes: {}", crate::python::text(contents))));
         }
+        // The object is made with a page of its own, which is then exchanged: for memory that belongs to this process
+        // alone (a checkpoint of the debugger's keeps what was there), and that other maps of the file have in common.
+        let (args, keywords) = arguments(call);
+        let map = Owned(function(call.receiver.cast(), args.0, keywords.0));
+        if map.is_null() {
+            return Err(Failure::Raised);
+        }
+        let file = u32::try_from(file).ok().zip(usize::try_from(offset).ok());
+        let Some(memory) = file_memory::map(file, size, function as *const _) else {
+            return Err(Failure::Missing(format!("a map of {size} bytes: there is not so much memory here")));
+        };
+        let before = External::Map.map_fields(map.0);
+        libc::munmap(before.data.cast(), before.size);
+        External::Map.set_map(map.0, memory, size, offset);
+        file_memory::clear(memory, size);
+        let write = |from: usize, bytes: &[u8]| {
+            let fits = from.checked_add(bytes.len()).is_some_and(|end| end <= size);
+            if fits {
+                ptr::copy_nonoverlapping(bytes.as_ptr(), memory.add(from), bytes.len());
+            }
+            fits.then_some(()).ok_or_else(damaged)
+        };
+        if PyBytes_Check(contents) != 0 {
+            write(0, crate::encode::bytes_of(contents))?;
+        } else if PyTuple_Check(contents) != 0 {
+            for i in (1..PyTuple_GET_SIZE(contents)).step_by(2) {
+                let (from, bytes) = (PyTuple_GET_ITEM(contents, i - 1), PyTuple_GET_ITEM(contents, i));
+                let from = usize::try_from(PyLong_AsSsize_t(from)).map_err(|_| damaged())?;
+                if PyBytes_Check(bytes) == 0 {
+                    return Err(damaged());
+                }
+                write(from, crate::encode::bytes_of(bytes))?;
+            }
+        }
+        external::bind_handle(map.0, handle);
+        if let Some(is_anonymous) = shared_memory::may_change(call, map.0) {
+            shared_memory::watch(map.0, handle, is_anonymous, Vec::new());
+        }
+        Ok(map)
+    }
+}
+
+/// What the constructor is called with in replay: without a file, one byte; but with the program's flags and access.
+unsafe fn arguments(call: &Call) -> (Owned, Owned) {
+    // SAFETY: by the contract of `make`.
+    unsafe {
         let args = Owned(PyTuple_New(2));
         PyTuple_SET_ITEM(args.0, 0, PyLong_FromLong(-1));
-        Py_INCREF(size);
-        PyTuple_SET_ITEM(args.0, 1, size);
+        PyTuple_SET_ITEM(args.0, 1, PyLong_FromLong(1));
         let keywords = Owned(if call.dict.is_null() { PyDict_New() } else { PyDict_Copy(call.dict) });
         for (i, name) in [c"fileno", c"length", c"flags", c"prot", c"access", c"offset"].into_iter().enumerate() {
             let given = call.args.get(i).filter(|_| i < call.positional());
@@ -101,25 +204,6 @@ pub unsafe fn make(call: &Call, described: *mut PyObject) -> Result<Owned, Failu
                 (_, None) => {}
             }
         }
-        let map = Owned(function(call.receiver.cast(), args.0, keywords.0));
-        if map.is_null() {
-            return Err(Failure::Raised);
-        }
-        if PyBytes_Check(contents) != 0 {
-            let bytes = crate::encode::bytes_of(contents);
-            let memory = External::Map.memory(map.0);
-            // A read-only map is made writable for a moment.
-            let read_only = libc::mprotect(memory.cast(), bytes.len(), libc::PROT_READ | libc::PROT_WRITE) == 0;
-            ptr::copy_nonoverlapping(bytes.as_ptr(), memory, bytes.len());
-            if read_only && !External::Map.is_writable_map(map.0) {
-                libc::mprotect(memory.cast(), bytes.len(), libc::PROT_READ);
-            }
-        }
-        let handle = PyLong_AsLong(number) as u32;
-        external::bind_handle(map.0, handle);
-        if let Some(is_anonymous) = shared_memory::may_change(call, map.0) {
-            shared_memory::watch(map.0, handle, is_anonymous, Vec::new());
-        }
-        Ok(map)
+        (args, keywords)
     }
 }

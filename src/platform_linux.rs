@@ -6,6 +6,8 @@ mod confine;
 use super::Waited;
 pub use confine::{confine, refused_call};
 use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -143,6 +145,35 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     // SAFETY: the kernel checks the remote range, which is never touched by us.
     let read = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
     usize::try_from(read).unwrap_or(0)
+}
+
+/// Where a file has no holes, in `size` bytes from `from` on: offsets from there and sizes. None where that can't be told.
+pub fn data_ranges(descriptor: c_int, from: i64, size: usize) -> Option<Vec<(usize, usize)>> {
+    // Opened anew, because looking moves the file's position.
+    let file = File::open(format!("/proc/self/fd/{descriptor}")).ok()?;
+    let end = from.checked_add(i64::try_from(size).ok()?)?;
+    let mut ranges = Vec::new();
+    let mut at = from;
+    while at < end {
+        // SAFETY: the descriptor is open.
+        let (start, stop) = unsafe {
+            let start = libc::lseek(file.as_raw_fd(), at, libc::SEEK_DATA);
+            if start < 0 && errno() != libc::ENXIO {
+                return None;
+            }
+            // ENXIO: no more data.
+            (start, if start < 0 { 0 } else { libc::lseek(file.as_raw_fd(), start, libc::SEEK_HOLE) })
+        };
+        if start < 0 || start >= end {
+            break;
+        }
+        if stop <= start {
+            return None;
+        }
+        ranges.push(((start - from) as usize, (stop.min(end) - start) as usize));
+        at = stop;
+    }
+    Some(ranges)
 }
 
 /// Waits until somebody calls [`wake_all`] for `word`, which is `value`. A handler that was installed without SA_RESTART

@@ -118,6 +118,11 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     if status == 0 { size as usize } else { 0 }
 }
 
+/// Where a file has no holes: not looked for here.
+pub fn data_ranges(_descriptor: c_int, _from: i64, _size: usize) -> Option<Vec<(usize, usize)>> {
+    None
+}
+
 /// Waits until `word` is no longer `value`. Looks again and again: what would wake one is documented from macOS 14.4 only.
 pub fn wait_for_change(word: &AtomicU32, value: u32, microseconds: i64) -> Waited {
     let until = Instant::now() + Duration::from_micros(microseconds.max(0) as u64);

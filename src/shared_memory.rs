@@ -1,4 +1,4 @@
-//! Memory that other processes write to: a map of a file that may be written, and one without a file that a fork has given
+//! Memory that other processes write to: a map of a file, and one without a file that a fork has given
 //! to another process (`multiprocessing.Value`, `SharedMemory`). Reading it is no call, so what the others wrote is logged
 //! where it is seen first: after each call of the outside, and before each read that goes through one of the interpreter's
 //! functions below. Both directions count these reads, so that replay writes it into its own map at the same one. A read
@@ -15,7 +15,7 @@ use retrace_abi::GetSetDescr;
 use retrace_abi::special::External;
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
 /// The most that is looked at, in bytes of all maps: it is compared after each call.
@@ -55,33 +55,53 @@ pub unsafe fn prepare() {
     }
 }
 
-/// Whether a new map of the program's is watched, in both directions, and whether it has no file. `args` are those of its
-/// constructor, by position and by keyword.
+/// What a map's constructor was given, if it is a number: by position or by keyword.
+unsafe fn given(call: &crate::call::Call, position: usize, name: &str) -> Option<i64> {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let names = call.keyword_names;
+        let by_name = || {
+            let count = if names.is_null() { 0 } else { PyTuple_GET_SIZE(names) };
+            let found = (0..count).find(|&i| crate::python::text(PyTuple_GET_ITEM(names, i)) == name)?;
+            call.args.get(call.positional() + found as usize)
+        };
+        let given = call.args.get(position).filter(|_| position < call.positional()).or_else(by_name)?;
+        let mut number = 0;
+        (PyLong_Check(*given) != 0 && retrace_abi::retrace_long_as_i64(*given, &mut number) != 0).then_some(number)
+    }
+}
+
+/// Whether what is written into a new map is for this process alone. `call` is its constructor's.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn is_private(call: &crate::call::Call) -> bool {
+    const ACCESS_COPY: i64 = 3;
+    // SAFETY: by contract.
+    unsafe { is_flagged(call, libc::MAP_PRIVATE) || given(call, 4, "access") == Some(ACCESS_COPY) }
+}
+
+/// Whether a map's constructor was given this flag.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn is_flagged(call: &crate::call::Call, flag: c_int) -> bool {
+    // SAFETY: by contract.
+    unsafe { given(call, 2, "flags").is_some_and(|flags| flags & i64::from(flag) != 0) }
+}
+
+/// Whether a new map of the program's is watched, in both directions, and whether it has no file. `call` is its
+/// constructor's.
 ///
 /// # Safety
 /// The GIL is held; `map` is the new map.
 pub unsafe fn may_change(call: &crate::call::Call, map: *mut PyObject) -> Option<bool> {
-    const ACCESS_COPY: i64 = 3;
     // SAFETY: by contract.
     unsafe {
-        let number = |position: usize, name: &str| {
-            let names = call.keyword_names;
-            let by_name = || {
-                let count = if names.is_null() { 0 } else { PyTuple_GET_SIZE(names) };
-                let found = (0..count).find(|&i| crate::python::text(PyTuple_GET_ITEM(names, i)) == name)?;
-                call.args.get(call.positional() + found as usize)
-            };
-            let given = call.args.get(position).filter(|_| position < call.positional()).or_else(by_name)?;
-            let mut number = 0;
-            (PyLong_Check(*given) != 0 && retrace_abi::retrace_long_as_i64(*given, &mut number) != 0).then_some(number)
-        };
-        let is_private = number(2, "flags").is_some_and(|flags| flags & i64::from(libc::MAP_PRIVATE) != 0);
-        let is_copy = number(4, "access").is_some_and(|access| access == ACCESS_COPY);
         let size = External::Map.map_size(map);
         let watched: usize = MAPS.get().iter().map(|map| External::Map.map_size(map.object)).sum();
-        let is_watched =
-            !is_private && !is_copy && External::Map.is_writable_map(map) && size > 0 && size + watched <= LARGEST;
-        is_watched.then(|| number(0, "fileno") == Some(-1))
+        let is_watched = !is_private(call) && size > 0 && size + watched <= LARGEST;
+        is_watched.then(|| given(call, 0, "fileno") == Some(-1))
     }
 }
 

@@ -58,6 +58,11 @@ def test_pickles_where_nothing_is_imported_before(trial):
     trial.assert_replays(["-S", "pickles.py"], programs=["pickles.py"], deterministic=True)
 
 
+def test_maps_of_one_file(trial):
+    recorded = trial.assert_replays(["maps_of_one_file.py"], programs=["maps_of_one_file.py"], deterministic=True)
+    assert b"5368709127 b'the end'" in recorded.stdout, recorded
+
+
 def test_standard_streams_that_are_files(trial):
     """A replay's streams are pipes here: what they can do is what they could."""
     work = trial.prepare("standard_streams.py")

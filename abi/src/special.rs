@@ -28,10 +28,21 @@ const FILEIO_CLOSEFD: u8 = 1 << 6;
 const FILEIO_FINALIZING: usize = 21;
 const SOCKET_FD: usize = 16;
 const SCANDIR_DIRP: usize = 88;
-/// `data`, `size`, `pos`, `offset`, `exports` (int), `fd` (int), `weakreflist`, `access`.
+/// `data`, `size`, `pos`, `offset`, `exports` (a size), `fd` (int).
 const MAP_DATA: usize = 16;
 const MAP_SIZE: usize = 24;
-const MAP_ACCESS: usize = 64;
+const MAP_OFFSET: usize = 40;
+const MAP_FD: usize = 56;
+
+/// What a map's structure says of it.
+pub struct MapFields {
+    pub data: *mut u8,
+    pub size: usize,
+    /// Where in its file it begins.
+    pub offset: i64,
+    /// Of its own; -1 without a file.
+    pub descriptor: i32,
+}
 
 impl External {
     pub fn of(type_name: &str) -> External {
@@ -108,13 +119,35 @@ impl External {
         usize::try_from(unsafe { *object.cast::<u8>().add(MAP_SIZE).cast::<isize>() }).unwrap_or(0)
     }
 
-    /// Whether the map may be written: its `access` is not ACCESS_READ.
+    /// What a map's structure says of it.
     ///
     /// # Safety
-    /// `object` is a map.
-    pub unsafe fn is_writable_map(self, object: *mut PyObject) -> bool {
-        // SAFETY: `access_mode` of the structure; ACCESS_READ is 1.
-        unsafe { *object.cast::<u8>().add(MAP_ACCESS).cast::<i32>() != 1 }
+    /// `object` is an open map.
+    pub unsafe fn map_fields(self, object: *mut PyObject) -> MapFields {
+        let base = object.cast::<u8>();
+        // SAFETY: fields of the structure.
+        unsafe {
+            MapFields {
+                data: self.memory(object),
+                size: self.map_size(object),
+                offset: *base.add(MAP_OFFSET).cast(),
+                descriptor: *base.add(MAP_FD).cast(),
+            }
+        }
+    }
+
+    /// Gives a map other memory.
+    ///
+    /// # Safety
+    /// `object` is an open map, whose memory was given back; `data` may be given back as the map's memory is.
+    pub unsafe fn set_map(self, object: *mut PyObject, data: *mut u8, size: usize, offset: i64) {
+        let base = object.cast::<u8>();
+        // SAFETY: fields of the structure.
+        unsafe {
+            *base.add(MAP_DATA).cast() = data;
+            *base.add(MAP_SIZE).cast() = size;
+            *base.add(MAP_OFFSET).cast() = offset;
+        }
     }
 
     /// Whether closing the object closes its descriptor.
