@@ -321,6 +321,32 @@ pub unsafe fn out_of_patience(met: String) -> ! {
     unsafe { end_as("endless", &lost_schedule(met)) }
 }
 
+/// The same from a signal's handler that may only do what a handler may: without what was recorded there.
+///
+/// # Safety
+/// Replaying; ends the process.
+pub unsafe fn report_in_handler(event: u64) -> ! {
+    struct Line([u8; 200], usize);
+    impl fmt::Write for Line {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let n = text.len().min(self.0.len() - self.1);
+            self.0[self.1..self.1 + n].copy_from_slice(&text.as_bytes()[..n]);
+            self.1 += n;
+            Ok(())
+        }
+    }
+    let mut line = Line([0; 200], 0);
+    let _ = fmt::Write::write_fmt(
+        &mut line,
+        format_args!("retrace: the replay left the recording at event {event}\n  met:      C code that does not end\n"),
+    );
+    // SAFETY: by contract; a live buffer.
+    unsafe {
+        libc::write(2, line.0.as_ptr().cast(), line.1);
+        libc::_exit(EXIT_STATUS)
+    }
+}
+
 unsafe fn lost_schedule(met: String) -> Divergence {
     // SAFETY: by the contract of `schedule_lost`.
     unsafe {

@@ -7,7 +7,7 @@ use crate::replay::{self, Front};
 use crate::{divergence, platform, schedule, session, user_threads};
 use retrace_abi::gil;
 use retrace_replay::event::{Fingerprint, Position};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// In microseconds.
 const INTERVAL: u64 = 500_000;
@@ -19,6 +19,8 @@ const SEARCH: u64 = 200;
 const CHECKS_PER_US: u64 = 250;
 /// How much slower than the whole recording a replay may be between two events, where it searches for nothing.
 const RUN: u64 = 5;
+/// How many intervals a report from the timer's handler may take.
+const REPORT: u32 = 10;
 /// A replay that takes less of an interval than this, in microseconds, does nothing.
 const IDLE: u64 = 1000;
 
@@ -53,16 +55,48 @@ pub unsafe fn begin(started_ns: u64, trace: &std::path::Path) {
         RECORDED = changed.map_or(0, |time| (time.as_nanos() as u64).saturating_sub(started_ns) / 1000);
         if !crate::timeline::is_on() {
             platform::start_timer(INTERVAL, ask);
+            platform::end_with_parent();
         }
     }
 }
 
 extern "C" fn ask(_: i32) {
-    ASKED.store(true, Ordering::Relaxed);
+    let has_answered = !ASKED.swap(true, Ordering::Relaxed);
     // SAFETY: two plain stores; on the replay's one thread.
     unsafe {
         gil::retrace_request_check();
         notice_idleness();
+        notice_endless_code(has_answered);
+    }
+}
+
+/// Counts the CPU time since a check of the eval breaker or an event.
+unsafe fn notice_endless_code(has_answered: bool) {
+    /// Event and CPU time.
+    static mut BEGAN: (u64, u64) = (u64::MAX, 0);
+    static GIVEN_UP: AtomicU32 = AtomicU32::new(0);
+    // SAFETY: one thread.
+    unsafe {
+        let (event, now) = (replay::source().index().0, process_cpu_us());
+        if GIVEN_UP.load(Ordering::Relaxed) > 0 {
+            // The report does not get on: the code that was interrupted has a lock that it needs (the allocator's).
+            if GIVEN_UP.fetch_add(1, Ordering::Relaxed) > REPORT {
+                divergence::report_in_handler(event);
+            }
+            return;
+        }
+        if has_answered || BEGAN.0 != event || now < BEGAN.1 {
+            BEGAN = (event, now);
+        }
+        let taken = now - BEGAN.1;
+        if session::is_replaying() && taken > AT_LEAST && taken - AT_LEAST > RECORDED.saturating_mul(RUN) {
+            GIVEN_UP.store(1, Ordering::Relaxed);
+            platform::let_timer_interrupt();
+            divergence::out_of_patience(format!(
+                "nothing of it in {} s of CPU time, in which C code ran on",
+                taken / 1_000_000
+            ));
+        }
     }
 }
 

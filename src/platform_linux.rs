@@ -321,6 +321,10 @@ fn thread_state(folder: &Path) -> Option<u8> {
     state.get(end + 2).copied()
 }
 
+fn timer_signal() -> c_int {
+    libc::SIGRTMAX() - 2
+}
+
 /// Calls `handler` on this thread every so many microseconds, by a signal that no program has. A forked copy has no timer.
 ///
 /// # Safety
@@ -329,7 +333,7 @@ pub unsafe fn start_timer(interval_us: u64, handler: extern "C" fn(i32)) {
     static mut TIMER: Option<(libc::pid_t, libc::timer_t)> = None;
     // SAFETY: plain data for which zeros are valid; one thread.
     unsafe {
-        let number = libc::SIGRTMAX() - 2;
+        let number = timer_signal();
         let made = match TIMER {
             Some((process, timer)) if process == libc::getpid() => timer,
             _ => {
@@ -355,4 +359,21 @@ pub unsafe fn start_timer(interval_us: u64, handler: extern "C" fn(i32)) {
         let setting = libc::itimerspec { it_interval: interval, it_value: interval };
         libc::timer_settime(made, 0, &setting, std::ptr::null_mut());
     }
+}
+
+/// Called in the timer's handler: from here on the timer interrupts it, too.
+pub fn let_timer_interrupt() {
+    // SAFETY: plain data for which zeros are valid; this thread's mask.
+    unsafe {
+        let mut timer: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut timer);
+        libc::sigaddset(&mut timer, timer_signal());
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &timer, std::ptr::null_mut());
+    }
+}
+
+/// This process ends with the one that started it, however that ends.
+pub fn end_with_parent() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
