@@ -119,9 +119,22 @@ pub unsafe fn bindings() -> Vec<Binding> {
             hook.get_or_insert_with(|| hook::of_library(name));
         }
     }
-    // SAFETY: `NEXT` has a place for each.
-    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
+    // SAFETY: `NEXT` and `NEXT_FLAG` have a place for each.
+    unsafe {
+        let mut bindings = imports::optional(functions, (&raw mut NEXT).cast());
+        bindings.extend(imports::optional(
+            [(SINGLE_THREADED, (&raw const SEVERAL_THREADS).cast_mut().cast())],
+            &raw mut NEXT_FLAG,
+        ));
+        bindings
+    }
 }
+
+/// The C library's byte that says whether there is only one thread. libstdc++ calls `pthread_once` only where it does not say
+/// so. Recording has a thread that replay has not, so C code reads a byte of ours, which is the same in both directions.
+const SINGLE_THREADED: &std::ffi::CStr = c"__libc_single_threaded";
+static SEVERAL_THREADS: u8 = 0;
+static mut NEXT_FLAG: *mut c_void = ptr::null_mut();
 
 /// In the arguments of the event, where the number of times that the mutex was taken before would be: it was not free.
 const BUSY: i64 = -1;
@@ -593,13 +606,21 @@ unsafe extern "C" fn own_ident() -> libc::pthread_t {
     }
 }
 
-/// Where a thread's stack is: a recorded ident means nothing to the system.
+/// Where a thread's stack is, which C code may look at before it recurses: a recorded ident means nothing to the system.
 unsafe extern "C" fn attributes(ident: libc::pthread_t, into: *mut libc::pthread_attr_t) -> c_int {
     // SAFETY: called with pthread_getattr_np's arguments.
     unsafe {
         let next = replaced!(NEXT[ATTRIBUTES], libc::pthread_t, *mut libc::pthread_attr_t => c_int);
-        let is_replayed = session::mode() == Mode::Replaying && schedule::is_ours();
-        next(if is_replayed { libc::pthread_self() } else { ident }, into)
+        if session::mode() != Mode::Replaying || !schedule::is_ours() {
+            return next(ident, into);
+        }
+        let error = next(libc::pthread_self(), into);
+        if error == 0
+            && let Some((lowest, size)) = user_threads::stack_of(ident)
+        {
+            platform::set_stack(into, lowest, size);
+        }
+        error
     }
 }
 

@@ -403,7 +403,15 @@ pub fn at_end_of_thread() -> Vec<Binding> {
 /// Replaying, on the thread's coroutine.
 pub unsafe fn has_values() -> bool {
     // SAFETY: by contract.
-    unsafe { locked(&AT_EXIT).contains_key(&user_threads::running()) || !locked(&DESTRUCTORS).is_empty() }
+    unsafe {
+        let has_destructor = |key| destructor_of(key).is_some();
+        locked(&AT_EXIT).contains_key(&user_threads::running()) || user_threads::has_specific(&has_destructor)
+    }
+}
+
+/// What becomes of a thread's value of that key. Keys that a library makes while it is loaded nobody has seen here.
+fn destructor_of(key: libc::pthread_key_t) -> Option<Destructor> {
+    locked(&DESTRUCTORS).get(&key).copied().or_else(|| platform::key_destructor(key))
 }
 
 /// Destroys what the running thread has of its own, as the system does when a thread ends.
@@ -424,8 +432,7 @@ pub unsafe fn destroy_values() {
             let mut values = user_threads::take_specific();
             values.sort_unstable();
             for (key, value) in values.into_iter().filter(|(_, value)| *value != 0) {
-                let destructor = locked(&DESTRUCTORS).get(&key).copied();
-                if let Some(destructor) = destructor {
+                if let Some(destructor) = destructor_of(key) {
                     destructor(value as *mut c_void);
                 }
             }

@@ -68,6 +68,34 @@ pub unsafe fn is_once_done(control: *const c_int) -> bool {
     unsafe { AtomicI32::from_ptr(control.cast_mut()).load(Ordering::Acquire) & DONE != 0 }
 }
 
+/// What the C library calls with a thread's value of that key when the thread ends: glibc's table (`nptl/pthreadP.h`), which
+/// it shows debuggers. Other libraries' nobody can see.
+pub fn key_destructor(key: libc::pthread_key_t) -> Option<unsafe extern "C" fn(*mut c_void)> {
+    #[repr(C)]
+    struct Key {
+        _sequence: usize,
+        destructor: Option<unsafe extern "C" fn(*mut c_void)>,
+    }
+    const KEYS: usize = 1024;
+    // SAFETY: the table has an entry for each key, of the size that the other symbol says.
+    unsafe {
+        let symbol = |name: &std::ffi::CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        let keys = symbol(c"__pthread_keys").cast::<Key>();
+        let size = symbol(c"_thread_db_sizeof_pthread_key_struct").cast::<u32>();
+        let is_known = !keys.is_null() && !size.is_null() && *size as usize == size_of::<Key>();
+        (is_known && (key as usize) < KEYS).then(|| (*keys.add(key as usize)).destructor).flatten()
+    }
+}
+
+/// Says where a thread's stack is, in what `pthread_getattr_np` has filled.
+///
+/// # Safety
+/// `into` are a thread's attributes.
+pub unsafe fn set_stack(into: *mut libc::pthread_attr_t, lowest: usize, size: usize) {
+    // SAFETY: by contract.
+    unsafe { libc::pthread_attr_setstack(into, lowest as *mut c_void, size) };
+}
+
 /// How many bytes an interface's address has.
 ///
 /// # Safety

@@ -65,6 +65,17 @@ pub unsafe fn is_once_done(_: *const c_int) -> bool {
     false
 }
 
+/// What the C library calls with a thread's value of that key when the thread ends, which it shows nobody.
+pub fn key_destructor(_: libc::pthread_key_t) -> Option<unsafe extern "C" fn(*mut c_void)> {
+    None
+}
+
+/// There is no `pthread_getattr_np` here.
+///
+/// # Safety
+/// None.
+pub unsafe fn set_stack(_: *mut libc::pthread_attr_t, _: usize, _: usize) {}
+
 unsafe extern "C" {
     static mach_task_self_: u32;
     fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;

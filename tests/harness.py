@@ -284,11 +284,12 @@ def shared_venv(interpreter: Interpreter, requirements: tuple[str, ...]) -> Path
     return folder / "bin" / "python"
 
 
-def compile_extension(trial: Trial, target: Path, source: str, *options: str) -> Path:
+def compile_extension(trial: Trial, target: Path, source: str, *options: str, language: str = "c") -> Path:
     """Makes an extension module for the trial's interpreter; `target` is its path without the suffix."""
     ask = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"
     include, suffix = subprocess.check_output([trial.python, "-c", ask], text=True).split()
     target = target.with_name(target.name + suffix)
-    command = ["cc", "-shared", "-fPIC", *options, "-I", include, "-x", "c", "-", "-o", target]
+    compiler = {"c": "cc", "c++": "c++"}[language]
+    command = [compiler, "-shared", "-fPIC", *options, "-I", include, "-x", language, "-", "-o", target]
     subprocess.run(command, input=source.encode(), check=True)
     return target

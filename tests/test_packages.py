@@ -38,6 +38,7 @@ LARGE = [
     ),
     ("dask_threads", ["dask[array]>=2024"], 0),
     ("columns", ["pyarrow>=15"], 0),
+    ("tables", ["duckdb>=1.1"], 0),
     ("figures", ["matplotlib>=3.8"], 0),
     ("pictures", ["pillow>=10"], 0),
     ("terminals", ["pexpect>=4.9", "ptyprocess>=0.7", "prompt_toolkit>=3"], 0),

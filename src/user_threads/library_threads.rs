@@ -1,8 +1,6 @@
 //! Turns on replay (`crate::turns`), and the threads of libraries' own that take them: coroutines too.
 
-use super::{
-    OWNER, RUNNING, STACK, State, TURN_BEGINS, add, give_turn_to, has_gil, lost, me, new_thread, wait_for_turn,
-};
+use super::{OWNER, RUNNING, State, TURN_BEGINS, add, give_turn_to, has_gil, lost, me, new_thread, wait_for_turn};
 use crate::replay::{self, Front};
 use crate::turns::{self, Sleeper};
 use crate::{divergence, schedule, thread};
@@ -169,7 +167,7 @@ pub unsafe fn make_library_thread(start: schedule::Start, argument: usize, stack
             lost("a library makes a thread here".into());
         };
         if error == 0 {
-            let mut made = new_thread(ident, State::New { start, argument, stack: stack.max(STACK) });
+            let mut made = new_thread(ident, State::New { start, argument, stack });
             made.in_library = true;
             add(serial, made);
         }
@@ -189,6 +187,15 @@ pub unsafe fn library_thread_begins() {
         turn_begun();
         end_where_stopped();
     }
+}
+
+/// Whether the running thread has a thread-specific value of such a key.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn has_specific(is_one: &dyn Fn(libc::pthread_key_t) -> bool) -> bool {
+    // SAFETY: by contract.
+    unsafe { me().specific.iter().any(|&(key, value)| value != 0 && is_one(key)) }
 }
 
 /// The thread-specific values of the running thread, which has none of them any more.

@@ -20,7 +20,7 @@ use crate::library_locks::Due;
 use crate::timeline::Check;
 use crate::turns::Sleeper;
 use crate::{divergence, replay, schedule, thread_storage};
-use corosensei::stack::DefaultStack;
+use corosensei::stack::{DefaultStack, Stack};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use native_code::Stretch;
 use retrace_abi::gil;
@@ -29,8 +29,8 @@ use std::ptr;
 
 pub use bindings::bindings;
 pub use library_threads::{
-    end_library_thread, end_where_stopped, has_turn, is_in_call, keep_turn, leave_turn, library_thread_begins,
-    make_library_thread, passed, pause, sleeper, take_last_turn, take_specific,
+    end_library_thread, end_where_stopped, has_specific, has_turn, is_in_call, keep_turn, leave_turn,
+    library_thread_begins, make_library_thread, passed, pause, sleeper, take_last_turn, take_specific,
 };
 pub use locks::{is_interrupted_at, swap_lock_wait};
 pub use native_code::{
@@ -49,6 +49,7 @@ enum State {
     New {
         start: schedule::Start,
         argument: usize,
+        /// The size that was asked for; 0 for none.
         stack: usize,
     },
     Running,
@@ -75,6 +76,8 @@ struct UserThread {
     coroutine: Option<Coroutine<(), (), ()>>,
     yielder: *const Yielder<(), ()>,
     specific: Vec<(libc::pthread_key_t, usize)>,
+    /// Its stack, as large as it was asked for: the lowest address, and the size.
+    stack: (usize, usize),
     /// As in `schedule::Actor`.
     releases: u64,
     /// As in `turns::Hold`.
@@ -146,6 +149,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         coroutine: None,
         yielder: ptr::null(),
         specific: Vec::new(),
+        stack: (0, 0),
         releases: 0,
         passed: 0,
         freed: 0,
@@ -259,10 +263,12 @@ unsafe fn resume(k: usize) {
             lost(format!("the recording switches to thread {k}, which was never made"));
         };
         match std::mem::replace(&mut thread.state, State::Running) {
-            State::New { start, argument, stack } => {
-                let Ok(stack) = DefaultStack::new(stack) else {
+            State::New { start, argument, stack: asked } => {
+                let size = if asked == 0 { STACK } else { asked };
+                let Ok(stack) = DefaultStack::new(size.max(STACK)) else {
                     lost(format!("there is no memory for the stack of thread {k}"));
                 };
+                thread.stack = (stack.base().get() - size, size);
                 thread.coroutine = Some(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
                     threads()[k].yielder = yielder;
                     // CPython's own function for a thread's beginning.
@@ -396,6 +402,19 @@ pub unsafe fn idents() -> Vec<(usize, u64)> {
     let threads = unsafe { threads() };
     let lives = |(_, thread): &(usize, &UserThread)| !matches!(thread.state, State::Ended);
     threads.iter().enumerate().filter(lives).map(|(number, thread)| (number, thread.ident)).collect()
+}
+
+/// Where the stack of the thread with that ident is, and its size: of one that has a coroutine.
+///
+/// # Safety
+/// As [`running`].
+pub unsafe fn stack_of(ident: libc::pthread_t) -> Option<(usize, usize)> {
+    // SAFETY: by contract.
+    let threads = unsafe { threads() };
+    let found = threads
+        .iter()
+        .find(|thread| thread.ident as libc::pthread_t == ident && !matches!(thread.state, State::Ended))?;
+    (found.stack.1 > 0).then_some(found.stack)
 }
 
 /// Whether this process is a replay.

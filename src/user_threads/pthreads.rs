@@ -3,7 +3,7 @@
 
 use super::bindings::{GETSPECIFIC, NEXT, SETSPECIFIC};
 use super::{
-    IN_CALL, RUNNING, STACK, State, add, give_turn_to, ident, me, native_code, new_thread, resume_next, wait_for_turn,
+    IN_CALL, RUNNING, State, add, give_turn_to, ident, me, native_code, new_thread, resume_next, wait_for_turn,
 };
 use crate::imports::replaced;
 use crate::replay::{self, Front};
@@ -36,7 +36,7 @@ pub(super) unsafe extern "C" fn create(
         if attributes.is_null() || libc::pthread_attr_getstacksize(attributes, &mut stack) != 0 {
             stack = 0;
         }
-        let state = State::New { start, argument: argument as usize, stack: stack.max(STACK) };
+        let state = State::New { start, argument: argument as usize, stack };
         add(serial, new_thread(recorded, state));
         replay::consume_front();
         *ident = recorded as libc::pthread_t;
@@ -50,7 +50,7 @@ pub(super) unsafe extern "C" fn create(
 /// Replaying.
 pub unsafe fn add_foreign(serial: u64, ident: u64) {
     // SAFETY: one thread.
-    unsafe { add(serial, new_thread(ident, State::New { start: foreign, argument: 0, stack: STACK })) };
+    unsafe { add(serial, new_thread(ident, State::New { start: foreign, argument: 0, stack: 0 })) };
 }
 
 unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {
