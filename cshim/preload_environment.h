@@ -16,6 +16,9 @@ static char *kept[COUNT];   /* "NAME=value", or NULL; never freed */
 static char *preload_entry; /* "LD_PRELOAD=" and this library */
 static int passes_on;
 
+/* In the trace's header, which stays mapped: how many programs were started that can't open the trace. */
+static unsigned long *unreachable;
+
 /* The most that goes onto the stack. A larger environment is left alone: those children are not recorded. */
 #define MOST_ON_STACK (128 << 10)
 
@@ -167,6 +170,31 @@ static char **with_ours(char *const *given, void *room)
             *to++ = kept[i];
     *to = NULL;
     return result;
+}
+
+/* Called before a program is started with our variables: whether it will find that it can't open the trace, because this
+ * process is another user now or has another root. May run in the child of a vfork(). */
+static int cannot_open_trace(void)
+{
+    if (unreachable == NULL || kept[PARENT] == NULL)
+        return 0;
+    const char *path = strchr(kept[PARENT], ':'); /* NAME=recording:process:path */
+    path = path == NULL ? NULL : strchr(path + 1, ':');
+    int error = errno;
+    int cannot = path != NULL && faccessat(AT_FDCWD, path + 1, R_OK | W_OK, AT_EACCESS) != 0;
+    errno = error;
+    return cannot;
+}
+
+static void count_unreachable(long by)
+{
+    __atomic_fetch_add(unreachable, (unsigned long)by, __ATOMIC_RELAXED);
+}
+
+/* Called by the library: where to count. */
+EXPORTED void retrace_count_at(unsigned long *counter)
+{
+    unreachable = counter;
 }
 
 /* Called by the library in a recorded process: from now on what this process starts belongs to its recording.

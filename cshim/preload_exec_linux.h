@@ -9,15 +9,13 @@ INTERPOSE(int, execv, (const char *path, char *const argv[]))
 INTERPOSE(int, execvpe, (const char *file, char *const argv[], char *const envp[]))
 {
     WITH_OURS(environment, envp);
-    int result = NEXT(execvpe)(file, argv, environment);
-    return environment != envp && errno == E2BIG ? NEXT(execvpe)(file, argv, envp) : result;
+    REPLACE(environment, envp, NEXT(execvpe)(file, argv, environment), NEXT(execvpe)(file, argv, envp));
 }
 
 INTERPOSE(int, fexecve, (int fd, char *const argv[], char *const envp[]))
 {
     WITH_OURS(environment, envp);
-    int result = NEXT(fexecve)(fd, argv, environment);
-    return environment != envp && errno == E2BIG ? NEXT(fexecve)(fd, argv, envp) : result;
+    REPLACE(environment, envp, NEXT(fexecve)(fd, argv, environment), NEXT(fexecve)(fd, argv, envp));
 }
 
 INTERPOSE(int, execvp, (const char *file, char *const argv[]))
@@ -33,6 +31,8 @@ INTERPOSE(int, posix_spawnp,
     int result = NEXT(posix_spawnp)(pid, file, actions, attributes, argv, environment);
     if (environment != envp && result == E2BIG)
         result = NEXT(posix_spawnp)(pid, file, actions, attributes, argv, envp);
+    if (result == 0 && environment != envp && cannot_open_trace())
+        count_unreachable(1);
     return result;
 }
 

@@ -61,6 +61,9 @@ const TOLD: [&str; 3] = ["RETRACE_RECORDING", "RETRACE_REPLAY", "RETRACE_DOCTOR"
 /// Of the preload library: it passes this on from now on; -1 where it passes on nothing.
 type PassOn = unsafe extern "C" fn(parent: *const c_char) -> c_int;
 
+/// Of the preload library: where it counts programs that can't open the trace.
+type CountAt = unsafe extern "C" fn(counter: *mut u64);
+
 /// What this process passes on.
 struct Passing {
     parent: Parent,
@@ -112,6 +115,15 @@ pub unsafe fn begin(writer: &TraceWriter, path: &Path, full_arguments: bool, bou
         let found = libc::dlsym(libc::RTLD_DEFAULT, c"retrace_pass_on".as_ptr());
         (!found.is_null()).then(|| std::mem::transmute::<*mut libc::c_void, PassOn>(found))
     };
+    // SAFETY: as above; the counter stays mapped.
+    unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"retrace_count_at".as_ptr());
+        if !found.is_null()
+            && let Some(counter) = writer.unrecorded_programs()
+        {
+            std::mem::transmute::<*mut libc::c_void, CountAt>(found)(counter.as_ptr());
+        }
+    }
     let parent = Parent { recording, process: writer.process(), path: path.to_owned() };
     let mut passing = Passing { parent, preloaded, variables: Vec::new(), more: more.collect() };
     passing.announce();

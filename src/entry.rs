@@ -107,7 +107,11 @@ pub unsafe extern "C" fn PyInit_retrace() -> *mut PyObject {
 pub unsafe extern "C" fn audit(event: *const c_char, args: *mut PyObject, _data: *mut c_void) -> c_int {
     // SAFETY: by contract, a C string.
     let event = unsafe { CStr::from_ptr(event) }.to_bytes();
-    let Some(kind) = event.strip_prefix(b"cpython.run_") else { return 0 };
+    let Some(kind) = event.strip_prefix(b"cpython.run_") else {
+        // SAFETY: as below, once the interpreter is initialised.
+        let _ = catch_unwind(|| unsafe { start::something_runs(event) });
+        return 0;
+    };
     let kind = match kind {
         b"file" => start::Run::File,
         b"module" => start::Run::Module,

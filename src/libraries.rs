@@ -371,3 +371,19 @@ unsafe fn feed_generator(image: &Image) {
         set(&raw const RANDOM);
     }
 }
+
+/// Whether this process may come to run CPython's own main: the executable, or a library, calls it. One that CPython is
+/// linked into has it in any case.
+pub fn has_main() -> bool {
+    // SAFETY: looks for a symbol.
+    let main = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"Py_RunMain".as_ptr()) };
+    let images = imports::images();
+    let Some(interpreter) = imports::image_at(main, &images).map(|image| image.address) else { return true };
+    let calls = |image: &Image| {
+        // SAFETY: the image is loaded.
+        let names = unsafe { imports::imported(image) }.unwrap_or_default();
+        names.iter().any(|name| ["Py_BytesMain", "Py_Main", "Py_RunMain"].contains(&name.as_str()))
+    };
+    let is_executable = images.first().is_some_and(|first| first.address == interpreter);
+    is_executable || images.iter().filter(|image| image.address != interpreter).any(calls)
+}

@@ -213,6 +213,36 @@ pub unsafe fn prepare_recording(path: Option<PathBuf>) {
     }
 }
 
+/// Python code runs before CPython has said that it is about to run a program. Where a host runs it, which has no use for
+/// CPython's own main, nothing will say so: that no session begins is said here.
+///
+/// # Safety
+/// Called from the audit hook with the GIL held.
+pub unsafe fn something_runs(event: &[u8]) {
+    static IS_HOST: GilCell<Option<bool>> = GilCell::new(None);
+    // SAFETY: by contract.
+    unsafe {
+        let ends = event == b"cpython._PySys_ClearAuditHooks";
+        if !ends && Py_IsInitialized() == 0 || !matches!(PLAN.get(), Some(Plan::Record(_))) {
+            return;
+        }
+        let is_host = *IS_HOST.get().get_or_insert_with(|| !crate::libraries::has_main());
+        // An executable that CPython is linked into has the functions, whether it calls them or not.
+        if !is_host && !ends {
+            return;
+        }
+        let Some(Plan::Record(recording)) = PLAN.get().take() else { return };
+        match (recording.parent, recording.id) {
+            // A child's stderr is its parent's to read.
+            (Some(_), Some(id)) => TraceWriter::count_unrecorded_program(&recording.path, &id),
+            _ => eprintln!(
+                "retrace: this program runs Python without CPython's own main (Py_Main, Py_RunMain), so no recording \
+                 begins; it runs unrecorded"
+            ),
+        }
+    }
+}
+
 /// The hash secret of the recording that will be replayed.
 pub fn recorded_hash_secret() -> Option<Vec<u8>> {
     // SAFETY: called while the interpreter is being initialised: one thread.

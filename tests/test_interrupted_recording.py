@@ -225,6 +225,48 @@ def test_a_child_that_cannot_be_recorded_is_counted(trial):
     assert b"3 forked processes were not recorded" in trial.tool("info", trial.trace).stdout, recorded
 
 
+STARTING = """
+import os
+import subprocess
+import sys
+
+def leave():
+    os.setgid(65534)
+    os.setuid(65534)
+
+child = ["/bin/sh", "-c", "id -u"]
+how = sys.argv[1]
+if how == "user":
+    for command in [child, child, ["/nowhere"]]:
+        try:
+            print(subprocess.run(command, user=65534, group=65534, extra_groups=[], capture_output=True))
+        except FileNotFoundError as error:
+            print(error)
+elif how == "preexec":
+    print(subprocess.run(child, preexec_fn=leave, capture_output=True))
+elif how == "spawn":
+    leave()
+    print(os.waitpid(os.posix_spawn(child[0], child, {}), 0)[1])
+elif os.fork() == 0:
+    leave()
+    os.execvpe("sh", child, {"PATH": "/nowhere:/bin"})
+else:
+    print(os.wait()[1])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("how", "count"), [("user", 2), ("preexec", 1), ("spawn", 1), ("exec", 1)])
+def test_a_program_of_another_user_is_counted(trial, how, count):
+    """If it is a Python, it can't open the trace, and says nothing: its stderr is its parent's to read."""
+    (trial.prepare(inputs=False) / "program.py").write_text(STARTING)
+    recorded = trial.record(["program.py", how])
+    assert (recorded.stderr, recorded.exit) == (b"", 0) and b"65534" in recorded.stdout, recorded
+    information = json.loads(trial.tool("info", "--json", trial.trace).stdout)
+    assert information["unrecorded_programs"] == count, (recorded, information)
+    assert b"could not be recorded if" in trial.tool("info", trial.trace).stdout
+
+
 SUBINTERPRETER = """
 import os
 import time

@@ -278,6 +278,9 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
     if header.unrecorded > 0 {
         text += &field("missing", Some(unrecorded::children_message(header.unrecorded)));
     }
+    if header.unrecorded_programs > 0 {
+        text += &field("missing", Some(unrecorded::programs_message(header.unrecorded_programs)));
+    }
     out.write_all(text.as_bytes())?;
     if processes.len() > 1 {
         writeln!(out, "\nprocesses")?;
@@ -386,6 +389,7 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
         "python": format!("{}.{}", header.python >> 8, header.python & 0xff),
         "size_limit": header.size_limit,
         "unrecorded_children": header.unrecorded,
+        "unrecorded_programs": header.unrecorded_programs,
         "extent_size": header.extent_size,
         "processes": processes.iter().map(process).collect::<Json>(),
     })

@@ -26,6 +26,8 @@ pub const PYTHON: usize = 56;
 pub const SIZE_LIMIT: usize = 64;
 /// Offset of the number of forked processes that could not be recorded, an atomic `u64`.
 pub const UNRECORDED: usize = 72;
+/// Offset of the number of programs that were started and could not be recorded, an atomic `u64`.
+pub const UNRECORDED_PROGRAMS: usize = 80;
 
 /// An extent's first four bytes, as a little-endian number.
 pub const EXTENT_MAGIC: u32 = u32::from_le_bytes(*b"EXTN");

@@ -24,7 +24,8 @@ pub(crate) struct TraceFile {
     path: PathBuf,
     device: u64,
     inode: u64,
-    header: SharedMap,
+    /// Mapped for good: programs that the process starts are counted there, whatever becomes of its recording.
+    header: &'static SharedMap,
     extent_size: u32,
 }
 
@@ -151,7 +152,7 @@ impl TraceFile {
 
     fn new(path: &Path, fd: RawFd, header: SharedMap, extent_size: u32) -> io::Result<TraceFile> {
         let (device, inode) = identity(fd).ok_or_else(io::Error::last_os_error)?;
-        Ok(TraceFile { path: path.to_owned(), device, inode, header, extent_size })
+        Ok(TraceFile { path: path.to_owned(), device, inode, header: Box::leak(Box::new(header)), extent_size })
     }
 
     /// Opens a trace that another process is writing, or has written; only the recording `id` where one is given.
@@ -182,12 +183,17 @@ impl TraceFile {
 
     /// The recording's id.
     pub(crate) fn recording_id(&self) -> [u8; 16] {
-        recording_id(&self.header)
+        recording_id(self.header)
     }
 
     /// How many forked processes could not be recorded.
     pub(crate) fn unrecorded(&self) -> u64 {
         self.counter(layout::UNRECORDED).load(Ordering::Relaxed)
+    }
+
+    /// The number of started programs that could not be recorded. Relaxed wherever it is counted: it stands for itself.
+    pub(crate) fn unrecorded_programs(&self) -> &'static AtomicU64 {
+        self.header.u64_at(layout::UNRECORDED_PROGRAMS)
     }
 
     fn counter(&self, offset: usize) -> &AtomicU64 {

@@ -99,6 +99,8 @@ pub struct Header {
     pub size_limit: Option<u64>,
     /// How many forked processes could not be recorded: they could not open the trace.
     pub unrecorded: u64,
+    /// How many programs were started that could not be recorded.
+    pub unrecorded_programs: u64,
 }
 
 /// What is known of a process without walking its events.
@@ -262,6 +264,7 @@ fn read_header(contents: &Contents) -> Result<Header, TraceError> {
             python: u32_at(bytes, layout::PYTHON)?,
             size_limit: u64_at(bytes, layout::SIZE_LIMIT).filter(|limit| *limit != 0),
             unrecorded: u64_at(bytes, layout::UNRECORDED)?,
+            unrecorded_programs: u64_at(bytes, layout::UNRECORDED_PROGRAMS)?,
         })
     });
     let header = header.ok_or_else(|| TraceError::CutShort { path: path() })?;

@@ -11,7 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -350,6 +350,19 @@ impl TraceWriter {
     /// How many forked processes of the recording could not be recorded: they cannot open the trace.
     pub fn unrecorded(&self) -> u64 {
         self.recorder.as_ref().map_or(0, |recorder| recorder.shared.file.unrecorded())
+    }
+
+    /// Where to count the programs that this process starts and that can't be recorded. It stays mapped.
+    pub fn unrecorded_programs(&self) -> Option<&'static AtomicU64> {
+        self.recorder.as_ref().map(|recorder| recorder.shared.file.unrecorded_programs())
+    }
+
+    /// A program that another one started can't be recorded. Best effort: says so in the trace.
+    pub fn count_unrecorded_program(path: &Path, id: &[u8; 16]) {
+        if let Ok((file, descriptor)) = TraceFile::join(path, Some(id)) {
+            file.unrecorded_programs().fetch_add(1, Ordering::Relaxed);
+            descriptor.close(&file);
+        }
     }
 
     /// The process may not be able to open the trace again from now on: it stays open, also where the program sees it.

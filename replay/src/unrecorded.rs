@@ -51,6 +51,15 @@ pub fn message(module: &str, called: &[&str]) -> String {
     )
 }
 
+/// What to say of programs that were started and not recorded.
+pub fn programs_message(count: u64) -> String {
+    let were = if count == 1 { "program was" } else { "programs were" };
+    format!(
+        "{count} {were} started that could not be recorded if they ran Python: as another user or under another root, \
+         where the trace can't be opened, or without CPython's own main"
+    )
+}
+
 /// What to say of forked processes that could not be recorded.
 pub fn children_message(count: u64) -> String {
     let were = if count == 1 { "process was" } else { "processes were" };
