@@ -1,7 +1,8 @@
 //! A program with one thread does not pay for the helper's. With a second thread glibc makes atomic operations of what
 //! `malloc`, its locks and its cancellation points do, which adds up to 25 ns to a call that gives the GIL up. But while the
-//! helper waits for work it does nothing that another thread could see, so as long as it does, and there is no third thread,
-//! the process is told that it has one. What wakes the helper takes that back first.
+//! helper waits for work, or faults pages in by a system call, it does nothing that another thread could see; so as long as it
+//! does, and there is no third thread, the process is told that it has one. Who has other work for the helper takes that back
+//! first.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -22,7 +23,7 @@ impl Alone {
         Some(Alone { flag, count: platform::count_threads()? })
     }
 
-    /// The helper is about to be woken. Relaxed, here and below: only this thread writes the flag while it is up, and what
+    /// The helper is about to get work. Relaxed, here and below: only this thread writes the flag while it is up, and what
     /// wakes the helper orders the rest.
     pub(crate) fn end(&self) {
         self.flag.store(0, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,6 +33,11 @@ const STACK: usize = 256 << 10;
 /// How long a process waits for its helper to start. A descriptor that the program can see is better than a hang.
 const START: Duration = Duration::from_millis(50);
 
+/// After work the helper looks for more by itself for a while: waking it takes the program ten microseconds and more (the
+/// other processor is interrupted), which at the highest rates would be 8 ns of each event.
+const NAP: Duration = Duration::from_micros(100);
+const NAPS: u32 = 20;
+
 /// Sources take zstd's fastest level: the helper competes with the program for the processor.
 const COMPRESSION: i32 = 1;
 
@@ -46,10 +51,8 @@ const RUN: u8 = 0;
 const PAUSE: u8 = 1;
 const DRAIN: u8 = 2;
 
-/// Work on extents, done in this order, so that nothing is asked of an extent after it is unmapped.
+/// Work on extents, done in this order.
 pub(crate) enum Command {
-    /// Fault these in.
-    Populate(Pages),
     /// Have an extent ready.
     Ahead,
     /// Seal a full extent and unmap it.
@@ -66,6 +69,9 @@ pub(crate) struct Source {
 /// What the recorded threads and the helper share. Queues without locks: the GIL's holder never waits.
 pub(crate) struct Shared {
     pub(crate) file: TraceFile,
+    /// What to fault in. Apart from the commands, because this is all the helper does most of the time, and does it where
+    /// the process counts as one with one thread: no queue that allocates, and nothing is lost where it is full.
+    windows: ArrayQueue<Pages>,
     pub(crate) commands: SegQueue<Command>,
     pub(crate) sources: SegQueue<Source>,
     pub(crate) ready: ArrayQueue<Extent>,
@@ -84,12 +90,15 @@ pub(crate) struct Shared {
     woken: AtomicU64,
     /// What that was when the helper last had nothing left to do: while it is so still, the helper waits.
     rests_since: AtomicU64,
+    /// The helper looks for work by itself: see [`NAP`].
+    looks: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(file: TraceFile) -> Shared {
         Shared {
             file,
+            windows: ArrayQueue::new(2),
             commands: SegQueue::new(),
             sources: SegQueue::new(),
             ready: ArrayQueue::new(1),
@@ -101,6 +110,7 @@ impl Shared {
             thread: AtomicI32::new(0),
             woken: AtomicU64::new(1),
             rests_since: AtomicU64::new(0),
+            looks: AtomicBool::new(false),
         }
     }
 
@@ -108,6 +118,16 @@ impl Shared {
     fn rest(&self, since: u64) {
         // Release pairs with the Acquire in `Helper::rests`: what the helper did is done.
         self.rests_since.store(since, Ordering::Release);
+        self.looks.store(true, Ordering::Relaxed);
+        for _ in 0..NAPS {
+            if self.woken.load(Ordering::Acquire) != since {
+                return;
+            }
+            std::thread::park_timeout(NAP);
+        }
+        self.looks.store(false, Ordering::Relaxed);
+        // SeqCst pairs with the fence in `Helper::call`: who found that the helper looks has its work seen here.
+        fence(Ordering::SeqCst);
         while self.woken.load(Ordering::Acquire) == since {
             std::thread::park();
         }
@@ -152,6 +172,7 @@ impl Helper {
         shared.state.store(RUN, Ordering::Relaxed);
         shared.table.store(UNKNOWN, Ordering::Relaxed);
         shared.rests_since.store(0, Ordering::Relaxed);
+        shared.looks.store(false, Ordering::Relaxed);
         let alone = Alone::new();
         // The thread takes the sources out of this once it runs; if it cannot be started they are still here.
         let luggage = Arc::new(ArrayQueue::new(1));
@@ -172,15 +193,32 @@ impl Helper {
         }
     }
 
-    /// Tells the helper that there is work. A system call only when it sleeps.
+    /// Tells the helper that there is work. A system call only when it sleeps and does not look by itself.
     pub(crate) fn wake(&self) {
         if let Some(alone) = &self.alone {
             alone.end();
         }
         self.asked.set(false);
+        self.call();
+    }
+
+    /// Has these pages faulted in, unless the helper is behind. Whether the process counts as one with one thread stays: the
+    /// helper makes one system call, and the pages are those of an extent in use, so that it is never the last to let go of
+    /// the mapping.
+    pub(crate) fn populate(&self, pages: Pages) {
+        if self.shared.windows.push(pages).is_ok() {
+            self.call();
+        }
+    }
+
+    fn call(&self) {
         // Release pairs with the Acquires in `Shared::rest` and `until_stopped`: the helper sees what is to be done.
         self.shared.woken.store(self.shared.woken.load(Ordering::Relaxed) + 1, Ordering::Release);
-        self.thread.thread().unpark();
+        // SeqCst pairs with the fence in `Shared::rest`.
+        fence(Ordering::SeqCst);
+        if !self.shared.looks.load(Ordering::Relaxed) {
+            self.thread.thread().unpark();
+        }
     }
 
     /// Has the process count as one with one thread, if the helper has nothing to do and there is no other. To be called now
@@ -214,6 +252,7 @@ impl Helper {
         // Release pairs with the Acquire in `run`: the helper sees every item pushed before it sees the stop.
         self.shared.state.store(state, Ordering::Release);
         self.wake();
+        self.thread.thread().unpark();
         let sources = self.thread.join().ok();
         platform::wait_for_thread_exit(self.shared.thread.load(Ordering::Relaxed));
         if let Some(alone) = &self.alone {
@@ -256,8 +295,10 @@ fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: Sour
         // Taken before the queues are looked at: what was pushed before a stop is seen.
         let woken = shared.woken.load(Ordering::Acquire);
         let state = shared.state.load(Ordering::Acquire);
+        populate(shared);
         while let Some(command) = shared.commands.pop() {
             execute(shared, command, descriptor);
+            populate(shared);
         }
         if state == PAUSE {
             return sources;
@@ -274,6 +315,7 @@ fn until_stopped(shared: &Shared, descriptor: &mut Descriptor, mut sources: Sour
 
 /// Does the rest of the work on the calling thread, where there is no helper (any more).
 pub(crate) fn drain_here(shared: &Shared, descriptor: &mut Descriptor, sources: &mut SourceWriter) {
+    while shared.windows.pop().is_some() {}
     while let Some(command) = shared.commands.pop() {
         execute(shared, command, descriptor);
     }
@@ -282,9 +324,15 @@ pub(crate) fn drain_here(shared: &Shared, descriptor: &mut Descriptor, sources: 
     }
 }
 
+/// Faults in what is soon written to: before everything else.
+fn populate(shared: &Shared) {
+    while let Some(pages) = shared.windows.pop() {
+        pages.populate();
+    }
+}
+
 fn execute(shared: &Shared, command: Command, descriptor: &mut Descriptor) {
     match command {
-        Command::Populate(pages) => pages.populate(),
         Command::Ahead => {
             if shared.ready.is_full() {
                 return;

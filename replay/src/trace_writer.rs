@@ -423,8 +423,10 @@ impl TraceWriter {
 
     /// Has the helper fault in the window at `offset` of the current extent.
     fn populate(&self, offset: usize) {
-        if let Some(pages) = self.stream.current().and_then(|extent| extent.pages(offset, WINDOW)) {
-            self.command(Command::Populate(pages));
+        if let Some(helper) = self.recorder.as_ref().and_then(|recorder| recorder.helper.as_ref())
+            && let Some(pages) = self.stream.current().and_then(|extent| extent.pages(offset, WINDOW))
+        {
+            helper.populate(pages);
         }
     }
 
