@@ -1,4 +1,4 @@
-"""Prints the nanoseconds a boundary call takes: `boundary_calls.py FUNCTION COUNT`. perf/run runs it both ways.
+"""Prints the nanoseconds a boundary call takes: `boundary_calls.py CALL COUNT`. perf/run runs it both ways.
 
 The calls are made in batches; the median batch counts, so that a collection, an interrupt or the growth of the log in
 one of them does not. What has to happen between calls (filling and draining sockets) is not timed.
@@ -12,7 +12,7 @@ import time
 from itertools import repeat
 
 BATCH = 1000
-SIZE = 64  # bytes a read, recv or send moves
+SIZES = (1, 64)  # bytes a read, recv or send moves: what 64 cost more is their copy
 
 
 def no_arguments(function):
@@ -23,13 +23,13 @@ def no_arguments(function):
     return batch, None
 
 
-def reading():
+def reading(size):
     descriptor = os.open("/dev/zero", os.O_RDONLY)
     read = os.read
 
     def batch():
         for _ in repeat(None, BATCH):
-            read(descriptor, SIZE)
+            read(descriptor, size)
 
     return batch, None
 
@@ -46,35 +46,34 @@ def pair():
 SENDS = 100
 
 
-def receiving():
+def receiving(size):
     left, right = pair()
     receive = right.recv
 
     def prepare():
-        left.sendall(bytes(SIZE * SENDS))
+        left.sendall(bytes(size * SENDS))
 
     def batch():
         for _ in repeat(None, SENDS):
-            receive(SIZE)
+            receive(size)
 
     return batch, prepare
 
 
-def sending():
-    left, right = pair()
-    send, data = left.send, bytes(SIZE)
-    room = bytearray(SIZE * SENDS)
-    filled = False
+def sending(size):
+    left = right = None
+    data = bytes(size)
 
     def prepare():
-        nonlocal filled
-        if filled:
-            rest = memoryview(room)
-            while rest:
-                rest = rest[right.recv_into(rest) :]
-        filled = True
+        # Nobody reads what was sent: reading it would be recorded too, and the log has to grow for it.
+        nonlocal left, right
+        for end in (left, right):
+            if end is not None:
+                end.close()
+        left, right = pair()
 
     def batch():
+        send = left.send
         for _ in repeat(None, SENDS):
             send(data)
 
@@ -85,10 +84,11 @@ CALLS = {
     "time.time": lambda: (*no_arguments(time.time), BATCH),
     "time.monotonic": lambda: (*no_arguments(time.monotonic), BATCH),
     "os.getpid": lambda: (*no_arguments(os.getpid), BATCH),
-    "os.read": lambda: (*reading(), BATCH),
-    "sock.recv": lambda: (*receiving(), SENDS),
-    "sock.send": lambda: (*sending(), SENDS),
 }
+for size in SIZES:
+    CALLS[f"os.read {size}"] = lambda size=size: (*reading(size), BATCH)
+    CALLS[f"sock.recv {size}"] = lambda size=size: (*receiving(size), SENDS)
+    CALLS[f"sock.send {size}"] = lambda size=size: (*sending(size), SENDS)
 
 
 def main():
