@@ -30,6 +30,7 @@ mod imports;
 mod libc_calls;
 mod libc_directories;
 mod libc_interfaces;
+mod libc_maps;
 mod libc_memory;
 mod libc_table;
 mod libraries;

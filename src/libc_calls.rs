@@ -8,6 +8,7 @@ use crate::handler_writes;
 use crate::hook::{self, Hook};
 use crate::imports::Binding;
 use crate::libc_directories as directories;
+use crate::libc_maps as maps;
 use crate::libc_memory as memory;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, Waits};
 use crate::session::{self, Mode};
@@ -148,6 +149,10 @@ pub unsafe fn find_random() {
 /// # Safety
 /// Called by a trampoline with the arguments of the function at `place`.
 pub unsafe fn enter(place: usize, args: Arguments) -> usize {
+    if maps::is_memory(&FUNCTIONS[place], &args) {
+        // SAFETY: by contract.
+        return unsafe { original(place, &args) };
+    }
     let _inside = turns::enter();
     // SAFETY: by contract.
     unsafe {
@@ -200,7 +205,7 @@ fn refused(place: usize) -> usize {
     platform::set_errno(libc::EPERM);
     remember_refused(FUNCTIONS[place].name);
     match FUNCTIONS[place].returns {
-        Returns::Int | Returns::Long => usize::MAX,
+        Returns::Int | Returns::Long | Returns::Map => usize::MAX,
         Returns::Code => libc::EPERM as usize,
         Returns::Text
         | Returns::TextAt(_)
@@ -257,6 +262,7 @@ fn failed(returns: Returns, result: usize) -> bool {
         Returns::Int => (result as c_int) < 0,
         Returns::Long => (result as c_long) < 0,
         Returns::Code => result as c_int != 0,
+        Returns::Map => result as *mut c_void == libc::MAP_FAILED,
         Returns::Nothing => false,
         _ => result == 0,
     }
@@ -296,9 +302,9 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
             at: caller(),
             arguments: Some(arguments),
             outcome: Outcome::General(Box::new(General {
-                result: Some(memory::result_value(function.returns, result)),
+                result: Some(memory::result_value(function, args, result)),
                 buffers: (!buffers.is_empty()).then_some(buffers),
-                extra: failed.then_some(Value::Int(errno.into())),
+                extra: if failed { Some(Value::Int(errno.into())) } else { maps::written(function, args, result) },
                 ..General::default()
             })),
         };
@@ -364,7 +370,16 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
         let rooms = memory::rooms(function, args);
         let buffers = general.buffers.unwrap_or_default();
         memory::write_outputs(function, args, &rooms, &buffers);
-        let result = memory::make_result(function, args, general.result.as_ref(), &buffers);
+        let result = if let (Returns::Map, Some(Value::Tuple(described))) = (function.returns, &general.result) {
+            maps::make(args, described, &buffers).unwrap_or_else(|why| {
+                if user_threads::has_gil() {
+                    divergence::stop_at(&why);
+                }
+                user_threads::lost_without_gil(why)
+            })
+        } else {
+            memory::make_result(function, args, general.result.as_ref(), &buffers)
+        };
         if !failed(function.returns, result) {
             memory::note_watch(function, args);
             let opened = if function.returns == Returns::Directory { directories::fd(result) } else { result as c_int };
@@ -373,6 +388,10 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
                 console::effect(Fds::Close, directories::close(args[0]).into(), 0, 0);
             }
             echo(function, args, result);
+            if let Some(said) = &general.extra {
+                let bytes = memory::gathered(function, args);
+                maps::write(said, &bytes[..result.min(bytes.len())]);
+            }
             if function.name == c"read" {
                 handler_writes::reads(args[0] as c_int, std::slice::from_raw_parts_mut(args[1] as *mut u8, result));
             }

@@ -6,6 +6,7 @@
 use crate::libc_calls::Arguments;
 use crate::libc_directories as directories;
 use crate::libc_interfaces as interfaces;
+use crate::libc_maps as maps;
 use crate::libc_table::{Function, Len, Returns, Shape};
 use crate::platform;
 use retrace_replay::content_hash;
@@ -180,6 +181,9 @@ pub unsafe fn outputs(
         if function.returns == Returns::Stream {
             return if failed { Vec::new() } else { vec![stream_contents(result as *mut libc::FILE)] };
         }
+        if function.returns == Returns::Map {
+            return if failed { Vec::new() } else { maps::contents(args) };
+        }
         if function.returns == Returns::Entry {
             return if failed { Vec::new() } else { vec![directories::head(result)] };
         }
@@ -224,7 +228,7 @@ fn taken(mut bytes: Vec<u8>, result: usize) -> Vec<u8> {
 /// # Safety
 /// As [`inputs`], in place of the call; no more is written than there is room.
 pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms, buffers: &[Vec<u8>]) {
-    if function.returns == Returns::Stream {
+    if matches!(function.returns, Returns::Stream | Returns::Map) {
         return;
     }
     let places = function.arguments.iter().enumerate().filter(|(_, shape)| has_output(**shape));
@@ -508,11 +512,13 @@ unsafe fn make_passwd(args: &Arguments, bytes: &[u8]) {
 /// What a call returned, as a value.
 ///
 /// # Safety
-/// The function has just returned it.
-pub unsafe fn result_value(returns: Returns, result: usize) -> Value {
+/// The function has just returned it, and was called with `args`.
+pub unsafe fn result_value(function: &Function, args: &Arguments, result: usize) -> Value {
     // SAFETY: by contract.
     unsafe {
-        match returns {
+        match function.returns {
+            Returns::Map if result as *mut c_void == libc::MAP_FAILED => Value::Int(-1),
+            Returns::Map => maps::described(args),
             Returns::Int | Returns::Code => Value::Int((result as c_int).into()),
             Returns::Long => Value::Int(result as c_long),
             Returns::Nothing => Value::None,
@@ -598,24 +604,10 @@ fn lasting_text(text: &[u8]) -> usize {
 
 /// All that is in a regular file that was opened as a stream.
 unsafe fn stream_contents(stream: *mut libc::FILE) -> Vec<u8> {
-    let mut contents = Vec::new();
-    // SAFETY: an open stream; reading at a position moves nothing.
-    unsafe {
-        let fd = libc::fileno(stream);
-        let mut about: libc::stat = std::mem::zeroed();
-        if libc::fstat(fd, &mut about) != 0 || about.st_mode & libc::S_IFMT != libc::S_IFREG {
-            return contents;
-        }
-        let mut part = vec![0; 64 << 10];
-        while contents.len() < STREAM_LIMIT {
-            let n = libc::pread(fd, part.as_mut_ptr().cast::<c_void>(), part.len(), contents.len() as libc::off_t);
-            match usize::try_from(n) {
-                Ok(n) if n > 0 => contents.extend_from_slice(&part[..n]),
-                _ => break,
-            }
-        }
-    }
-    contents
+    // SAFETY: an open stream.
+    let fd = unsafe { libc::fileno(stream) };
+    let is_file = platform::status_of(fd).is_some_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFREG);
+    if is_file { platform::bytes_of_file(fd, 0, STREAM_LIMIT) } else { Vec::new() }
 }
 
 /// A stream over a file without a name, under the recorded descriptor's number where that is free.

@@ -7,7 +7,7 @@
 //! it was opened.
 
 use Len::{Argument, At, Fixed, Items, Result, Terminated};
-use Returns::{Code, Directory, Entry, Int, Long, Nothing, Record, Stream, Text, TextAt};
+use Returns::{Code, Directory, Entry, Int, Long, Map, Nothing, Record, Stream, Text, TextAt};
 use Shape::{
     Addresses, EntryOut, Events, Gather, Ignored, In, InOut, Interfaces, Message, MessageOut, Number, Out, Passwd,
     Request, Scatter, String, Template, Watch, Wide,
@@ -95,6 +95,8 @@ pub enum Returns {
     Directory,
     /// A `struct dirent *` of the directory that is the first argument; NULL at its end, too.
     Entry,
+    /// The address of a map of a file, or MAP_FAILED: `src/libc_maps.rs`.
+    Map,
     Nothing,
 }
 
@@ -169,7 +171,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 229;
+pub const COUNT: usize = 231;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -261,6 +263,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"ftruncate", Int, &[Number, Wide]),
     function(c"ftruncate64", Int, &[Number, Wide]),
     function(c"isatty", Int, &[Number]),
+    function(c"mmap", Map, &[Ignored, Wide, Number, Number, Number, Wide]),
+    function(c"mmap64", Map, &[Ignored, Wide, Number, Number, Number, Wide]),
     // Files by name.
     opening(c"open", Int, &[String, Number, Ignored]),
     opening(c"open64", Int, &[String, Number, Ignored]),

@@ -2,12 +2,13 @@
 //! carries), what these import of the C library, and the redirection of that to `src/libc_calls.rs`.
 
 use crate::imports::{self, Binding, Image};
-use crate::libc_table::FUNCTIONS;
+use crate::libc_table::{FUNCTIONS, Function, Returns};
 use crate::modules::boundary;
 use crate::session::{self, Mode};
 use crate::thread_storage;
 use crate::{
-    libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, pending_calls, user_threads,
+    file_memory, libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, pending_calls,
+    user_threads,
 };
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
@@ -74,7 +75,9 @@ impl Extension {
         for image in &self.images {
             // SAFETY: the image is loaded as long as `self` is.
             for name in unsafe { imports::imported(image) }.unwrap_or_default() {
-                let is_recorded = FUNCTIONS.iter().any(|function| function.name.to_bytes() == name.as_bytes());
+                // Who maps files opens them; others map memory.
+                let is_it = |it: &Function| it.name.to_bytes() == name.as_bytes() && it.returns != Returns::Map;
+                let is_recorded = FUNCTIONS.iter().any(is_it);
                 let reaches = is_recorded || unrecorded::has(&name);
                 if reaches || name == MAKES_THREADS || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
                     found.insert(name);
@@ -263,6 +266,9 @@ unsafe fn bindings() -> &'static [Binding] {
             bindings.extend(library_waits::bindings());
             bindings.extend(library_threads::bindings());
             bindings.extend(crate::unrecorded::bindings());
+            if session::mode() == Mode::Replaying {
+                bindings.extend(file_memory::bindings());
+            }
             Bindings(bindings)
         }
     });

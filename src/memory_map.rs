@@ -7,20 +7,14 @@ use crate::call::Call;
 use crate::decode::Failure;
 use crate::external;
 use crate::file_memory;
-use crate::gil::GilCell;
 use crate::hook::Original;
+use crate::libc_maps::LARGEST;
 use crate::python::Owned;
 use crate::shared_memory;
 use pyo3_ffi::*;
 use retrace_abi::special::{External, MapFields};
 use retrace_replay::event::HookKind;
 use std::ptr;
-
-/// The most of a map's contents that is recorded, in bytes: reading it stops the program for some ten milliseconds.
-const LARGEST: usize = 64 << 20;
-
-/// The files that were mapped so that others see what is written, by device and inode. Recording only.
-static FILES: GilCell<Vec<(u64, u64)>> = GilCell::new(Vec::new());
 
 /// Whether a call makes a map.
 pub fn makes_map(call: &Call) -> bool {
@@ -29,26 +23,13 @@ pub fn makes_map(call: &Call) -> bool {
 
 /// The number of the file that a map shares with others of the same file; None where it shares with none.
 unsafe fn file_of(call: &Call, fields: &MapFields) -> Option<i64> {
-    // SAFETY: the GIL is held; `status` is writable.
-    unsafe {
-        let mut status: libc::stat = std::mem::zeroed();
-        if fields.descriptor < 0
-            || shared_memory::is_private(call)
-            || shared_memory::is_flagged(call, libc::MAP_ANONYMOUS)
-            || libc::fstat(fields.descriptor, &mut status) != 0
-            || status.st_mode & libc::S_IFMT != libc::S_IFREG
-        {
-            return None;
-        }
-        #[allow(clippy::unnecessary_cast)] // Signed on macOS.
-        let file = (status.st_dev as u64, status.st_ino as u64);
-        let files = FILES.get();
-        let place = files.iter().position(|known| *known == file).unwrap_or_else(|| {
-            files.push(file);
-            files.len() - 1
-        });
-        Some(place as i64)
-    }
+    // SAFETY: the GIL is held.
+    let shares = unsafe {
+        fields.descriptor >= 0
+            && !shared_memory::is_private(call)
+            && !shared_memory::is_flagged(call, libc::MAP_ANONYMOUS)
+    };
+    if shares { file_memory::number_of(fields.descriptor).map(i64::from) } else { None }
 }
 
 /// What is in a map: None where it is all zero; bytes; a tuple of offsets and bytes where a large file has holes; or a
@@ -150,7 +131,8 @@ pub unsafe fn make(call: &Call, described: *mut PyObject) -> Result<Owned, Failu
             return Err(Failure::Raised);
         }
         let file = u32::try_from(file).ok().zip(usize::try_from(offset).ok());
-        let Some(memory) = file_memory::map(file, size, function as *const _) else {
+        file_memory::redirect(function as *const _);
+        let Some(memory) = file_memory::map(file, size) else {
             return Err(Failure::Missing(format!("a map of {size} bytes: there is not so much memory here")));
         };
         let before = External::Map.map_fields(map.0);

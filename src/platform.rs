@@ -15,6 +15,37 @@ pub use imp::{
 };
 pub use imp::{thread_cpu_us, thread_id, wait_for_change, wake_all};
 
+/// What a descriptor leads to.
+pub fn status_of(descriptor: libc::c_int) -> Option<libc::stat> {
+    let mut status = std::mem::MaybeUninit::uninit();
+    // SAFETY: `status` is writable, and filled where the call succeeds.
+    unsafe { (libc::fstat(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+}
+
+/// The size of a page in bytes.
+pub fn page_size() -> usize {
+    // SAFETY: asks for a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// Up to `size` bytes of a file from `from` on. What is not there, or can't be read, is left out.
+pub fn bytes_of_file(descriptor: libc::c_int, from: i64, size: usize) -> Vec<u8> {
+    const PART: usize = 64 << 10;
+    let mut bytes = Vec::new();
+    while bytes.len() < size {
+        let known = bytes.len();
+        bytes.resize(size.min(known + PART), 0);
+        let part = &mut bytes[known..];
+        // SAFETY: writes into `part`; reading at a position moves nothing.
+        let n = unsafe { libc::pread(descriptor, part.as_mut_ptr().cast(), part.len(), from + known as libc::off_t) };
+        bytes.truncate(known + usize::try_from(n).unwrap_or(0));
+        if n <= 0 {
+            break;
+        }
+    }
+    bytes
+}
+
 /// How [`wait_for_change`] ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waited {

@@ -306,7 +306,10 @@ def test_the_users_file_decides(trial, venv, line, treatment):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('module = "x"\ntreatment = "maybe"\n', ':2: treatment: found "maybe", expected one of "record", "libc", "internal"'),
+        (
+            'module = "x"\ntreatment = "maybe"\n',
+            ':2: treatment: found "maybe", expected one of "record", "libc", "internal"',
+        ),
         ('module = "x"\n\ntreatmant = "libc"\n', ":3: treatmant: found an unknown key, expected one of the keys"),
         ('module = "x"\ntreatment = "libc"\n', ":2: why: found nothing, expected a string"),
         ("module = x\n", ":1: not valid TOML"),

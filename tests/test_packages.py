@@ -25,8 +25,17 @@ def test_greenlets(trial, venv, program, requirements):
 
 
 # Of a few everything is small and quick.
-QUICK = ("msgpack>=1", "zstandard>=0.22", "cffi>=1.16", "pynacl>=1.5", "bcrypt>=4", "aiofiles>=23", "websockets>=12")
-SMALL = [("small", QUICK), ("aiofiles_parts", QUICK), ("websockets_parts", QUICK)]
+QUICK = (
+    "msgpack>=1",
+    "zstandard>=0.22",
+    "cffi>=1.16",
+    "pynacl>=1.5",
+    "bcrypt>=4",
+    "aiofiles>=23",
+    "websockets>=12",
+    "lmdb>=1.4",
+)
+SMALL = [("small", QUICK), ("aiofiles_parts", QUICK), ("websockets_parts", QUICK), ("key_value", QUICK)]
 LARGE = [
     ("scheduled", ["apscheduler>=3.10,<4"], 0),
     ("ssh_asyncio", ["asyncssh>=2.14"], 0),

@@ -94,7 +94,9 @@ def test_a_killed_replay_leaves_nothing_behind(trial, recorded):
     """Who kills the command kills the replay, which is in a process group of its own."""
     env = clean_environment(trial.folder / "replay-home", trial.folder / "replay-scratch")
     command = [RETRACE, "replay", "--patience", "100000", recorded.trace]
-    with subprocess.Popen(command, cwd=trial.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as replay:
+    with subprocess.Popen(
+        command, cwd=trial.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as replay:
         assert replay.stdout.readline() == b"begins\n"
         # The program's arguments are the replay's, too.
         word = str(trial.folder / "modules")

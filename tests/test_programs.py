@@ -63,6 +63,28 @@ def test_maps_of_one_file(trial):
     assert b"5368709127 b'the end'" in recorded.stdout, recorded
 
 
+def test_maps_by_c(trial):
+    recorded = trial.assert_replays(["maps_by_c.py"], programs=["maps_by_c.py"])
+    for line in (b"b'far away", b"not mapped: Bad file descriptor", b"b'through the map'"):
+        assert line in recorded.stdout, recorded
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("device", "a map of 4096 bytes by C code: its contents were not recorded: it is not a file's"),
+        ("large", "a map of 68157440 bytes by C code: its contents were not recorded: it is too large"),
+    ],
+)
+def test_maps_by_c_that_are_not_recorded(trial, what, why):
+    trial.prepare("maps_by_c.py")
+    recorded = trial.record(["maps_by_c.py", what])
+    assert recorded.exit == 0, recorded
+    replayed = trial.replay(recorded.trace)
+    assert replayed.exit == 70, replayed
+    assert why in replayed.stderr.decode(), replayed
+
+
 def test_standard_streams_that_are_files(trial):
     """A replay's streams are pipes here: what they can do is what they could."""
     work = trial.prepare("standard_streams.py")

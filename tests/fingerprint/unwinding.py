@@ -3,6 +3,7 @@
 Sampled at every check, with freed memory overwritten (PYTHONMALLOC=debug): reading a slot or a member that is gone
 crashes.
 """
+
 import sys
 
 import fingerprint_probe as probe
@@ -40,6 +41,7 @@ def closing():
 
 class Fresh:
     """An iterator of a size of its own, so that nothing else takes its memory at once."""
+
     __slots__ = tuple(f"slot{i}" for i in range(40))
 
     def __iter__(self):

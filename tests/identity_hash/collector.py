@@ -1,4 +1,5 @@
 """The collector runs where it is told to, and the program sees its own settings."""
+
 import gc
 import sys
 import weakref

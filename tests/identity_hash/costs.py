@@ -1,4 +1,5 @@
 """Prints nanoseconds per operation and the milliseconds of an install, as JSON. argv[1]: plain or installed."""
+
 import gc
 import json
 import sys
