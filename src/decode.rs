@@ -251,6 +251,10 @@ impl Decoder<'_> {
                     if of.is_null() || name.is_null() {
                         return Err(Failure::Missing("an attribute of nothing".into()));
                     }
+                    if Py_REFCNT(of.0) == 1 && external::of_class(Py_TYPE(of.0)).is_some() {
+                        // Only just made, and a callback's arguments have it as well: the external code holds it.
+                        crate::callback::hold(of.0);
+                    }
                     made(PyObject_GetAttr(of.0, name.0))
                 }
                 other => Err(DecodeError::UnknownTag(other).into()),

@@ -316,7 +316,10 @@ impl<'a> Encoder<'a> {
             }
             if self.to_program
                 && is_of_the_program(object)
-                && (self.receiver_of_argument(object) || self.fresh(object, depth) || self.path(object))
+                && (self.receiver_of_argument(object)
+                    || self.zone_of_receiver(object)
+                    || self.fresh(object, depth)
+                    || self.path(object))
             {
                 return;
             }
@@ -367,6 +370,36 @@ impl<'a> Encoder<'a> {
             self.out.push(tag::ATTRIBUTE);
             self.tag_varint(tag::ARGUMENT, i);
             put_str(self.out, "__self__");
+            true
+        }
+    }
+
+    /// The time zone of the receiver, a datetime: the collector does not know of it, so no way leads there.
+    unsafe fn zone_of_receiver(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: by the contract of `value`; a getter in C of a type without references that the collector knows.
+        unsafe {
+            let receiver = self.context.receiver;
+            if receiver.is_null() {
+                return false;
+            }
+            // A subclass of the program's may not have another attribute in its place.
+            let mut class = Py_TYPE(receiver);
+            let zone = loop {
+                let found = PyDict_GetItemString(retrace_abi::retrace_type_dict(class), c"tzinfo".as_ptr());
+                if !found.is_null() || !is_of_python(class) {
+                    break found;
+                }
+                class = (*class).tp_base;
+            };
+            if zone.is_null()
+                || (*class).tp_flags & Py_TPFLAGS_HAVE_GC != 0
+                || Py_TYPE(zone) != &raw mut PyGetSetDescr_Type
+                || attribute(receiver, c"tzinfo").0 != object
+            {
+                return false;
+            }
+            self.out.extend_from_slice(&[tag::ATTRIBUTE, tag::RECEIVER]);
+            put_str(self.out, "tzinfo");
             true
         }
     }
@@ -485,8 +518,13 @@ impl<'a> Encoder<'a> {
             if class == self.context.class {
                 self.out.push(tag::RECEIVER);
             } else if !self.global(class) {
-                // A hidden type (posix.ScandirIterator): by its C name.
-                put_str(self.out, &external.name);
+                if let Some(i) = self.context.args.iter().position(|&arg| arg == class) {
+                    // A function's own class, as a factory.
+                    self.tag_varint(tag::ARGUMENT, i);
+                } else {
+                    // A hidden type (posix.ScandirIterator): by its C name.
+                    put_str(self.out, &external.name);
+                }
             }
             let mut scalars = Vec::new();
             external.read_scalars(object, &mut scalars);
@@ -671,12 +709,14 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Whether the object is one whose identity the program knows: a function, or an instance of a class that it made.
+/// Whether the object is one whose identity the program knows: a function, a class that it made, or an instance of one.
 unsafe fn is_of_the_program(object: *mut PyObject) -> bool {
     // SAFETY: by contract of the caller.
     unsafe {
         let class = Py_TYPE(object);
-        PyFunction_Check(object) != 0 || (is_of_python(class) && (*class).tp_weaklistoffset != 0)
+        PyFunction_Check(object) != 0
+            || (PyType_Check(object) != 0 && is_of_python(object.cast()))
+            || (is_of_python(class) && (*class).tp_weaklistoffset != 0)
     }
 }
 

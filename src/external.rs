@@ -228,6 +228,21 @@ impl ExternalType {
         now[..n] != before.state[..before.len]
     }
 
+    /// Whether object member `index` is what it was at the snapshot.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`].
+    pub unsafe fn is_unchanged(&self, object: *mut PyObject, index: usize, before: &Snapshot) -> bool {
+        let scalars: usize = self.scalars.iter().map(|(_, length)| length).sum();
+        let at = scalars + index * size_of::<*mut PyObject>();
+        if index >= self.objects.len() || at + size_of::<*mut PyObject>() > before.len {
+            return false;
+        }
+        // SAFETY: by contract.
+        let now = unsafe { *self.member(object, index) } as usize;
+        now != 0 && before.state[at..at + size_of::<usize>()] == now.to_ne_bytes()
+    }
+
     /// The entries of the instance's `__dict__` that are new or have another value: (key, value), borrowed.
     ///
     /// # Safety

@@ -7,7 +7,7 @@ use crate::external;
 use crate::python::{text, type_name};
 use pyo3_ffi::*;
 use std::collections::HashSet;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
 /// The most objects that are looked at for one name.
@@ -189,6 +189,9 @@ pub unsafe fn description(object: *mut PyObject) -> String {
     unsafe {
         let name = if PyFunction_Check(object) != 0 {
             text(crate::python::attribute(object, c"__qualname__").0)
+        } else if PyType_Check(object) != 0 {
+            // Of a class, what its statement said: asking for more could run a metaclass's code.
+            CStr::from_ptr((*object.cast::<PyTypeObject>()).tp_name).to_string_lossy().into_owned()
         } else {
             String::new()
         };

@@ -579,7 +579,15 @@ impl Event {
                     }
                     for i in 0..external.member_count() {
                         let context = Context { external: None, ..context };
+                        let (start, opaque) = (self.buffer.len(), self.opaque);
                         self.encode(context, external.member_value(call.receiver, i).0);
+                        if self.opaque > opaque && external.is_unchanged(call.receiver, i, before) {
+                            // It is there already: a function's own class, as a row factory.
+                            self.opaque = opaque;
+                            self.buffer.truncate(start);
+                            self.buffer.push(tag::MEMBER);
+                            put_varint(&mut self.buffer, i as u64);
+                        }
                     }
                 }
                 let changes = external.dict_changes(call.receiver, before);

@@ -58,6 +58,10 @@ def test_pickles_where_nothing_is_imported_before(trial):
     trial.assert_replays(["-S", "pickles.py"], programs=["pickles.py"], deterministic=True)
 
 
+def test_classes_without_a_name(trial):
+    trial.assert_replays(["local_classes.py"], programs=["local_classes.py"])
+
+
 def test_maps_of_one_file(trial):
     recorded = trial.assert_replays(["maps_of_one_file.py"], programs=["maps_of_one_file.py"], deterministic=True)
     assert b"5368709127 b'the end'" in recorded.stdout, recorded
