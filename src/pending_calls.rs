@@ -6,12 +6,13 @@
 use crate::divergence;
 use crate::gil::GilCell;
 use crate::imports::{self, Binding, replaced};
+use crate::python::SavedError;
 use crate::record::Outside;
 use crate::replay::{self, Front};
 use crate::session::{self, Mode};
 use crate::turns::{self, locked};
 use crate::{native_handlers, schedule, thread, user_threads};
-use pyo3_ffi::Py_AddPendingCall;
+use pyo3_ffi::{Py_AddPendingCall, PyErr_Clear};
 use retrace_replay::event::{Event, Position};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -124,12 +125,9 @@ unsafe extern "C" fn record(request: *mut c_void) -> c_int {
     }
 }
 
-/// Makes the call whose event is at the cursor.
-///
-/// # Safety
-/// Replaying; the GIL is held and the current thread state set.
-pub unsafe fn replay(thread: u64, number: u64) -> c_int {
-    // SAFETY: by contract.
+/// Makes the call whose event is at the cursor. What it raises is raised where the interpreter made it.
+unsafe fn replay(thread: u64, number: u64) -> c_int {
+    // SAFETY: replaying; the GIL is held and the current thread state set.
     unsafe {
         let Some((function, argument)) = locked(&ASKED).remove(&(thread, number)) else {
             divergence::stop_at("C code has not asked for the call that the recording has here");
@@ -142,19 +140,38 @@ pub unsafe fn replay(thread: u64, number: u64) -> c_int {
     }
 }
 
+/// Makes the call that was made inside the external call that is being replayed. What it raises goes where that call's own
+/// event says.
+///
+/// # Safety
+/// Replaying; the GIL is held and the current thread state set.
+pub unsafe fn replay_in_call(thread: u64, number: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        let saved = SavedError::take();
+        if replay(thread, number) != 0 {
+            PyErr_Clear();
+        }
+        drop(saved);
+    }
+}
+
 /// Whether the interpreter has been asked to call [`look`].
 static LOOKS: GilCell<bool> = GilCell::new(false);
 
-/// The next event is a call that is made where the interpreter itself looks for such calls, and at no check: in a wait for a
-/// lock that a signal interrupted, or when it ends.
+/// The next event is a call that the interpreter makes where it looks for such calls: at a check, in a wait for a lock that a
+/// signal interrupted, or when it ends. What the call raises is raised there.
 ///
 /// # Safety
-/// Replaying; the GIL is held.
+/// Replaying, on its one thread.
 pub unsafe fn await_interpreter() {
     // SAFETY: by contract.
     unsafe {
         if !std::mem::replace(LOOKS.get(), true) {
+            // Perhaps without the GIL: what the log says comes next is looked for where a thread gave it up.
+            IS_ASKING.set(true);
             Py_AddPendingCall(Some(look), ptr::null_mut());
+            IS_ASKING.set(false);
         }
     }
 }
@@ -163,9 +180,17 @@ extern "C" fn look(_: *mut c_void) -> c_int {
     // SAFETY: called by CPython with the GIL held.
     unsafe {
         *LOOKS.get() = false;
-        let Front::Pending { thread, number, at: Position::Released(tries) } = replay::front() else { return 0 };
+        let Front::Pending { thread, number, at } = replay::front() else { return 0 };
         let has_frame = !retrace_abi::innermost_frame(thread::current().tstate).is_null();
-        if if tries == 0 { !has_frame } else { user_threads::is_interrupted_at(tries) } {
+        let is_here = match at {
+            // Where it is not here, the GIL is dropped at this check, too, and the interpreter asked again after that.
+            Position::Check(wanted) if !has_frame || !user_threads::is_at(&wanted) => return 0,
+            Position::Check(_) => true,
+            Position::Released(0) => !has_frame,
+            Position::Released(tries) => user_threads::is_interrupted_at(tries),
+            _ => return 0,
+        };
+        if is_here {
             return replay(thread, number);
         }
         await_interpreter();

@@ -188,7 +188,7 @@ unsafe fn before_call() -> Result<(), Failure> {
                 }
                 code::PENDING => {
                     let Front::Pending { thread, number, at: Position::InCall } = front() else { break };
-                    pending_calls::replay(thread, number);
+                    pending_calls::replay_in_call(thread, number);
                 }
                 code::WRITTEN => {
                     if let Ok(Some((_, Event::Written { after }))) = source().next_event() {

@@ -133,16 +133,25 @@ static int run(void *callback)
     Py_XDECREF(result);
     return 0;
 }
-static PyObject *ask(PyObject *self, PyObject *callback)
+static int run_or_fail(void *callback)
+{
+    PyObject *result = PyObject_CallNoArgs(callback);
+    Py_DECREF((PyObject *)callback);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+static PyObject *add(int (*function)(void *), PyObject *callback)
 {
     int failed;
     Py_INCREF(callback);
     Py_BEGIN_ALLOW_THREADS
-    failed = Py_AddPendingCall(run, callback);
+    failed = Py_AddPendingCall(function, callback);
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(!failed);
 }
-static PyMethodDef methods[] = {{"ask", ask, METH_O, NULL}, {NULL}};
+static PyObject *ask(PyObject *self, PyObject *callback) { return add(run, callback); }
+static PyObject *ask_failing(PyObject *self, PyObject *callback) { return add(run_or_fail, callback); }
+static PyMethodDef methods[] = {{"ask", ask, METH_O, NULL}, {"ask_failing", ask_failing, METH_O, NULL}, {NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "asker", NULL, 0, methods};
 PyMODINIT_FUNC PyInit_asker(void) { return PyModule_Create(&definition); }
 """
@@ -232,6 +241,54 @@ print(outer.now(), outer.call({bytes(inner)!r}, b"draw"), outer.call(None, b"get
 """)
     recorded = trial.record(["program.py"])
     assert recorded.stdout.split()[3] == b"-1" and b"-1" not in recorded.stdout.split()[:3], recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+RAISES = """
+import os, sys, threading, time
+sys.path.insert(0, os.environ["WHERE"])
+import asker
+
+class Failed(Exception):
+    pass
+count, asked, raised = 0, [], []
+def fail():
+    raise Failed(count)
+def work():
+    for i in range(10):
+        while len(asked) <= i:
+            time.sleep(0.0005)
+        asker.ask_failing(fail)
+        while len(raised) <= i:
+            time.sleep(0.0005)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(10):
+    try:
+        asked.append(count)
+        while True:
+            count += 1
+    except Failed as error:
+        raised.append((count, error.args))
+thread.join()
+print(raised)
+for i in range(3):
+    try:
+        asker.ask_failing(fail)
+        while True:
+            count += 1
+    except Failed as error:
+        print(i, count, error.__traceback__.tb_lineno, error.__traceback__.tb_next.tb_frame.f_code.co_name)
+"""
+
+
+def test_what_such_a_call_raises_is_raised_there(trial):
+    trial.prepare()
+    compile_extension(trial, trial.folder / "asker", ASKS)
+    (trial.work / "program.py").write_text(RAISES)
+    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    assert len({count for count, _ in eval(recorded.stdout.splitlines()[0])}) > 5, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 

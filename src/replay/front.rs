@@ -246,12 +246,15 @@ pub unsafe fn arm() {
     // SAFETY: by contract.
     unsafe {
         match front() {
-            Front::Switch { from: Position::Check(_), .. }
-            | Front::Pending { at: Position::Check(_), .. }
-            | Front::Collect(_) => {
+            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
                 retrace_abi::gil::retrace_request_check();
             }
             Front::Pending { at: Position::Released(_), .. } => crate::pending_calls::await_interpreter(),
+            Front::Pending { at: Position::Check(_), .. } => {
+                crate::pending_calls::await_interpreter();
+                // And again after the next check, if that is not the one.
+                retrace_abi::gil::retrace_request_check();
+            }
             Front::Signal { number, at: Position::Check(_) | Position::Released(_) } => {
                 PyErr_SetInterruptEx(number as i32);
                 // And again after the next check, if that is not the one.

@@ -5,7 +5,7 @@ use super::bindings::{CLOCK, NEXT, POST, TRYWAIT};
 use super::{LockWait, begin_one, fail, has_gil, leave_turn, lost, me, serve_waiting, wait_for_turn};
 use crate::imports::replaced;
 use crate::replay::{self, Front};
-use crate::{divergence, library_locks, schedule, session, thread, turns};
+use crate::{divergence, library_locks, pending_calls, schedule, session, thread, turns};
 use retrace_replay::event::WaitEnd;
 use std::ffi::c_int;
 use std::ptr;
@@ -51,6 +51,10 @@ pub(super) unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
 unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
     // SAFETY: as above.
     unsafe {
+        // Nobody has this one while another thread runs.
+        if pending_calls::is_asking() && real_trywait(lock) == 0 {
+            return 0;
+        }
         if !session::is_replaying() || has_gil() {
             if real_trywait(lock) == 0 {
                 return 0;

@@ -86,15 +86,6 @@ unsafe fn at_end_of_take() -> bool {
                     });
                     collected = true;
                 }
-                Front::Pending { thread, number, at: Position::Check(wanted) } if is_at(&wanted) => {
-                    with_thread_state(|| {
-                        replay::read_pending_hooks();
-                        if crate::pending_calls::replay(thread, number) != 0 {
-                            divergence::stop_at("a call that C code asked for failed, which can't be replayed");
-                        }
-                    });
-                    collected = true;
-                }
                 Front::Switch { next, from: Position::Check(wanted) } if collected && is_at(&wanted) => {
                     replay::consume_front();
                     give_turn_to(next);
