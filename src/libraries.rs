@@ -124,7 +124,7 @@ const REACHES_OUT: [&str; 6] = ["socket", "accept4", "epoll_create", "epoll_crea
 
 /// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these.
 pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) -> bool {
-    reaches_out_and_has(imports, &[MAKES_THREADS])
+    reaches_out_and_has(imports, &[MAKES_THREADS, library_threads::STD_THREAD_NAME])
 }
 
 /// Whether these imports are of what does I/O of its own and has one of the names, where there are turns at all.

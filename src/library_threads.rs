@@ -57,6 +57,10 @@ pub fn making_for_others() -> Vec<Binding> {
 }
 
 /// `std::thread::_M_start_thread`, by which libstdc++ makes the threads of C++ code.
+pub const STD_THREAD_NAME: &str = match STD_THREAD.to_str() {
+    Ok(name) => name,
+    Err(_) => panic!(),
+};
 const STD_THREAD: &CStr = c"_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE";
 
 /// What is put into the import tables of a module that has such an image.
@@ -279,14 +283,21 @@ thread_local! {
 
 type StartStdThread = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void, *mut c_void);
 
-/// Called by a library whose threads take turns. It may throw.
-unsafe extern "C-unwind" fn start_std_thread(thread: *mut c_void, state: *mut c_void, depends: *mut c_void) {
-    // SAFETY: called with the function's arguments; the library's next `pthread_create` on this thread is this one's.
-    unsafe {
-        IS_ASKED.set(true);
-        std::mem::transmute::<*mut c_void, StartStdThread>(NEXT[START])(thread, state, depends);
+/// Takes the mark back, also where C++ throws.
+struct Asked;
+
+impl Drop for Asked {
+    fn drop(&mut self) {
         IS_ASKED.set(false);
     }
+}
+
+/// Called by a library whose threads take turns. It may throw.
+unsafe extern "C-unwind" fn start_std_thread(thread: *mut c_void, state: *mut c_void, depends: *mut c_void) {
+    IS_ASKED.set(true);
+    let _asked = Asked;
+    // SAFETY: called with the function's arguments; the library's next `pthread_create` on this thread is this one's.
+    unsafe { std::mem::transmute::<*mut c_void, StartStdThread>(NEXT[START])(thread, state, depends) };
 }
 
 unsafe extern "C" fn create_if_asked(

@@ -101,6 +101,9 @@ for _ in range(3):
     thread.start()
     thread.join()
     print(os.read(reads, 1), flush=True)
+    # What it did since it left Python is in the log when it has gone.
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        pass
 """
 
 
@@ -147,3 +150,57 @@ def test_a_thread_is_told_where_its_own_stack_is(trial):
     recorded = assert_replays(trial, STACKS, ROOMY)
     lines = [eval(line.rsplit(")", 1)[0] + ")") for line in recorded.stdout.decode().splitlines()[1:]]
     assert [line[:2] for line in lines] == [(1, True), (4, True), (64, True)], recorded
+
+
+THROWS = r"""
+#include <Python.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <system_error>
+#include <thread>
+#include <time.h>
+#include <unistd.h>
+static long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return time.tv_nsec;
+}
+/* No room for a stack, and none is left of another thread: std::thread throws. */
+static PyObject *throws(PyObject *, PyObject *)
+{
+    struct rlimit room, none = {0, 0};
+    int threw = 0;
+    getrlimit(RLIMIT_AS, &room);
+    none.rlim_max = room.rlim_max;
+    setrlimit(RLIMIT_AS, &none);
+    try {
+        std::thread([] { now(); }).join();
+    } catch (const std::system_error &) {
+        threw = 1;
+    }
+    setrlimit(RLIMIT_AS, &room);
+    return PyBool_FromLong(threw);
+}
+static PyObject *works(PyObject *, PyObject *)
+{
+    int fd = eventfd(0, 0);
+    long began = 0;
+    Py_BEGIN_ALLOW_THREADS
+    std::thread([&] { began = now(); eventfd_write(fd, 1); }).join();
+    Py_END_ALLOW_THREADS
+    close(fd);
+    return PyLong_FromLong(began);
+}
+static PyMethodDef methods[] = {{"throws", throws, METH_NOARGS, NULL}, {"works", works, METH_NOARGS, NULL}, {NULL}};
+"""
+THROWN = """
+import native
+print(native.throws(), native.works(), native.works())
+"""
+
+
+def test_threads_that_libstdcxx_makes(trial):
+    """A module that has it make them need not import `pthread_create` itself. One that can't be made throws."""
+    recorded = assert_replays(trial, THROWS, THROWN, language="c++")
+    assert recorded.stdout.split()[0] == b"True", recorded
