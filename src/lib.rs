@@ -29,6 +29,7 @@ mod hot;
 mod imports;
 mod libc_calls;
 mod libc_directories;
+mod libc_found;
 mod libc_interfaces;
 mod libc_maps;
 mod libc_memory;

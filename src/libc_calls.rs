@@ -46,7 +46,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
         }
         let bindings = FUNCTIONS.iter().enumerate().map(|(place, function)| Binding {
             name: function.name,
-            with: LIBC_CALLS[place] as *mut c_void,
+            with: directories::in_place_of(function.name).unwrap_or(LIBC_CALLS[place] as *mut c_void),
             next: (&raw mut ORIGINALS).cast::<*mut c_void>().add(place),
             needed: false,
         });

@@ -5,6 +5,7 @@
 
 use crate::libc_calls::Arguments;
 use crate::libc_directories as directories;
+use crate::libc_found as found;
 use crate::libc_interfaces as interfaces;
 use crate::libc_maps as maps;
 use crate::libc_table::{Function, Len, Returns, Shape};
@@ -12,7 +13,7 @@ use crate::platform;
 use retrace_replay::content_hash;
 use retrace_replay::value::Value;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
 use std::ptr;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -60,6 +61,8 @@ pub unsafe fn inputs(function: &Function, args: &Arguments) -> Vec<Value> {
                 Shape::In(_) if args[i] == 0 => Value::None,
                 Shape::In(len) => value_of(bytes_at(args[i], length(len, args))),
                 Shape::Gather(_) | Shape::Message => value_of(&gather(*shape, i, args)),
+                Shape::Messages(n) => value_of(&sent_messages(args, i, n)),
+                Shape::Strings => value_of(&strings(args[i])),
                 // What is there when a descriptor is no longer to be watched means nothing.
                 Shape::Watch if args[i] == 0 || args[1] as c_int == STOP_WATCHING => Value::None,
                 Shape::Watch => Value::Int((*(args[i] as *const u32)).into()),
@@ -93,6 +96,10 @@ pub unsafe fn rooms(function: &Function, args: &Arguments) -> Rooms {
         {
             // SAFETY: by contract.
             rooms[i] = unsafe { length(len, args) };
+        }
+        if matches!(shape, Shape::Found) {
+            // SAFETY: by contract.
+            rooms[i] = unsafe { found::before(args, i) };
         }
     }
     rooms
@@ -160,9 +167,11 @@ unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, resul
 
 /// Whether a shape has a buffer of its own in the log.
 fn has_output(shape: Shape) -> bool {
-    use Shape::{Addresses, EntryOut, Events, InOut, Interfaces, MessageOut, Out, Passwd, Request, Scatter, Template};
+    use Shape::{Addresses, EntryList, EntryOut, Events, Found, InOut, Interfaces, MessageOut, Messages, MessagesOut};
+    use Shape::{Out, Passwd, Request, Scatter, Template};
     let is_buffer = matches!(shape, Out(_) | Events | InOut(_) | Scatter(_) | MessageOut | Request | Template);
-    is_buffer || matches!(shape, Addresses | Interfaces | EntryOut | Passwd)
+    let is_list = matches!(shape, Addresses | Interfaces | EntryOut | EntryList | Found | Passwd);
+    is_buffer || is_list || matches!(shape, Messages(_) | MessagesOut(_))
 }
 
 /// What the call wrote, one for each argument that it writes through; none where it failed and writes only if not.
@@ -194,10 +203,13 @@ pub unsafe fn outputs(
             }
             buffers.push(match shape {
                 Shape::InOut(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
+                Shape::Found => found::list(args, i, rooms[i]),
                 _ if failed || args[i] == 0 => Vec::new(),
                 Shape::Out(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
                 Shape::Scatter(_) => taken(gather(shape, i, args), result),
                 Shape::MessageOut => received_message(args[i], result),
+                Shape::Messages(_) => sent_lengths(args[i], result),
+                Shape::MessagesOut(_) => received_messages(args[i], result),
                 Shape::Events => met_events(args, args[i], result),
                 Shape::Request => {
                     let places = request_places(function, args);
@@ -206,6 +218,7 @@ pub unsafe fn outputs(
                 Shape::Addresses => list_addresses(*(args[i] as *const *const libc::addrinfo)),
                 Shape::Interfaces => interfaces::list(*(args[i] as *const *const libc::ifaddrs)),
                 Shape::EntryOut => directories::entry_out(args, i),
+                Shape::EntryList => directories::entry_list(args[i], result),
                 Shape::Passwd => passwd_entry(args),
                 Shape::Template => CStr::from_ptr(args[i] as *const c_char).to_bytes_with_nul().to_vec(),
                 _ => Vec::new(),
@@ -241,7 +254,10 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
         unsafe {
             match shape {
                 Shape::Scatter(_) => scatter(vectors(shape, i, args), bytes),
-                Shape::MessageOut => receive_message(args, i, bytes),
+                Shape::MessageOut => receive_message(args[i], bytes),
+                Shape::Messages(n) => make_sent_lengths(args[i], args[n], bytes),
+                Shape::MessagesOut(n) => receive_messages(args[i], args[n], bytes),
+                Shape::Found => found::make(args, i, rooms[i], bytes),
                 Shape::Events => make_events(args, args[i], bytes),
                 Shape::Request => {
                     let mut rest = bytes.as_slice();
@@ -253,6 +269,7 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
                 Shape::Addresses => *(args[i] as *mut *mut libc::addrinfo) = make_addresses(bytes),
                 Shape::Interfaces => *(args[i] as *mut *mut libc::ifaddrs) = interfaces::make(bytes),
                 Shape::EntryOut => directories::make_entry_out(args, i, bytes),
+                Shape::EntryList => directories::make_entry_list(args[i], bytes),
                 Shape::Passwd => make_passwd(args, bytes),
                 // As long as the one that it was made of.
                 Shape::Template => copy(bytes, args[i], bytes.len()),
@@ -396,10 +413,10 @@ unsafe fn received_message(address: usize, result: usize) -> Vec<u8> {
     }
 }
 
-unsafe fn receive_message(args: &Arguments, i: usize, bytes: &[u8]) {
+unsafe fn receive_message(address: usize, bytes: &[u8]) {
     // SAFETY: by the contract of `write_outputs`.
     unsafe {
-        let message = &mut *(args[i] as *mut libc::msghdr);
+        let message = &mut *(address as *mut libc::msghdr);
         let mut reader = Reader(bytes);
         message.msg_flags = reader.number() as c_int;
         let name = reader.blob();
@@ -408,8 +425,93 @@ unsafe fn receive_message(args: &Arguments, i: usize, bytes: &[u8]) {
         let control = reader.blob();
         copy(control, message.msg_control as usize, message.msg_controllen as usize);
         message.msg_controllen = message.msg_controllen.min(control.len() as _);
-        scatter(vectors(Shape::MessageOut, i, args), reader.0);
+        scatter(vectors(Shape::MessageOut, 1, &[0, address, 0, 0, 0, 0, 0]), reader.0);
     }
+}
+
+/// `struct mmsghdr`.
+#[repr(C)]
+struct Mmsghdr {
+    message: libc::msghdr,
+    length: c_uint,
+}
+
+/// The first ones of those that an argument leads to.
+unsafe fn messages<'a>(address: usize, count: usize) -> &'a mut [Mmsghdr] {
+    let count = usize::try_from(count as c_int).unwrap_or(0);
+    if address == 0 || count == 0 {
+        return &mut [];
+    }
+    // SAFETY: by the contract of `inputs`.
+    unsafe { std::slice::from_raw_parts_mut(address as *mut Mmsghdr, count) }
+}
+
+unsafe fn sent_messages(args: &Arguments, i: usize, n: usize) -> Vec<u8> {
+    // SAFETY: by the contract of `inputs`.
+    unsafe {
+        let mut out = Vec::new();
+        for header in messages(args[i], args[n]) {
+            put_blob(&mut out, &gather(Shape::Message, 1, &[0, &raw const header.message as usize, 0, 0, 0, 0, 0]));
+        }
+        out
+    }
+}
+
+unsafe fn sent_lengths(address: usize, result: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    // SAFETY: by the contract of `outputs`.
+    for header in unsafe { messages(address, result) } {
+        put_number(&mut out, header.length);
+    }
+    out
+}
+
+unsafe fn make_sent_lengths(address: usize, count: usize, bytes: &[u8]) {
+    let mut reader = Reader(bytes);
+    // SAFETY: by the contract of `write_outputs`.
+    for header in unsafe { messages(address, count) }.iter_mut().take(bytes.len() / 4) {
+        header.length = reader.number();
+    }
+}
+
+unsafe fn received_messages(address: usize, result: usize) -> Vec<u8> {
+    // SAFETY: by the contract of `outputs`.
+    unsafe {
+        let mut out = Vec::new();
+        for header in messages(address, result) {
+            put_number(&mut out, header.length);
+            put_blob(&mut out, &received_message(&raw const header.message as usize, header.length as usize));
+        }
+        out
+    }
+}
+
+unsafe fn receive_messages(address: usize, count: usize, bytes: &[u8]) {
+    let mut reader = Reader(bytes);
+    // SAFETY: by the contract of `write_outputs`.
+    unsafe {
+        for header in messages(address, count) {
+            if reader.0.is_empty() {
+                return;
+            }
+            header.length = reader.number();
+            receive_message(&raw mut header.message as usize, reader.blob());
+        }
+    }
+}
+
+/// A list of strings that ends with NULL.
+unsafe fn strings(address: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut next = address as *const *const c_char;
+    // SAFETY: by the contract of `inputs`.
+    unsafe {
+        while !next.is_null() && !(*next).is_null() {
+            out.extend_from_slice(CStr::from_ptr(*next).to_bytes_with_nul());
+            next = next.add(1);
+        }
+    }
+    out
 }
 
 /// `getaddrinfo`'s list.

@@ -9,8 +9,8 @@
 use Len::{Argument, At, Fixed, Items, Result, Terminated};
 use Returns::{Code, Directory, Entry, Int, Long, Map, Nothing, Record, Stream, Text, TextAt};
 use Shape::{
-    Addresses, EntryOut, Events, Gather, Ignored, In, InOut, Interfaces, Message, MessageOut, Number, Out, Passwd,
-    Request, Scatter, String, Template, Watch, Wide,
+    Addresses, EntryList, EntryOut, Events, Found, Gather, Ignored, In, InOut, Interfaces, Message, MessageOut,
+    Messages, MessagesOut, Number, Out, Passwd, Request, Scatter, String, Strings, Template, Watch, Wide,
 };
 use retrace_abi::boundary::Fds;
 use std::ffi::CStr;
@@ -58,6 +58,12 @@ pub enum Shape {
     Message,
     /// A `struct msghdr` that is received into.
     MessageOut,
+    /// `struct mmsghdr`s that are sent, as many as that argument says; what was sent of each is written there.
+    Messages(usize),
+    /// The same, received into: as many as the call returned.
+    MessagesOut(usize),
+    /// A list of C strings that ends with NULL, compared: a program's arguments.
+    Strings,
     /// What stands behind it depends on the request, the argument before: `ioctl`, `fcntl`.
     Request,
     /// Where `getaddrinfo` puts its list.
@@ -66,6 +72,10 @@ pub enum Shape {
     Interfaces,
     /// Where `readdir_r` puts an entry; the next argument is where the entry's address goes, or NULL at the end.
     EntryOut,
+    /// Where `scandir` puts its list, which the caller frees. `src/libc_directories.rs` leaves out and sorts.
+    EntryList,
+    /// `glob`'s `glob_t`, which the caller frees.
+    Found,
     /// `epoll_ctl`'s `struct epoll_event`, which says what `epoll_wait` shall call the descriptor before it.
     Watch,
     /// The `struct epoll_event`s that `epoll_wait` fills, as many as it returned.
@@ -171,7 +181,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 231;
+pub const COUNT: usize = 239;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -194,6 +204,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     moving_by(4, c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
     moving_by(3, c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
     moving_by(2, c"recvmsg", Long, &[Number, MessageOut, Number]),
+    moving_by(3, c"sendmmsg", Int, &[Number, Messages(2), Number, Number]),
+    moving_by(3, c"recvmmsg", Int, &[Number, MessagesOut(2), Number, Number, InOut(TIMESPEC)]),
     // Waiting.
     waiting_for(2, c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
     waiting_for(2, c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
@@ -341,6 +353,11 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"seekdir", Nothing, &[Ignored, Wide]),
     function(c"dirfd", Int, &[Ignored]),
     function(c"closedir", Int, &[Ignored]),
+    function(c"scandir", Int, &[String, EntryList, Ignored, Ignored]),
+    function(c"scandir64", Int, &[String, EntryList, Ignored, Ignored]),
+    // What is called of its errors, or instead of reading folders, is not called on replay.
+    function(c"glob", Code, &[String, Number, Ignored, Found]),
+    function(c"glob64", Code, &[String, Number, Ignored, Found]),
     // Clocks.
     asking(c"time", Long, &[Out(Fixed(8))]),
     asking(c"gettimeofday", Int, &[Out(TIMEVAL), Ignored]),
@@ -413,6 +430,9 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"pthread_kill", Code, &[Ignored, Number]),
     // What it tells others.
     function(c"kill", Int, &[Number, Number]),
+    // No process is started on replay.
+    function(c"posix_spawn", Code, &[Out(Fixed(4)), String, Ignored, Ignored, Strings, Ignored]),
+    function(c"posix_spawnp", Code, &[Out(Fixed(4)), String, Ignored, Ignored, Strings, Ignored]),
     waiting(c"waitpid", Int, &[Number, Out(Fixed(size_of::<libc::c_int>())), Number]),
     waiting(
         c"wait4",

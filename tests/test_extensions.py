@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -56,15 +57,15 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
 
 
 LISTS_FOLDERS = r"""
-#include <glob.h>  /* First: Python.h would make another function of glob. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdio.h>
-static PyObject *count(PyObject *self, PyObject *path)
+#include <wordexp.h>
+static PyObject *count(PyObject *self, PyObject *words)
 {
-    glob_t found;
-    long n = glob(PyUnicode_AsUTF8(path), 0, NULL, &found) == 0 ? (long)found.gl_pathc : -1;
-    globfree(&found);
+    wordexp_t found;
+    long n = wordexp(PyUnicode_AsUTF8(words), &found, 0) == 0 ? (long)found.we_wordc : -1;
+    wordfree(&found);
     return PyLong_FromLong(n);
 }
 static PyObject *run(PyObject *self, PyObject *command)
@@ -79,11 +80,11 @@ COUNTS = """
 import os, sys
 sys.path.insert(0, os.environ["WHERE"])
 import lister
-print(lister.count(os.environ["WHERE"] + "/empty/.*") if "count" in sys.argv else 2, flush=True)
+print(lister.count(os.environ["WHERE"] + "/folders/*") if "count" in sys.argv else 2, flush=True)
 if pid := os.fork():
     os.waitpid(pid, 0)
 else:
-    print(lister.count(os.environ["WHERE"] + "/empty/.*"), flush=True)
+    print(lister.count(os.environ["WHERE"] + "/folders/*"), flush=True)
     os._exit(0)
 """
 
@@ -93,7 +94,8 @@ def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
     trial.prepare()
     compile_extension(trial, trial.folder / "lister", LISTS_FOLDERS)
     (trial.work / "program.py").write_text(COUNTS)
-    (trial.folder / "empty").mkdir()
+    for name in ("one", "two"):
+        (trial.folder / "folders" / name).mkdir(parents=True)
     where = {"WHERE": str(trial.folder)}
     recorded = trial.record(["program.py", "count"], env=where)
     assert (recorded.exit, recorded.stdout, recorded.stderr) == (0, b"2\n2\n", b""), recorded
@@ -102,15 +104,15 @@ def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
         assert (replayed.exit, replayed.stderr) == (0, b"") and replayed.stdout.startswith(b"2\n"), replayed
     shown = trial.tool("info", recorded.trace).stdout.decode()
     lines = [line for line in shown.splitlines() if "which is not recorded" in line]
-    assert len(lines) == 2 and all("lister called glob, which" in line for line in lines), shown
+    assert len(lines) == 2 and all("lister called wordexp, which" in line for line in lines), shown
     assert all('module = "lister"' in line and "RETRACE_BOUNDARY" in line for line in lines), shown
     processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
-    assert [process["unrecorded"] for process in processes] == [["glob"], ["glob"]], processes
+    assert [process["unrecorded"] for process in processes] == [["wordexp"], ["wordexp"]], processes
 
     # What the parent has not called: its child has.
     recorded = trial.record(["program.py"], env=where)
     processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
-    assert [process["unrecorded"] for process in processes] == [[], ["glob"]], processes
+    assert [process["unrecorded"] for process in processes] == [[], ["wordexp"]], processes
 
     terminal, side = os.openpty()
     command, more = trial.record_command(["program.py", "count"], "cli", trial.trace)
@@ -118,7 +120,139 @@ def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
     os.close(side)
     told = os.read(terminal, 10_000).decode()
     os.close(terminal)
-    assert told.startswith("retrace: lister called glob, which is not recorded") and told.count("\n") == 1, told
+    assert told.startswith("retrace: lister called wordexp, which is not recorded") and told.count("\n") == 1, told
+
+
+CALLS = r"""
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <glob.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+extern char **environ;
+static PyObject *globbed(PyObject *self, PyObject *args)
+{
+    const char *first, *second;
+    PyObject *list = PyList_New(0);
+    glob_t found;
+    memset(&found, 0x55, sizeof found);
+    if (!PyArg_ParseTuple(args, "ss", &first, &second)) return NULL;
+    found.gl_offs = 2;
+    int one = glob(first, GLOB_DOOFFS, NULL, &found);
+    int other = glob(second, GLOB_DOOFFS | GLOB_APPEND, NULL, &found);
+    for (size_t i = 0; found.gl_pathv && i < found.gl_pathc; i++)
+        PyList_Append(list, PyUnicode_FromString(found.gl_pathv[found.gl_offs + i]));
+    int ended = found.gl_pathv && found.gl_pathv[0] == NULL && found.gl_pathv[2 + found.gl_pathc] == NULL;
+    globfree(&found);
+    return Py_BuildValue("iiiN", one, other, ended, list);
+}
+static long seen;
+static int has_no_dot(const struct dirent *entry) { return seen++, entry->d_name[0] != '.'; }
+static PyObject *scanned(PyObject *self, PyObject *path)
+{
+    struct dirent **entries;
+    PyObject *list = PyList_New(0);
+    seen = 0;
+    int count = scandir(PyUnicode_AsUTF8(path), &entries, has_no_dot, alphasort);
+    if (count < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    for (int i = 0; i < count; i++) {
+        PyList_Append(list, PyUnicode_FromString(entries[i]->d_name));
+        PyList_Append(list, PyLong_FromLong(entries[i]->d_type == DT_DIR));
+        free(entries[i]);
+    }
+    free(entries);
+    PyList_Append(list, PyLong_FromLong(seen));
+    return list;
+}
+static PyObject *spawned(PyObject *self, PyObject *command)
+{
+    char *argv[] = {"sh", "-c", (char *)PyUnicode_AsUTF8(command), NULL};
+    pid_t pid = 0, other = 0;
+    int status = 0, error = posix_spawnp(&pid, "sh", NULL, NULL, argv, environ);
+    waitpid(pid, &status, 0);
+    return Py_BuildValue("iiii", error, pid, WEXITSTATUS(status),
+                         posix_spawn(&other, "/no/such/program", NULL, NULL, argv, environ));
+}
+static PyObject *messages(PyObject *self, PyObject *nothing)
+{
+    int pair[2];
+    char text[3][16] = {"one", "three", ""}, got[3][4];
+    struct iovec out[3], in[3];
+    struct mmsghdr send[3], receive[3];
+    struct timespec now;
+    memset(send, 0, sizeof send);
+    memset(receive, 0, sizeof receive);
+    memset(got, 0, sizeof got);
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(text[2], sizeof text[2], "%ld", now.tv_nsec);
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+    for (int i = 0; i < 3; i++) {
+        out[i] = (struct iovec){text[i], strlen(text[i])};
+        in[i] = (struct iovec){got[i], sizeof got[i]};
+        send[i].msg_hdr.msg_iov = &out[i];
+        receive[i].msg_hdr.msg_iov = &in[i];
+        send[i].msg_hdr.msg_iovlen = receive[i].msg_hdr.msg_iovlen = 1;
+    }
+    int sent = sendmmsg(pair[0], send, 3, 0), received = recvmmsg(pair[1], receive, 3, MSG_DONTWAIT, NULL);
+    int none = recvmmsg(pair[1], receive, 3, MSG_DONTWAIT, NULL);
+    PyObject *result = Py_BuildValue("iiiIIIy#y#i", sent, received, none, send[1].msg_len, receive[0].msg_len,
+                                     receive[1].msg_len, got[0], (Py_ssize_t)receive[0].msg_len, got[2], (Py_ssize_t)4,
+                                     receive[1].msg_hdr.msg_flags & MSG_TRUNC);
+    close(pair[0]);
+    close(pair[1]);
+    return result;
+}
+static PyMethodDef methods[] = {
+    {"globbed", globbed, METH_VARARGS, NULL}, {"scanned", scanned, METH_O, NULL}, {"spawned", spawned, METH_O, NULL},
+    {"messages", messages, METH_NOARGS, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "caller", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_caller(void) { return PyModule_Create(&definition); }
+"""
+CALLING = """
+import os, sys
+sys.path.insert(0, os.environ["WHERE"])
+import caller
+
+folder = os.environ["WHERE"] + "/folder"
+print(caller.globbed(folder + "/*.txt", folder + "/s*"), caller.globbed("/no/such/*", "/no/such/?"))
+print(caller.globbed("/no/such/*", folder + "/a.*"))
+print(caller.scanned(folder))
+try:
+    caller.scanned("/no/such")
+except OSError as error:
+    print(error)
+print(caller.spawned("echo x >> $WHERE/spawned; exit 3"), flush=True)
+print(caller.messages())
+"""
+
+
+def test_calls_of_lists_programs_and_messages_replay(trial):
+    trial.prepare()
+    compile_extension(trial, trial.folder / "caller", CALLS)
+    (trial.work / "program.py").write_text(CALLING)
+    folder = trial.folder / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.txt", "a.txt", ".hidden"):
+        (folder / name).touch()
+    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    lines = recorded.stdout.decode().splitlines()
+    found = [f"{folder}/{name}" for name in ("a.txt", "b.txt", "sub")]
+    assert lines[0].startswith(f"(0, 0, 1, {found})"), recorded
+    assert lines[1] == f"(3, 0, 1, {found[:1]})" and lines[2] == "['a.txt', 0, 'b.txt', 0, 'sub', 1, 6]", recorded
+    assert lines[4].startswith("(0, ") and lines[4].endswith(", 3, 2)"), recorded
+    assert lines[5].startswith("(3, 3, -1, 5, 3, 4, b'one', b'"), recorded
+    shutil.rmtree(folder)
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+    assert (trial.folder / "spawned").read_text() == "x\n"
+    (process,) = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
+    assert process["unrecorded"] == [], process
 
 
 ASKS = r"""

@@ -3,32 +3,28 @@
 use std::ffi::CStr;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 25] = [
+pub const FUNCTIONS: [&CStr; 21] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
     c"aio_write64",
     c"copy_file_range",
+    c"fts64_open",
+    c"fts_open",
     c"ftw",
     c"ftw64",
-    c"glob",
-    c"glob64",
     c"io_setup",
     c"mq_open",
     c"msgget",
     c"nftw",
     c"nftw64",
     c"popen",
-    c"posix_spawn",
-    c"posix_spawnp",
     c"process_vm_readv",
-    c"recvmmsg",
-    c"scandir",
-    c"scandir64",
-    c"sendmmsg",
+    c"scandirat",
     c"shmget",
     c"splice",
     c"vfork",
+    c"wordexp",
 ];
 
 /// Whether a function is one of them.
