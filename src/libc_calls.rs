@@ -10,6 +10,7 @@ use crate::imports::Binding;
 use crate::libc_directories as directories;
 use crate::libc_maps as maps;
 use crate::libc_memory as memory;
+use crate::libc_streams as streams;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, Waits};
 use crate::session::{self, Mode};
 use crate::trampoline::LIBC_CALLS;
@@ -46,7 +47,9 @@ pub unsafe fn bindings() -> Vec<Binding> {
         }
         let bindings = FUNCTIONS.iter().enumerate().map(|(place, function)| Binding {
             name: function.name,
-            with: directories::in_place_of(function.name).unwrap_or(LIBC_CALLS[place] as *mut c_void),
+            with: directories::in_place_of(function.name)
+                .or_else(|| streams::in_place_of(function.name))
+                .unwrap_or(LIBC_CALLS[place] as *mut c_void),
             next: (&raw mut ORIGINALS).cast::<*mut c_void>().add(place),
             needed: false,
         });
@@ -141,6 +144,21 @@ pub unsafe fn find_random() {
     if let Some(place) = place_of_getrandom() {
         // SAFETY: by contract; a name.
         unsafe { ORIGINALS[place] = libc::dlsym(libc::RTLD_DEFAULT, FUNCTIONS[place].name.as_ptr()) };
+    }
+}
+
+/// A call of a function of the table that no module need import.
+///
+/// # Safety
+/// As [`enter`].
+pub unsafe fn enter_named(name: &CStr, args: Arguments) -> usize {
+    let Some(place) = FUNCTIONS.iter().position(|function| function.name == name) else { return usize::MAX };
+    // SAFETY: by contract; a name. Whoever finds the place filled finds the C library's own function there.
+    unsafe {
+        if ORIGINALS[place].is_null() {
+            ORIGINALS[place] = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        }
+        enter(place, args)
     }
 }
 

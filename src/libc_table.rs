@@ -181,7 +181,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 239;
+pub const COUNT: usize = 241;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -289,6 +289,9 @@ pub static FUNCTIONS: [Function; COUNT] = [
     waiting(c"fopen64", Stream, &[String, String]),
     waiting(c"setmntent", Stream, &[String, String]),
     function(c"fdopen", Stream, &[Number, String]),
+    // Whose streams are ours: `src/libc_streams.rs`.
+    waiting(c"popen", Stream, &[String, String]),
+    waiting(c"pclose", Int, &[Ignored]),
     waiting(c"tmpfile", Stream, &[]),
     waiting(c"tmpfile64", Stream, &[]),
     opening(c"mkstemp", Int, &[Template]),

@@ -7,8 +7,8 @@ use crate::modules::boundary;
 use crate::session::{self, Mode};
 use crate::thread_storage;
 use crate::{
-    file_memory, libc_calls, library_locks, library_threads, library_waits, lookups, native_handlers, pending_calls,
-    user_threads,
+    file_memory, libc_calls, libc_streams, library_locks, library_threads, library_waits, lookups, native_handlers,
+    pending_calls, user_threads,
 };
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
@@ -261,6 +261,7 @@ unsafe fn bindings() -> &'static [Binding] {
         unsafe {
             let mut bindings = libc_calls::bindings();
             bindings.extend(library_locks::bindings());
+            bindings.extend(libc_streams::bindings());
             bindings.extend(lookups::bindings());
             bindings.extend(native_handlers::bindings());
             bindings.extend(library_waits::bindings());

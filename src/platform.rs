@@ -13,7 +13,7 @@ pub use imp::{
     is_thread_asleep, key_destructor, let_timer_interrupt, other_threads_run, read_memory, refused_call, set_errno,
     set_stack, start_timer,
 };
-pub use imp::{thread_cpu_us, thread_id, wait_for_change, wake_all};
+pub use imp::{stream_over, thread_cpu_us, thread_id, wait_for_change, wake_all};
 
 /// What a descriptor leads to.
 pub fn status_of(descriptor: libc::c_int) -> Option<libc::stat> {

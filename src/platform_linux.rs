@@ -96,6 +96,54 @@ pub unsafe fn set_stack(into: *mut libc::pthread_attr_t, lowest: usize, size: us
     unsafe { libc::pthread_attr_setstack(into, lowest as *mut c_void, size) };
 }
 
+type ReadStream = unsafe fn(c_int, *mut libc::c_char, usize) -> isize;
+type WriteStream = unsafe fn(c_int, *const libc::c_char, usize) -> isize;
+
+/// What a stream of [`stream_over`] reads and writes by.
+struct Cookie {
+    fd: c_int,
+    read: ReadStream,
+    write: WriteStream,
+}
+
+/// `cookie_io_functions_t`.
+#[repr(C)]
+struct CookieFunctions {
+    read: unsafe extern "C" fn(*mut c_void, *mut libc::c_char, usize) -> isize,
+    write: unsafe extern "C" fn(*mut c_void, *const libc::c_char, usize) -> isize,
+    seek: Option<unsafe extern "C" fn(*mut c_void, *mut i64, c_int) -> c_int>,
+    close: unsafe extern "C" fn(*mut c_void) -> c_int,
+}
+
+unsafe extern "C" fn cookie_read(cookie: *mut c_void, into: *mut libc::c_char, size: usize) -> isize {
+    let cookie = cookie.cast::<Cookie>();
+    // SAFETY: called by the C library with what `stream_over` gave it; so below.
+    unsafe { ((*cookie).read)((*cookie).fd, into, size) }
+}
+
+unsafe extern "C" fn cookie_write(cookie: *mut c_void, from: *const libc::c_char, size: usize) -> isize {
+    let cookie = cookie.cast::<Cookie>();
+    // SAFETY: as above. It wants 0 for an error.
+    unsafe { ((*cookie).write)((*cookie).fd, from, size) }.max(0)
+}
+
+unsafe extern "C" fn cookie_close(cookie: *mut c_void) -> c_int {
+    // SAFETY: as above, for the last time.
+    drop(unsafe { Box::from_raw(cookie.cast::<Cookie>()) });
+    0
+}
+
+/// A stream that reads or writes a descriptor by these, and does not close it; null where there is no memory.
+pub fn stream_over(fd: c_int, reads: bool, read: ReadStream, write: WriteStream) -> *mut libc::FILE {
+    unsafe extern "C" {
+        fn fopencookie(cookie: *mut c_void, mode: *const libc::c_char, functions: CookieFunctions) -> *mut libc::FILE;
+    }
+    let mode = if reads { c"r" } else { c"w" };
+    let functions = CookieFunctions { read: cookie_read, write: cookie_write, seek: None, close: cookie_close };
+    // SAFETY: the cookie is the stream's until it is closed.
+    unsafe { fopencookie(Box::into_raw(Box::new(Cookie { fd, read, write })).cast(), mode.as_ptr(), functions) }
+}
+
 /// How many bytes an interface's address has.
 ///
 /// # Safety

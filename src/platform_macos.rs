@@ -76,6 +76,54 @@ pub fn key_destructor(_: libc::pthread_key_t) -> Option<unsafe extern "C" fn(*mu
 /// None.
 pub unsafe fn set_stack(_: *mut libc::pthread_attr_t, _: usize, _: usize) {}
 
+type ReadStream = unsafe fn(c_int, *mut libc::c_char, usize) -> isize;
+type WriteStream = unsafe fn(c_int, *const libc::c_char, usize) -> isize;
+
+/// What a stream of [`stream_over`] reads and writes by.
+struct Cookie {
+    fd: c_int,
+    read: ReadStream,
+    write: WriteStream,
+}
+
+unsafe extern "C" fn cookie_read(cookie: *mut c_void, into: *mut libc::c_char, size: c_int) -> c_int {
+    let cookie = cookie.cast::<Cookie>();
+    // SAFETY: called by the C library with what `stream_over` gave it; so below.
+    unsafe { ((*cookie).read)((*cookie).fd, into, size as usize) as c_int }
+}
+
+unsafe extern "C" fn cookie_write(cookie: *mut c_void, from: *const libc::c_char, size: c_int) -> c_int {
+    let cookie = cookie.cast::<Cookie>();
+    // SAFETY: as above.
+    unsafe { ((*cookie).write)((*cookie).fd, from, size as usize) as c_int }
+}
+
+unsafe extern "C" fn cookie_close(cookie: *mut c_void) -> c_int {
+    // SAFETY: as above, for the last time.
+    drop(unsafe { Box::from_raw(cookie.cast::<Cookie>()) });
+    0
+}
+
+/// A stream that reads or writes a descriptor by these, and does not close it; null where there is no memory.
+pub fn stream_over(fd: c_int, reads: bool, read: ReadStream, write: WriteStream) -> *mut libc::FILE {
+    type Read = unsafe extern "C" fn(*mut c_void, *mut libc::c_char, c_int) -> c_int;
+    type Write = unsafe extern "C" fn(*mut c_void, *const libc::c_char, c_int) -> c_int;
+    type Seek = unsafe extern "C" fn(*mut c_void, i64, c_int) -> i64;
+    type Close = unsafe extern "C" fn(*mut c_void) -> c_int;
+    unsafe extern "C" {
+        fn funopen(
+            cookie: *mut c_void,
+            read: Option<Read>,
+            write: Option<Write>,
+            seek: Option<Seek>,
+            close: Option<Close>,
+        ) -> *mut libc::FILE;
+    }
+    let cookie = Box::into_raw(Box::new(Cookie { fd, read, write })).cast();
+    // SAFETY: the cookie is the stream's until it is closed.
+    unsafe { funopen(cookie, reads.then_some(cookie_read), (!reads).then_some(cookie_write), None, Some(cookie_close)) }
+}
+
 unsafe extern "C" {
     static mach_task_self_: u32;
     fn mach_vm_read_overwrite(task: u32, address: u64, size: u64, data: u64, out_size: *mut u64) -> i32;

@@ -59,7 +59,7 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
 LISTS_FOLDERS = r"""
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <stdio.h>
+#include <sys/shm.h>
 #include <wordexp.h>
 static PyObject *count(PyObject *self, PyObject *words)
 {
@@ -68,11 +68,11 @@ static PyObject *count(PyObject *self, PyObject *words)
     wordfree(&found);
     return PyLong_FromLong(n);
 }
-static PyObject *run(PyObject *self, PyObject *command)
+static PyObject *share(PyObject *self, PyObject *size)
 {
-    return PyLong_FromLong(pclose(popen(PyUnicode_AsUTF8(command), "r")));
+    return PyLong_FromLong(shmget(IPC_PRIVATE, PyLong_AsLong(size), 0));
 }
-static PyMethodDef methods[] = {{"count", count, METH_O, NULL}, {"run", run, METH_O, NULL}, {NULL}};
+static PyMethodDef methods[] = {{"count", count, METH_O, NULL}, {"share", share, METH_O, NULL}, {NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "lister", NULL, 0, methods};
 PyMODINIT_FUNC PyInit_lister(void) { return PyModule_Create(&definition); }
 """
@@ -208,7 +208,25 @@ static PyObject *messages(PyObject *self, PyObject *nothing)
     close(pair[1]);
     return result;
 }
+static PyObject *piped(PyObject *self, PyObject *args)
+{
+    const char *from, *to;
+    char line[32];
+    PyObject *list = PyList_New(0);
+    if (!PyArg_ParseTuple(args, "ss", &from, &to)) return NULL;
+    FILE *reads = popen(from, "re"), *writes = popen(to, "w");
+    PyList_Append(list, PyBool_FromLong(fileno(reads) > 2 && fileno(reads) != fileno(writes)));
+    while (fgets(line, sizeof line, reads)) {
+        PyList_Append(list, PyUnicode_FromString(line));
+        fputs(line, writes);
+    }
+    PyList_Append(list, PyBool_FromLong(feof(reads)));
+    PyList_Append(list, PyLong_FromLong(WEXITSTATUS(pclose(reads))));
+    PyList_Append(list, PyLong_FromLong(WEXITSTATUS(pclose(writes))));
+    return list;
+}
 static PyMethodDef methods[] = {
+    {"piped", piped, METH_VARARGS, NULL},
     {"globbed", globbed, METH_VARARGS, NULL}, {"scanned", scanned, METH_O, NULL}, {"spawned", spawned, METH_O, NULL},
     {"messages", messages, METH_NOARGS, NULL}, {NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "caller", NULL, 0, methods};
@@ -229,6 +247,7 @@ except OSError as error:
     print(error)
 print(caller.spawned("echo x >> $WHERE/spawned; exit 3"), flush=True)
 print(caller.messages())
+print(caller.piped("echo one; date +%s%N; exit 5", "cat >> $WHERE/piped; exit 6"))
 """
 
 
@@ -248,9 +267,13 @@ def test_calls_of_lists_programs_and_messages_replay(trial):
     assert lines[1] == f"(3, 0, 1, {found[:1]})" and lines[2] == "['a.txt', 0, 'b.txt', 0, 'sub', 1, 6]", recorded
     assert lines[4].startswith("(0, ") and lines[4].endswith(", 3, 2)"), recorded
     assert lines[5].startswith("(3, 3, -1, 5, 3, 4, b'one', b'"), recorded
+    first, *middle, ended, read_status, written_status = eval(lines[6])
+    assert (first, middle[0], ended, read_status, written_status) == (True, "one\n", True, 5, 6), recorded
+    assert (trial.folder / "piped").read_text() == "".join(middle), recorded
     shutil.rmtree(folder)
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
     assert (trial.folder / "spawned").read_text() == "x\n"
+    assert (trial.folder / "piped").read_text() == "".join(middle)
     (process,) = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
     assert process["unrecorded"] == [], process
 

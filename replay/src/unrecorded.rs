@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 21] = [
+pub const FUNCTIONS: [&CStr; 20] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
@@ -18,7 +18,6 @@ pub const FUNCTIONS: [&CStr; 21] = [
     c"msgget",
     c"nftw",
     c"nftw64",
-    c"popen",
     c"process_vm_readv",
     c"scandirat",
     c"shmget",

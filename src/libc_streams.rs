@@ -1,0 +1,83 @@
+//! Pipes to programs that C code opens as streams (`popen`). What the C library reads and writes for a stream passes no import
+//! table, so the program gets a stream of ours over the same pipe, which reads and writes as an extension module does.
+
+use crate::imports::{self, Binding};
+use crate::libc_calls;
+use crate::platform;
+use crate::session::{self, Mode};
+use crate::turns::locked;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::{LazyLock, Mutex};
+
+/// Those that are open: by the stream that the program has, the C library's own.
+static OPEN: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
+
+static mut NEXT: [*mut c_void; 2] = [ptr::null_mut(); 2];
+
+/// What is put into an extension module's import table besides the table's functions: what asks for a stream's descriptor.
+pub fn bindings() -> Vec<Binding> {
+    let functions: [(&CStr, *mut c_void); 2] =
+        [(c"fileno", fileno as *mut c_void), (c"fileno_unlocked", fileno as *mut c_void)];
+    // SAFETY: `NEXT` has a place for each.
+    unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
+}
+
+/// What is put into an import table for a function of the table, where that is not a trampoline.
+pub fn in_place_of(function: &CStr) -> Option<*mut c_void> {
+    match function.to_bytes() {
+        b"popen" => Some(popen as *mut c_void),
+        b"pclose" => Some(pclose as *mut c_void),
+        _ => None,
+    }
+}
+
+unsafe extern "C" fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: called by an extension module with popen's arguments.
+    unsafe {
+        let own = libc_calls::enter_named(c"popen", [command as usize, mode as usize, 0, 0, 0, 0, 0]);
+        if own == 0 {
+            return ptr::null_mut();
+        }
+        let reads = CStr::from_ptr(mode).to_bytes().contains(&b'r');
+        let made = platform::stream_over(libc::fileno(own as *mut libc::FILE), reads, read, write);
+        if !made.is_null() {
+            locked(&OPEN).insert(made as usize, own);
+        }
+        made
+    }
+}
+
+unsafe extern "C" fn pclose(stream: *mut libc::FILE) -> c_int {
+    // SAFETY: called by an extension module with a stream of `popen`'s.
+    unsafe {
+        let own = locked(&OPEN).remove(&(stream as usize));
+        let Some(own) = own else {
+            return libc_calls::enter_named(c"pclose", [stream as usize, 0, 0, 0, 0, 0, 0]) as c_int;
+        };
+        // Writes what is left to be written.
+        libc::fclose(stream);
+        let status = libc_calls::enter_named(c"pclose", [own, 0, 0, 0, 0, 0, 0]) as c_int;
+        if session::mode() != Mode::Recording && session::mode() != Mode::Off {
+            libc::fclose(own as *mut libc::FILE);
+        }
+        status
+    }
+}
+
+unsafe extern "C" fn fileno(stream: *mut libc::FILE) -> c_int {
+    let own = locked(&OPEN).get(&(stream as usize)).copied();
+    // SAFETY: an open stream.
+    unsafe { libc::fileno(own.map_or(stream, |own| own as *mut libc::FILE)) }
+}
+
+unsafe fn read(fd: c_int, into: *mut c_char, size: usize) -> isize {
+    // SAFETY: called by the C library for a stream of ours.
+    unsafe { libc_calls::enter_named(c"read", [fd as usize, into as usize, size, 0, 0, 0, 0]) as isize }
+}
+
+unsafe fn write(fd: c_int, from: *const c_char, size: usize) -> isize {
+    // SAFETY: as above.
+    unsafe { libc_calls::enter_named(c"write", [fd as usize, from as usize, size, 0, 0, 0, 0]) as isize }
+}
