@@ -7,6 +7,7 @@
  * the members of types that have stand-ins on replay, and whether an instance's attributes lie in a dict of their own.
  */
 #include "fingerprint_parts.h"
+#include "opcode.h"
 #include "pycore_gc.h"
 #include <string.h>
 
@@ -221,6 +222,103 @@ static inline void
 fold_value(void *hash, PyObject *value)
 {
     *(uint64_t *)hash = fold(*(uint64_t *)hash, retrace_value_hash(value, 1));
+}
+
+/* ---- near ---- */
+
+/* Which of its code's names the instructions before the one at hand use, in a frame whose variables are in a dict: the
+ * end of a loop is behind its body. Kept for the position that was asked about last. */
+enum { NAMES_NEAR = 6, UNITS_NEAR = 48 };
+
+static const int16_t *
+names_near(PyCodeObject *code, int unit)
+{
+    static int16_t names[NAMES_NEAR + 1];
+    static uint64_t identity;
+    static int of_unit = -1;
+    code_facts *facts = retrace_code_facts(code);
+    if (facts == NULL || unit < 0 || unit >= facts->count) {
+        names[0] = -1;
+        of_unit = -1;
+        return names;
+    }
+    if (facts->identity == identity && unit == of_unit) {
+        return names;
+    }
+    int count = 0, argument = 0;
+    int at = unit > UNITS_NEAR ? (int)facts->units[unit - UNITS_NEAR].position : 0;
+    while (at < unit && count < NAMES_NEAR) {
+        retrace_instruction i = retrace_instruction_at(code, at);
+        argument = argument << 8 | _Py_OPARG(_PyCode_CODE(code)[at]);
+        int name = argument;
+        int seen = (i.opcode != LOAD_NAME && i.opcode != STORE_NAME) || name >= PyTuple_GET_SIZE(code->co_names);
+        for (int k = 0; k < count; k++) {
+            seen |= names[k] == name;
+        }
+        if (!seen) {
+            names[count++] = (int16_t)name;
+        }
+        if (i.opcode != EXTENDED_ARG) {
+            argument = 0;
+        }
+        at += 1 + i.cache_units;
+    }
+    names[count] = -1;
+    identity = facts->identity;
+    of_unit = unit;
+    return names;
+}
+
+static uint32_t
+near_values(struct _PyInterpreterFrame *frame)
+{
+    frames f = {frame, 0, 1};
+    PyCodeObject *code = frame->f_code;
+    uint64_t hash = 0;
+    int slots = code->co_nlocalsplus + stack_depth(frame, 0);
+    for (int i = 0; i < slots; i++) {
+        fold_value(&hash, f.frame->localsplus[i]);
+    }
+    PyObject *globals = frame->f_globals, *locals = frame->f_locals;
+    if (!(code->co_flags & CO_OPTIMIZED) && globals != NULL && PyDict_CheckExact(globals) && locals != NULL
+        && PyDict_CheckExact(locals)) {
+        ptrdiff_t unit = frame->prev_instr - _PyCode_CODE(code);
+        for (const int16_t *name = names_near(code, (int)unit); *name >= 0; name++) {
+            PyObject *key = PyTuple_GET_ITEM(code->co_names, *name);
+            PyObject *value = named_value((PyDictObject *)locals, key);
+            if (value == NULL) {
+                value = named_value((PyDictObject *)globals, key);
+            }
+            fold_value(&hash, value);
+        }
+    }
+    return (uint32_t)(hash >> 32);
+}
+
+static uint32_t
+near_position(struct _PyInterpreterFrame *frame)
+{
+    return (uint32_t)(retrace_position_hash(0, frame) >> 32);
+}
+
+static struct _PyInterpreterFrame *
+innermost(PyThreadState *tstate)
+{
+    return python_frame(tstate->cframe != NULL ? tstate->cframe->current_frame : NULL);
+}
+
+uint64_t
+retrace_fingerprint_near(PyThreadState *tstate)
+{
+    struct _PyInterpreterFrame *frame = innermost(tstate);
+    return frame == NULL ? 0 : (uint64_t)near_position(frame) << 32 | near_values(frame);
+}
+
+int
+retrace_fingerprint_is_near(PyThreadState *tstate, uint64_t near)
+{
+    struct _PyInterpreterFrame *frame = innermost(tstate);
+    return frame == NULL ? near == 0 : near_position(frame) == near >> 32 && near_values(frame) == (uint32_t)near;
 }
 
 uint64_t

@@ -34,6 +34,11 @@ uint64_t retrace_fingerprint_shallow(PyThreadState *tstate);
  * innermost frame, up to a budget. */
 uint64_t retrace_fingerprint_deep(PyThreadState *tstate);
 
+/* The innermost frame alone: its code and instruction (the upper half), and what it has in hand, of its globals those that
+ * the code in front of the instruction names (the lower half). Cheap: a search looks at it at every check. */
+uint64_t retrace_fingerprint_near(PyThreadState *tstate);
+int retrace_fingerprint_is_near(PyThreadState *tstate, uint64_t near);
+
 /* Who says whether a type's instances have stand-ins on replay. Before the first fingerprint. */
 void retrace_fingerprint_ask_external(int (*ask)(PyTypeObject *type));
 

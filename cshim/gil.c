@@ -54,6 +54,7 @@ static struct check {
     const void *outer;
 } checks[CHECKS];
 static int check_count, learning;
+const void *retrace_check_functions[RETRACE_CHECK_FUNCTIONS];
 
 struct walk {
     int depth;
@@ -71,17 +72,16 @@ static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *data)
     const void *const *place = (const void *const *)_Unwind_GetCFA(context) - 1;
     if (walk->inner == NULL)
         return _URC_END_OF_STACK;
-    if (ip == walk->inner) {
-        walk->depth = 1;
+    if (walk->depth == 0 && ip != walk->inner)
         return _URC_NO_REASON;
-    }
     if (walk->depth == 1) {
         walk->outer = ip;
         walk->distance = (const char *)place - walk->frame;
         walk->complete = *place == ip;
-        return _URC_END_OF_STACK;
     }
-    return _URC_NO_REASON;
+    if (check_count == 0)
+        retrace_check_functions[walk->depth] = (const void *)_Unwind_GetRegionStart(context);
+    return ++walk->depth == RETRACE_CHECK_FUNCTIONS ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
 static void learn(const void *inner, const char *frame)
@@ -199,6 +199,7 @@ void retrace_gil_find(void)
     retrace_gil.last_holder = (PyThreadState *volatile *)&gil->last_holder._value;
     retrace_gil.drop_request = (volatile int *)&interpreter->ceval.gil_drop_request._value;
     retrace_gil.eval_breaker = (volatile int *)&interpreter->ceval.eval_breaker._value;
+    retrace_gil.signals_pending = (volatile int *)&_PyRuntime.ceval.signals_pending._value;
 }
 
 /* Gives the main thread, which is the calling one, another ident: what pthread_self() will answer from now on. */

@@ -32,7 +32,7 @@ struct retrace_gil_view {
     pthread_mutex_t *mutex, *switch_mutex;
     volatile int *locked;
     PyThreadState *volatile *last_holder;
-    volatile int *drop_request, *eval_breaker;
+    volatile int *drop_request, *eval_breaker, *signals_pending;
 };
 
 extern struct retrace_gil_view retrace_gil;
@@ -48,6 +48,13 @@ static inline void retrace_gil_step(void)
 
 /* A collection was put off and shall run at the next check (3.11: version_3_11.c). */
 extern int retrace_collection_asked;
+
+/* The functions below one that drops the GIL at a check, the innermost first, as far as they were seen: search.c. */
+#define RETRACE_CHECK_FUNCTIONS 4
+extern const void *retrace_check_functions[RETRACE_CHECK_FUNCTIONS];
+
+/* Whether a thread runs a traced frame, which comes to some checks more than once. Each version's own. */
+int retrace_is_traced(PyThreadState *tstate);
 
 /* Has the running thread drop the GIL at its next check. */
 void retrace_request_check(void);

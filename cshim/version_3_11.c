@@ -61,6 +61,8 @@ static int ask_in_trace(PyObject *object, PyFrameObject *frame, int what, PyObje
     return traced_by(object, frame, what, argument);
 }
 
+int retrace_is_traced(PyThreadState *tstate) { return tstate->cframe->use_tracing != 0; }
+
 int retrace_check_repeats(PyThreadState *tstate)
 {
     _PyInterpreterFrame *frame = tstate->cframe->current_frame;

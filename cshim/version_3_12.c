@@ -86,6 +86,8 @@ void retrace_check_passed(void) {}
 
 int retrace_check_repeats(PyThreadState *Py_UNUSED(tstate)) { return 0; }
 
+int retrace_is_traced(PyThreadState *Py_UNUSED(tstate)) { return 0; }
+
 /* ---- for fingerprint.c ---- */
 
 static uint8_t

@@ -21,6 +21,9 @@ struct Attempt {
     matches: VecDeque<u64>,
     /// Arguments that differ are not looked into any more.
     accepts_arguments: bool,
+    /// Whether it may pass over most of the way to a position (`crate::skip`), and has.
+    may_skip: bool,
+    has_skipped: bool,
     /// Bytes still to hide and bytes shown or hidden so far, of stdout and stderr.
     hidden: [u64; 2],
     written: [u64; 2],
@@ -29,8 +32,14 @@ struct Attempt {
 static ATTEMPT: GilCell<Option<Attempt>> = GilCell::new(None);
 
 /// What the command line says, taken out of the environment.
-pub const VARIABLES: [&str; 5] =
-    ["RETRACE_ATTEMPT", "RETRACE_PASS_OVER", "RETRACE_SHOWN", "RETRACE_ACCEPT_ARGUMENTS", "RETRACE_LAYOUT"];
+pub const VARIABLES: [&str; 6] = [
+    "RETRACE_ATTEMPT",
+    "RETRACE_PASS_OVER",
+    "RETRACE_SHOWN",
+    "RETRACE_ACCEPT_ARGUMENTS",
+    "RETRACE_LAYOUT",
+    "RETRACE_SKIP",
+];
 
 /// # Safety
 /// Before the interpreter is initialised: this thread is the only one.
@@ -49,6 +58,8 @@ pub unsafe fn from_environment() {
         pass_over: pairs("RETRACE_PASS_OVER", ':').into_iter().map(|(event, n)| (event, n as u32)).collect(),
         matches: VecDeque::new(),
         accepts_arguments: env::var_os("RETRACE_ACCEPT_ARGUMENTS").is_some(),
+        may_skip: env::var_os("RETRACE_SKIP").is_some_and(|skip| skip == "1"),
+        has_skipped: false,
         hidden: [shown.0, shown.1],
         written: [0, 0],
     };
@@ -106,6 +117,37 @@ pub unsafe fn takes_match() -> bool {
     }
 }
 
+/// Whether it need not look at all checks on its way to a position.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn may_skip() -> bool {
+    // SAFETY: by contract.
+    unsafe { ATTEMPT.get() }.as_ref().is_some_and(|attempt| attempt.may_skip && attempt.report.is_some())
+}
+
+/// It has not.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn has_skipped() {
+    // SAFETY: by contract.
+    if let Some(attempt) = unsafe { ATTEMPT.get() } {
+        attempt.has_skipped = true;
+    }
+}
+
+/// This is a copy of the attempt, which looks at all.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn skips_no_more() {
+    // SAFETY: by contract.
+    if let Some(attempt) = unsafe { ATTEMPT.get() } {
+        (attempt.may_skip, attempt.has_skipped) = (false, false);
+    }
+}
+
 /// What of `bytes` is to be shown on descriptor `own`.
 ///
 /// # Safety
@@ -145,7 +187,8 @@ pub unsafe fn end_in_doubt(kind: &str, what: &str) {
         let matches: Vec<String> = attempt.matches.iter().map(u64::to_string).collect();
         let [out, err] = attempt.written;
         let addresses = if crate::turns::are_on() { " addresses" } else { "" };
-        let text = format!("{kind} {event} {out} {err}{addresses}\n{}\n{what}", matches.join(","));
+        let skipped = if attempt.has_skipped { " skipped" } else { "" };
+        let text = format!("{kind} {event} {out} {err}{addresses}{skipped}\n{}\n{what}", matches.join(","));
         if std::fs::write(path, text).is_ok() {
             crate::timeline::diverged();
             libc::_exit(divergence::EXIT_STATUS);

@@ -59,6 +59,7 @@ mod seed;
 mod session;
 mod shared_memory;
 mod signals;
+mod skip;
 mod special;
 mod start;
 mod subinterpreters;

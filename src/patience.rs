@@ -151,7 +151,7 @@ pub unsafe fn look() {
         let is_enough = taken > AT_LEAST
             && match wanted() {
                 Some(wanted) => {
-                    let recorded = wanted.cpu_us.saturating_sub(user_threads::last_cpu_us());
+                    let recorded = wanted.cpu_us.saturating_sub(user_threads::last_cpu_us().0);
                     taken - AT_LEAST > recorded.saturating_mul(SEARCH)
                         || checks - BEGAN.2 > recorded.saturating_mul(CHECKS_PER_US)
                 }

@@ -406,34 +406,51 @@ fn timer_signal() -> c_int {
 /// # Safety
 /// `handler` may interrupt anything.
 pub unsafe fn start_timer(interval_us: u64, handler: extern "C" fn(i32)) {
-    static mut TIMER: Option<(libc::pid_t, libc::timer_t)> = None;
-    // SAFETY: plain data for which zeros are valid; one thread.
+    static mut TIMER: Timer = None;
+    // SAFETY: by contract; one thread.
+    unsafe { set_timer(&raw mut TIMER, timer_signal(), interval_us, interval_us, handler) };
+}
+
+/// Calls `handler` on this thread once, after so many microseconds. False where that can't be.
+///
+/// # Safety
+/// As [`start_timer`].
+pub unsafe fn wake_after(us: u64, handler: extern "C" fn(i32)) -> bool {
+    static mut TIMER: Timer = None;
+    // SAFETY: by contract; one thread.
+    unsafe { set_timer(&raw mut TIMER, libc::SIGRTMAX() - 3, us.max(1), 0, handler) }
+}
+
+/// One that was made, and by which process.
+type Timer = Option<(libc::pid_t, libc::timer_t)>;
+
+unsafe fn set_timer(timer: *mut Timer, signal: i32, first: u64, interval: u64, handler: extern "C" fn(i32)) -> bool {
+    // SAFETY: plain data for which zeros are valid.
     unsafe {
-        let number = timer_signal();
-        let made = match TIMER {
+        let made = match *timer {
             Some((process, timer)) if process == libc::getpid() => timer,
             _ => {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = handler as usize;
                 action.sa_flags = libc::SA_RESTART;
-                libc::sigaction(number, &action, std::ptr::null_mut());
+                libc::sigaction(signal, &action, std::ptr::null_mut());
                 let mut event: libc::sigevent = std::mem::zeroed();
                 event.sigev_notify = libc::SIGEV_SIGNAL;
-                event.sigev_signo = number;
-                let mut timer = std::mem::zeroed();
-                if libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) != 0 {
-                    return;
+                event.sigev_signo = signal;
+                let mut made = std::mem::zeroed();
+                if libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut made) != 0 {
+                    return false;
                 }
-                TIMER = Some((libc::getpid(), timer));
-                timer
+                *timer = Some((libc::getpid(), made));
+                made
             }
         };
-        let interval = libc::timespec {
-            tv_sec: (interval_us / 1_000_000) as libc::time_t,
-            tv_nsec: (interval_us % 1_000_000 * 1000) as libc::c_long,
+        let time = |us: u64| libc::timespec {
+            tv_sec: (us / 1_000_000) as libc::time_t,
+            tv_nsec: (us % 1_000_000 * 1000) as libc::c_long,
         };
-        let setting = libc::itimerspec { it_interval: interval, it_value: interval };
-        libc::timer_settime(made, 0, &setting, std::ptr::null_mut());
+        let setting = libc::itimerspec { it_interval: time(interval), it_value: time(first) };
+        libc::timer_settime(made, 0, &setting, std::ptr::null_mut()) == 0
     }
 }
 

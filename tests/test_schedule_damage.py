@@ -79,14 +79,14 @@ def test_the_unsealed_trace_itself_replays(trial, recorded):
     trial.same(recorded, result, ("recorded", "replayed"))
 
 
-@pytest.mark.parametrize("field", ["place", "shallow", "deep"])
+@pytest.mark.parametrize("field", ["place", "shallow", "deep", "near"])
 def test_a_fingerprint_that_is_never_met(trial, recorded, field):
     thread = None
 
     def change(trace):
         nonlocal thread
         switch, thread = at_check(trace)
-        at = switch.fingerprint + 8 * ["place", "shallow", "deep"].index(field)
+        at = switch.fingerprint + 8 * ["place", "shallow", "deep", "near"].index(field)
         trace.u64(at, trace.u64(at) ^ 0x5A5A)
 
     result = replayed_after(trial, recorded, change)

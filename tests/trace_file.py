@@ -36,7 +36,7 @@ class Extent:
 
 @dataclass
 class Switch:
-    """A switch event; `fingerprint` is where its three hashes begin, if it has them."""
+    """A switch event; `fingerprint` is where its four hashes begin, if it has them."""
 
     event: int
     thread: int

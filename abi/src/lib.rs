@@ -235,6 +235,7 @@ pub mod gil {
         pub last_holder: *mut *mut ThreadState,
         pub drop_request: *mut c_int,
         pub eval_breaker: *mut c_int,
+        pub signals_pending: *mut c_int,
     }
 
     unsafe extern "C" {
@@ -285,6 +286,13 @@ pub mod gil {
         pub fn retrace_fingerprint_place(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_deep(tstate: *mut ThreadState) -> u64;
+        pub fn retrace_fingerprint_near(tstate: *mut ThreadState) -> u64;
+        /// A search for a position: see `cshim/search.h`.
+        pub fn retrace_learn_search(code: *mut PyObject, globals: *mut PyObject) -> c_int;
+        pub fn retrace_search(near: u64, signal: c_int) -> c_int;
+        pub fn retrace_search_end();
+        pub fn retrace_search_passed() -> u64;
+        pub fn retrace_hook_pthread_self() -> libc::pthread_t;
         /// Frame objects that a search makes: see there.
         pub fn retrace_keep_frame_objects(tstate: *mut ThreadState);
         pub fn retrace_forget_frame_object(object: *mut PyObject);

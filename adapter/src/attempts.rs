@@ -46,6 +46,8 @@ pub struct Settings {
     accept_arguments: bool,
     /// Where its libraries lie: a number that means nothing else.
     layout: u32,
+    /// It looks at all checks on its way to a position (`src/skip.rs`).
+    looks_at_all: bool,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Settings {
     pub fn tell(&self, command: &mut Command) {
         command.env("RETRACE_ATTEMPT", &self.report);
         command.env("RETRACE_LAYOUT", format!("{:04}", self.layout));
+        command.env("RETRACE_SKIP", if self.looks_at_all { "0" } else { "1" });
         if !self.pass_over.is_empty() {
             let pairs: Vec<String> = self.pass_over.iter().map(|(event, n)| format!("{event}:{n}")).collect();
             command.env("RETRACE_PASS_OVER", pairs.join(","));
@@ -74,6 +77,8 @@ struct Doubt {
     endless: bool,
     /// Addresses may have decided something before.
     addresses: bool,
+    /// Positions may have been passed over.
+    skipped: bool,
     event: u64,
     /// What it had written by then.
     written: (u64, u64),
@@ -89,11 +94,12 @@ impl Doubt {
         let kind = words.next()?;
         let mut number = || words.next()?.parse().ok();
         let (event, out, err) = (number()?, number()?, number()?);
-        let addresses = words.next() == Some("addresses");
+        let words: Vec<&str> = words.collect();
+        let (addresses, skipped) = (words.contains(&"addresses"), words.contains(&"skipped"));
         let matches = lines.next()?.split(',').filter_map(|word| word.parse().ok()).collect();
         let report = lines.next().unwrap_or_default().to_owned();
         let (arguments, endless) = (kind == "arguments", kind == "endless");
-        Some(Doubt { arguments, endless, addresses, event, written: (out, err), matches, report })
+        Some(Doubt { arguments, endless, addresses, skipped, event, written: (out, err), matches, report })
     }
 }
 
@@ -113,17 +119,19 @@ impl From<CliError> for Stop {
 /// Makes attempts until one ends the way the recording did, or none does better than the first.
 pub struct Attempts {
     report: PathBuf,
+    /// An attempt has passed a position over.
+    looks_at_all: Cell<bool>,
 }
 
 impl Attempts {
     /// `report`: a file in the replay's scratch folder, where an attempt says how it ended.
     pub fn new(report: PathBuf) -> Attempts {
-        Attempts { report }
+        Attempts { report, looks_at_all: Cell::new(false) }
     }
 
     /// How the first attempt is made.
     pub fn first(&self) -> Settings {
-        Settings { report: self.report.clone(), ..Settings::default() }
+        Settings { report: self.report.clone(), looks_at_all: self.looks_at_all.get(), ..Settings::default() }
     }
 
     /// Whether the last attempt ended in doubt.
@@ -169,6 +177,12 @@ impl Attempts {
         let (mut ending, mut found) = once(&settings)?;
         while let Some(doubt) = found.take() {
             settings.shown = (settings.shown.0.max(doubt.written.0), settings.shown.1.max(doubt.written.1));
+            if doubt.skipped && !settings.looks_at_all {
+                self.looks_at_all.set(true);
+                settings.looks_at_all = true;
+                (ending, found) = once(&settings)?;
+                continue;
+            }
             let better = match Self::search(&settings, &doubt, once, enough)? {
                 None if doubt.addresses => Self::move_libraries(&settings, &doubt, once, enough)?,
                 better => better,
@@ -353,6 +367,25 @@ mod tests {
             });
             assert_eq!((ending.is_ok(), made), (true, most), "{kind}");
         }
+    }
+
+    #[test]
+    fn where_positions_were_passed_over_the_next_attempt_looks_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("attempt");
+        let attempts = Attempts::new(report.clone());
+        let mut log = Vec::new();
+        let ending = attempts.run(true, |settings| {
+            log.push(settings.looks_at_all);
+            assert!(settings.pass_over.is_empty());
+            if settings.looks_at_all {
+                return Ok((Ending::Exited(3), false));
+            }
+            fs::write(&report, "endless 20 5 0 skipped\n10\nthe report\n").unwrap();
+            Ok((Ending::Exited(70), false))
+        });
+        assert_eq!((ending.unwrap().0, log), (Ending::Exited(3), vec![false, true]));
+        assert!(attempts.first().looks_at_all);
     }
 
     #[test]

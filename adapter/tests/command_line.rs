@@ -252,7 +252,7 @@ fn replay_runs_what_was_recorded_somewhere_else() {
     assert_eq!(
         lines[1],
         "['RECORDED', 'RETRACE_ATTEMPT', 'RETRACE_LAYOUT', 'RETRACE_LIBRARY_DIR', 'RETRACE_PATIENCE', \
-         'RETRACE_PROCESS', 'RETRACE_REPLAY', 'RETRACE_SHOWN', 'RETRACE_STRICT']"
+         'RETRACE_PROCESS', 'RETRACE_REPLAY', 'RETRACE_SHOWN', 'RETRACE_SKIP', 'RETRACE_STRICT']"
     );
     assert_eq!(lines[2], format!("{} 0", trace.display()));
     assert!(!Path::new(lines[3]).exists(), "the temporary folder {} was left behind", lines[3]);

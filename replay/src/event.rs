@@ -206,6 +206,8 @@ pub struct Fingerprint {
     pub shallow: u64,
     /// And what can be reached from there, within a budget.
     pub deep: u64,
+    /// The innermost frame alone, which is quick to compare.
+    pub near: u64,
     /// The thread's CPU time so far, in microseconds: a measure of how long a search for the position may take.
     pub cpu_us: u64,
 }
@@ -217,13 +219,14 @@ impl Fingerprint {
             place: source.read_u64()?,
             shallow: source.read_u64()?,
             deep: source.read_u64()?,
+            near: source.read_u64()?,
             cpu_us: source.read_varint()?,
         })
     }
 
     /// Appends it.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for hash in [self.place, self.shallow, self.deep] {
+        for hash in [self.place, self.shallow, self.deep, self.near] {
             out.extend_from_slice(&hash.to_le_bytes());
         }
         put_varint(out, self.cpu_us);

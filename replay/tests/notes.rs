@@ -182,8 +182,9 @@ fn a_torn_note_of_an_open_extent_is_cut() {
 }
 
 fn position() -> impl Strategy<Value = Position> {
-    let fingerprint = any::<[u64; 4]>()
-        .prop_map(|[place, shallow, deep, cpu_us]| Position::Check(Fingerprint { place, shallow, deep, cpu_us }));
+    let fingerprint = any::<[u64; 5]>().prop_map(|[place, shallow, deep, near, cpu_us]| {
+        Position::Check(Fingerprint { place, shallow, deep, near, cpu_us })
+    });
     prop_oneof![3 => (0u64..4).prop_map(Position::Released), 3 => Just(Position::InCall), 1 => fingerprint]
 }
 

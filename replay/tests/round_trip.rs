@@ -114,10 +114,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
-    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(place, shallow, deep, cpu_us)| Fingerprint {
+    any::<[u64; 5]>().prop_map(|[place, shallow, deep, near, cpu_us]| Fingerprint {
         place,
         shallow,
         deep,
+        near,
         cpu_us,
     })
 }

@@ -5,6 +5,7 @@ use super::{source, take_hooks};
 use crate::gil::GilCell;
 use crate::{divergence, user_threads};
 use pyo3_ffi::*;
+use retrace_abi::gil;
 use retrace_replay::event::{Call, Event, Fingerprint, Position, WaitEnd, code};
 use retrace_replay::event_stream::EventStream;
 
@@ -217,11 +218,13 @@ pub unsafe fn read_pending_hooks() {
 pub unsafe fn consume_front() {
     // SAFETY: by contract.
     unsafe {
+        gil::retrace_search_end();
         read_pending_hooks();
         if !matches!(source().next_event(), Ok(Some(_))) {
             divergence::recording_cut("a switch of threads");
         }
         settle_for(false);
+        crate::skip::forget();
     }
 }
 
@@ -238,30 +241,90 @@ pub unsafe fn recorded_end() -> Option<i32> {
     }
 }
 
-/// Has the running thread stop at each check of the eval breaker where the next event is at one.
+/// The process and event at which a run ends: what comes next there does not happen in it.
+static ENDS_BEFORE: GilCell<Option<(u32, u64)>> = GilCell::new(None);
+
+/// A run ends at a place before that event has happened.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn ends_before(event: Option<(u32, u64)>) {
+    // SAFETY: by contract.
+    unsafe {
+        *ENDS_BEFORE.get() = event;
+        arm();
+    }
+}
+
+/// Whether the next event's position may be come to.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn is_searched() -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        if crate::skip::is_far() {
+            return false;
+        }
+        match *ENDS_BEFORE.get() {
+            None => true,
+            Some(end) => end != (source().process(), source().index().0),
+        }
+    }
+}
+
+/// Has a signal tripped where its handler may have run, if its position can be looked for so.
+unsafe fn search_signal(number: u64, at: Position) -> bool {
+    // SAFETY: as in `settle`.
+    unsafe { matches!(at, Position::Check(at) if gil::retrace_search(at.near, number as i32) != 0) }
+}
+
+/// A signal was tripped where its handler did not run: it is tripped again, for the next time that C code looks for signals, or
+/// the next check. Only some of them drop the GIL, after which it would be anyway.
+///
+/// # Safety
+/// As [`settle`].
+pub unsafe fn trip_again(number: u64, at: Position) {
+    // SAFETY: by contract.
+    unsafe {
+        if is_searched() && !search_signal(number, at) {
+            PyErr_SetInterruptEx(number as i32);
+        }
+    }
+}
+
+/// Has the running thread look at each check of the eval breaker where the next event is at one.
 ///
 /// # Safety
 /// As [`settle`].
 pub unsafe fn arm() {
     // SAFETY: by contract.
     unsafe {
+        crate::skip::begin();
+        if !is_searched() {
+            return gil::retrace_search_end();
+        }
         match front() {
-            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
-                retrace_abi::gil::retrace_request_check();
+            Front::Switch { from: Position::Check(at), .. } | Front::Collect(at)
+                if gil::retrace_search(at.near, 0) == 0 =>
+            {
+                gil::retrace_request_check();
             }
             Front::Pending { at: Position::Released(_), .. } => crate::pending_calls::await_interpreter(),
             Front::Pending { at: Position::Check(_), .. } => {
                 crate::pending_calls::await_interpreter();
                 // And again after the next check, if that is not the one.
-                retrace_abi::gil::retrace_request_check();
+                gil::retrace_request_check();
             }
-            Front::Signal { number, at: Position::Check(_) | Position::Released(_) } => {
-                PyErr_SetInterruptEx(number as i32);
-                // And again after the next check, if that is not the one.
-                retrace_abi::gil::retrace_request_check();
-                let tstate = *retrace_abi::gil::retrace_gil.last_holder;
+            Front::Signal { number, at: at @ (Position::Check(_) | Position::Released(_)) } => {
+                if !search_signal(number, at) {
+                    PyErr_SetInterruptEx(number as i32);
+                    // And again after the next check, if that is not the one.
+                    gil::retrace_request_check();
+                }
+                let tstate = *gil::retrace_gil.last_holder;
                 if !tstate.is_null() {
-                    retrace_abi::gil::retrace_keep_frame_objects(tstate);
+                    gil::retrace_keep_frame_objects(tstate);
                 }
             }
             _ => {}

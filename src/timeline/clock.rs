@@ -92,6 +92,39 @@ pub unsafe fn uncounted<R>(run: impl FnOnce() -> R) -> R {
     }
 }
 
+static mut MARK: Option<u64> = None;
+
+/// What follows may not be the program's.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn mark() {
+    // SAFETY: by contract.
+    unsafe { MARK = Some(COUNT) };
+}
+
+/// It was.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn forget_mark() {
+    // SAFETY: by contract.
+    unsafe { MARK = None };
+}
+
+/// It was not: what has been allocated since [`mark`] does not count.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn put_back() {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(count) = MARK {
+            (COUNT, MARK) = (count, None);
+        }
+    }
+}
+
 /// What this process has had of a core, in microseconds: how busy the machine is otherwise makes no difference.
 pub fn cpu_us() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

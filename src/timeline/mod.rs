@@ -20,6 +20,7 @@ mod watches;
 
 use crate::gil::GilCell;
 use crate::{divergence, replay, schedule, user_threads};
+pub use clock::{forget_mark, mark as mark_clock, put_back as put_clock_back};
 use process::Channel;
 use pyo3_ffi::*;
 use retrace_abi::gil;
@@ -200,6 +201,8 @@ unsafe fn leave_checkpoint(at_check: bool) {
             return;
         }
         process::end_with_parent_channel();
+        crate::attempt::skips_no_more();
+        crate::skip::forget();
         timeline().channel =
             Channel::open(&timeline().socket, Role::Checkpoint { number: timeline().made, place, stacks });
         let run = run::wait(0, None);

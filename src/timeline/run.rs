@@ -240,6 +240,7 @@ impl Runner {
         unsafe {
             self.set_alarm();
             self.follow_instructions();
+            replay::ends_before(self.run.until.map(|until| (until.process, until.event)));
         }
     }
 

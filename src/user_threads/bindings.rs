@@ -2,9 +2,10 @@
 
 use super::locks::{clock_gettime, sem_clockwait, sem_post, sem_timedwait, sem_trywait, sem_wait};
 use super::processes::{fork, forkpty, open_stream, own_pid};
-use super::pthreads::{create, detach, exit, getspecific, own_ident, refuse_clock, refuse_kill, setspecific};
+use super::pthreads::{create, detach, exit, getspecific, refuse_clock, refuse_kill, setspecific};
 use super::turns::{cond_timedwait, cond_wait, mutex_lock, mutex_unlock};
 use crate::imports::Binding;
+use retrace_abi::gil::retrace_hook_pthread_self;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -17,7 +18,7 @@ pub(super) static mut NEXT: [*mut c_void; 23] = [ptr::null_mut(); 23];
 pub unsafe fn bindings() -> Vec<Binding> {
     let functions: [(&'static std::ffi::CStr, *mut c_void, bool); 23] = [
         (c"pthread_create", create as *mut c_void, true),
-        (c"pthread_self", own_ident as *mut c_void, true),
+        (c"pthread_self", retrace_hook_pthread_self as *mut c_void, true),
         (c"pthread_exit", exit as *mut c_void, false),
         (c"pthread_detach", detach as *mut c_void, false),
         (c"pthread_mutex_lock", mutex_lock as *mut c_void, true),

@@ -103,6 +103,7 @@ struct UserThread {
     native_calls_made: u64,
     /// See [`last_cpu_us`].
     cpu_us: u64,
+    begun_us: u64,
     /// As in `schedule::Actor`.
     gave_up_at: u64,
     was_external: bool,
@@ -143,6 +144,7 @@ unsafe fn me() -> &'static mut UserThread {
 }
 
 fn new_thread(ident: u64, state: State) -> UserThread {
+    let begun_us = if matches!(state, State::New { .. }) { crate::schedule::cpu_us() } else { 0 };
     UserThread {
         ident,
         state,
@@ -164,6 +166,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         library_locks: 0,
         native_calls_made: 0,
         cpu_us: 0,
+        begun_us,
         gave_up_at: 0,
         was_external: false,
         waits_for: None,

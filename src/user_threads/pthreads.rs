@@ -82,7 +82,10 @@ unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {
     }
 }
 
-pub(super) unsafe extern "C" fn own_ident() -> libc::pthread_t {
+/// # Safety
+/// Called by cshim/search.c in place of `pthread_self`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_own_ident() -> libc::pthread_t {
     // SAFETY: one thread.
     unsafe { ident() as libc::pthread_t }
 }

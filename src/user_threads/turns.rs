@@ -40,6 +40,7 @@ pub unsafe fn dropped(at_check: bool) {
         }
         if at_check {
             crate::patience::at_check();
+            crate::skip::at_check();
             me().check.begin(*gil::retrace_gil.last_holder);
         }
         if !at_check {
@@ -133,11 +134,13 @@ pub unsafe fn with_thread_state(run: impl FnOnce()) {
 pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
     // SAFETY: the GIL's mutex is held, as in `dropped`.
     unsafe {
-        if me().check.is_same() {
+        let passed = gil::retrace_search_passed();
+        if me().check.is_same() || !replay::is_searched() {
             return false;
         }
-        SCANS += 1;
-        if SCANS & 0xffff == 0 {
+        let before = SCANS;
+        SCANS += passed + 1;
+        if before >> 16 != SCANS >> 16 {
             crate::patience::look();
         }
         let tstate = *gil::retrace_gil.last_holder;
@@ -151,19 +154,20 @@ pub unsafe fn is_at(wanted: &Fingerprint) -> bool {
         SAME_SHALLOW += 1;
         let found = gil::retrace_fingerprint_deep(tstate) == wanted.deep && crate::attempt::takes_match();
         if found {
-            me().cpu_us = wanted.cpu_us;
+            (me().cpu_us, me().begun_us) = (wanted.cpu_us, schedule::cpu_us());
         }
         found
     }
 }
 
-/// The CPU time that the recording had taken on the running thread when that was last at a position that was found.
+/// The CPU time that the recording had taken on the running thread when that was last at a position that was found, and that
+/// the replay had taken in all.
 ///
 /// # Safety
 /// Replaying, on its one thread.
-pub unsafe fn last_cpu_us() -> u64 {
+pub unsafe fn last_cpu_us() -> (u64, u64) {
     // SAFETY: by contract.
-    unsafe { me().cpu_us }
+    unsafe { (me().cpu_us, me().begun_us) }
 }
 
 /// Checks at which a fingerprint was looked for since the running thread's turn began.
