@@ -33,6 +33,7 @@ mod libc_found;
 mod libc_interfaces;
 mod libc_maps;
 mod libc_memory;
+mod libc_records;
 mod libc_streams;
 mod libc_table;
 mod libraries;

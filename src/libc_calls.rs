@@ -228,6 +228,7 @@ fn refused(place: usize) -> usize {
         Returns::Text
         | Returns::TextAt(_)
         | Returns::Record(_)
+        | Returns::Known(_)
         | Returns::Stream
         | Returns::Directory
         | Returns::Entry

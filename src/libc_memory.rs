@@ -8,6 +8,7 @@ use crate::libc_directories as directories;
 use crate::libc_found as found;
 use crate::libc_interfaces as interfaces;
 use crate::libc_maps as maps;
+use crate::libc_records::{self as records, Kind};
 use crate::libc_table::{Function, Len, Returns, Shape};
 use crate::platform;
 use retrace_replay::content_hash;
@@ -167,10 +168,12 @@ unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, resul
 
 /// Whether a shape has a buffer of its own in the log.
 fn has_output(shape: Shape) -> bool {
-    use Shape::{Addresses, EntryList, EntryOut, Events, Found, InOut, Interfaces, MessageOut, Messages, MessagesOut};
+    use Shape::{
+        Addresses, EntryList, EntryOut, Events, Found, GroupFound, InOut, Interfaces, MessageOut, Messages, MessagesOut,
+    };
     use Shape::{Out, Passwd, Request, Scatter, Template};
     let is_buffer = matches!(shape, Out(_) | Events | InOut(_) | Scatter(_) | MessageOut | Request | Template);
-    let is_list = matches!(shape, Addresses | Interfaces | EntryOut | EntryList | Found | Passwd);
+    let is_list = matches!(shape, Addresses | Interfaces | EntryOut | EntryList | Found | GroupFound | Passwd);
     is_buffer || is_list || matches!(shape, Messages(_) | MessagesOut(_))
 }
 
@@ -204,6 +207,8 @@ pub unsafe fn outputs(
             buffers.push(match shape {
                 Shape::InOut(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
                 Shape::Found => found::list(args, i, rooms[i]),
+                Shape::Passwd => records::found(Kind::User, args),
+                Shape::GroupFound => records::found(Kind::Group, args),
                 _ if failed || args[i] == 0 => Vec::new(),
                 Shape::Out(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
                 Shape::Scatter(_) => taken(gather(shape, i, args), result),
@@ -219,7 +224,6 @@ pub unsafe fn outputs(
                 Shape::Interfaces => interfaces::list(*(args[i] as *const *const libc::ifaddrs)),
                 Shape::EntryOut => directories::entry_out(args, i),
                 Shape::EntryList => directories::entry_list(args[i], result),
-                Shape::Passwd => passwd_entry(args),
                 Shape::Template => CStr::from_ptr(args[i] as *const c_char).to_bytes_with_nul().to_vec(),
                 _ => Vec::new(),
             });
@@ -270,7 +274,8 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
                 Shape::Interfaces => *(args[i] as *mut *mut libc::ifaddrs) = interfaces::make(bytes),
                 Shape::EntryOut => directories::make_entry_out(args, i, bytes),
                 Shape::EntryList => directories::make_entry_list(args[i], bytes),
-                Shape::Passwd => make_passwd(args, bytes),
+                Shape::Passwd => records::make_found(Kind::User, args, bytes),
+                Shape::GroupFound => records::make_found(Kind::Group, args, bytes),
                 // As long as the one that it was made of.
                 Shape::Template => copy(bytes, args[i], bytes.len()),
                 _ => copy(bytes, args[i], rooms[i]),
@@ -562,53 +567,6 @@ fn make_addresses(bytes: &[u8]) -> *mut libc::addrinfo {
     next
 }
 
-/// The entry that `getpwnam_r` or its like found, or nothing.
-unsafe fn passwd_entry(args: &Arguments) -> Vec<u8> {
-    let mut out = Vec::new();
-    // SAFETY: by the contract of `outputs`.
-    unsafe {
-        let found = *(args[4] as *const *const libc::passwd);
-        if found.is_null() {
-            return out;
-        }
-        let entry = &*found;
-        put_number(&mut out, entry.pw_uid);
-        put_number(&mut out, entry.pw_gid);
-        for text in [entry.pw_name, entry.pw_passwd, entry.pw_gecos, entry.pw_dir, entry.pw_shell] {
-            put_blob(&mut out, if text.is_null() { &[] } else { CStr::from_ptr(text).to_bytes_with_nul() });
-        }
-    }
-    out
-}
-
-unsafe fn make_passwd(args: &Arguments, bytes: &[u8]) {
-    // SAFETY: by the contract of `write_outputs`.
-    unsafe {
-        let entry = &mut *(args[1] as *mut libc::passwd);
-        let mut reader = Reader(bytes);
-        entry.pw_uid = reader.number();
-        entry.pw_gid = reader.number();
-        let (mut at, mut room) = (args[2], args[3]);
-        let mut text = || {
-            let text = reader.blob();
-            if text.is_empty() || text.len() > room {
-                return ptr::null_mut();
-            }
-            copy(text, at, room);
-            let address = at as *mut c_char;
-            at += text.len();
-            room -= text.len();
-            address
-        };
-        entry.pw_name = text();
-        entry.pw_passwd = text();
-        entry.pw_gecos = text();
-        entry.pw_dir = text();
-        entry.pw_shell = text();
-        *(args[4] as *mut *mut libc::passwd) = entry;
-    }
-}
-
 // ---- results ----
 
 /// What a call returned, as a value.
@@ -628,6 +586,7 @@ pub unsafe fn result_value(function: &Function, args: &Arguments, result: usize)
             Returns::Text | Returns::TextAt(_) => {
                 Value::Bytes(CStr::from_ptr(result as *const c_char).to_bytes().to_vec())
             }
+            Returns::Known(kind) => Value::Bytes(records::read(kind, result)),
             Returns::Record(size) => Value::Bytes(bytes_at(result, size).to_vec()),
             Returns::Directory => Value::Int(libc::dirfd(result as *mut libc::DIR).into()),
             Returns::Entry => Value::Bytes(directories::name(result).to_vec()),
@@ -656,6 +615,7 @@ pub unsafe fn make_result(
         (Returns::Entry, Some(Value::Bytes(name))) => unsafe { directories::show(args[0], buffers, name) },
         (_, Some(Value::Int(number))) => *number as usize,
         (Returns::Text, Some(Value::Bytes(text))) => lasting_text(text),
+        (Returns::Known(kind), Some(Value::Bytes(known))) => records::make(kind, known),
         (Returns::Record(_), Some(Value::Bytes(record))) => shown_record(record),
         (Returns::TextAt(i), Some(Value::Bytes(text))) => {
             let text = CString::new(text.as_slice()).unwrap_or_default();

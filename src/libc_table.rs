@@ -6,11 +6,12 @@
 //! numbers) are not here, nor are those of streams that are already open: a stream is made from what was recorded when
 //! it was opened.
 
+use crate::libc_records::Kind;
 use Len::{Argument, At, Fixed, Items, Result, Terminated};
-use Returns::{Code, Directory, Entry, Int, Long, Map, Nothing, Record, Stream, Text, TextAt};
+use Returns::{Code, Directory, Entry, Int, Known, Long, Map, Nothing, Record, Stream, Text, TextAt};
 use Shape::{
-    Addresses, EntryList, EntryOut, Events, Found, Gather, Ignored, In, InOut, Interfaces, Message, MessageOut,
-    Messages, MessagesOut, Number, Out, Passwd, Request, Scatter, String, Strings, Template, Watch, Wide,
+    Addresses, EntryList, EntryOut, Events, Found, Gather, GroupFound, Ignored, In, InOut, Interfaces, Message,
+    MessageOut, Messages, MessagesOut, Number, Out, Passwd, Request, Scatter, String, Strings, Template, Watch, Wide,
 };
 use retrace_abi::boundary::Fds;
 use std::ffi::CStr;
@@ -82,6 +83,8 @@ pub enum Shape {
     Events,
     /// `getpwnam_r` and its like: a `struct passwd`, a buffer, its size, and where the result's address goes.
     Passwd,
+    /// The same for a `struct group`.
+    GroupFound,
 }
 
 /// What a call returns, and when it has failed.
@@ -99,6 +102,8 @@ pub enum Returns {
     TextAt(usize),
     /// A struct of so many bytes that the next such call writes over, or NULL.
     Record(usize),
+    /// One of the structs of `src/libc_records.rs`, or NULL.
+    Known(Kind),
     /// A `FILE *`, or NULL.
     Stream,
     /// A `DIR *`, or NULL.
@@ -181,7 +186,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 241;
+pub const COUNT: usize = 250;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -243,6 +248,15 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"uname", Int, &[Out(Fixed(390))]),
     waiting(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
     waiting(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
+    waiting(c"getgrnam_r", Code, &[String, GroupFound, Ignored, Wide, Ignored]),
+    waiting(c"getgrgid_r", Code, &[Number, GroupFound, Ignored, Wide, Ignored]),
+    waiting(c"getpwnam", Known(Kind::User), &[String]),
+    waiting(c"getpwuid", Known(Kind::User), &[Number]),
+    waiting(c"getgrnam", Known(Kind::Group), &[String]),
+    waiting(c"getgrgid", Known(Kind::Group), &[Number]),
+    waiting(c"getservbyname", Known(Kind::Service), &[String, String]),
+    waiting(c"getservbyport", Known(Kind::Service), &[Number, String]),
+    waiting(c"gethostbyname", Known(Kind::Host), &[String]),
     // Descriptors.
     moving(c"read", Long, &[Number, Out(Result(2)), Wide]),
     moving(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),

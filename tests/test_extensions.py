@@ -278,6 +278,58 @@ def test_calls_of_lists_programs_and_messages_replay(trial):
     assert process["unrecorded"] == [], process
 
 
+LOOKS_UP = r"""
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <arpa/inet.h>
+#include <grp.h>
+#include <netdb.h>
+#include <pwd.h>
+#include <time.h>
+static PyObject *list(char **items)
+{
+    PyObject *result = PyList_New(0);
+    while (items && *items) PyList_Append(result, PyUnicode_FromString(*items++));
+    return result;
+}
+static PyObject *look(PyObject *self, PyObject *number)
+{
+    struct passwd *user = getpwuid(PyLong_AsLong(number)), *nobody = getpwnam("no such user");
+    PyObject *first = Py_BuildValue("ziizzzO", user->pw_name, user->pw_uid, user->pw_gid, user->pw_gecos, user->pw_dir,
+                                    user->pw_shell, nobody ? Py_True : Py_False);
+    struct group *group = getgrgid(PyLong_AsLong(number)), here, *found = NULL, *none = &here;
+    char room[4096];
+    PyObject *second = Py_BuildValue("ziN", group->gr_name, group->gr_gid, list(group->gr_mem));
+    int error = getgrnam_r(group->gr_name, &here, room, sizeof room, &found);
+    PyObject *third = Py_BuildValue("iiziN", error, found == &here, found->gr_name, found->gr_gid, list(found->gr_mem));
+    int other = getgrnam_r("no such group", &here, room, sizeof room, &none);
+    struct servent *service = getservbyname("https", "tcp");
+    PyObject *fourth = service ? Py_BuildValue("ziNz", service->s_name, ntohs(service->s_port),
+                                               list(service->s_aliases), service->s_proto) : Py_NewRef(Py_None);
+    struct hostent *host = gethostbyname("localhost");
+    PyObject *fifth = Py_BuildValue("ziz", host->h_name, host->h_length,
+                                    inet_ntoa(*(struct in_addr *)host->h_addr_list[0]));
+    return Py_BuildValue("NNNiiNNl", first, second, third, other, none == NULL, fourth, fifth, (long)time(NULL));
+}
+static PyMethodDef methods[] = {{"look", look, METH_O, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "looker", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_looker(void) { return PyModule_Create(&definition); }
+"""
+
+
+def test_users_groups_services_and_hosts_that_c_code_looks_up_are_recorded(trial):
+    trial.prepare()
+    compile_extension(trial, trial.work / "looker", LOOKS_UP)
+    (trial.work / "program.py").write_text("import looker\nprint(looker.look(0), looker.look(0))\n")
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b"") and b"('root', 0, 0," in recorded.stdout, recorded
+    assert b"'127.0.0.1'" in recorded.stdout, recorded
+    listed = trial.tool("events", "--function", "libc.get*", recorded.trace).stdout.decode()
+    for name in ("getpwuid", "getpwnam", "getgrgid", "getgrnam_r", "getservbyname", "gethostbyname"):
+        assert listed.count(f"libc.{name}(") >= 2, listed
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 ASKS = r"""
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
