@@ -10,7 +10,9 @@ use pyo3_ffi::*;
 use retrace_replay::byte_source::DecodeError;
 use retrace_replay::event::code;
 use retrace_replay::{Event, Trace, Value};
+use std::cell::Cell;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const EXIT_STATUS: i32 = 70;
 /// How many events before the divergence a report shows.
@@ -154,6 +156,17 @@ unsafe fn end(divergence: &Divergence) -> ! {
 
 /// `kind`: what the command line is told (`adapter/src/attempts.rs`).
 unsafe fn end_as(kind: &str, divergence: &Divergence) -> ! {
+    thread_local! { static ENDS: Cell<bool> = const { Cell::new(false) } }
+    static IS_ENDING: AtomicBool = AtomicBool::new(false);
+    // Several real threads may come here at once, and the second would end the process while the first one reports.
+    // Relaxed: nothing is read of what the other did.
+    if IS_ENDING.swap(true, Ordering::Relaxed) && !ENDS.get() {
+        loop {
+            // SAFETY: waits.
+            unsafe { libc::pause() };
+        }
+    }
+    ENDS.set(true);
     flush_console();
     // SAFETY: replaying.
     unsafe { crate::attempt::end_in_doubt(kind, &divergence.to_string()) };

@@ -194,3 +194,38 @@ def test_a_thread_that_waits_for_what_never_comes(trial):
     trace.u64(switch.fingerprint, trace.u64(switch.fingerprint) ^ 0x5A5A)
     result = trial.replay(trace.write(trial.folder / "changed.retrace"), "--patience", "1")
     lost(trial, result, f"thread {thread} passed", "s of CPU time")
+
+
+# Where the thread is preempted nothing differs but one item among ten thousand, of which no fingerprint takes notice.
+HIDDEN = """\
+import sys, threading, time
+hidden, numbers, stop = [0] * 10_000, range(400_000), []
+def count():
+    while not stop:
+        hidden[5_000] += 1
+        sum(numbers)
+thread = threading.Thread(target=count)
+thread.start()
+time.sleep(float(sys.argv[1]))
+print(hidden[5_000], flush=True)
+stop.append(1)
+thread.join()
+"""
+
+
+def test_a_position_that_looks_like_an_earlier_one(trial):
+    """What follows shows it: the replay begins anew, takes the next one, and says how often that was so."""
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(HIDDEN)
+    for attempt in range(40):
+        recorded = trial.record(["program.py", str(0.004 + 0.001 * attempt)])
+        assert recorded.exit == 0, recorded
+        replayed = trial.tool("replay", recorded.trace)
+        if b"recorded positions looked like an earlier one" in replayed.stderr:
+            assert (replayed.stdout, replayed.exit) == (recorded.stdout, 0), replayed
+            assert replayed.stderr.count(b"\n") == 1, replayed
+            return
+        # The first position was the right one; or too many lay before it, and then it is said that the argument differs.
+        explained = replayed.stdout == recorded.stdout
+        assert explained or b"no other position that was tried explains it" in replayed.stderr, replayed
+    trial.fail("no recording has such a position", recorded)

@@ -228,12 +228,18 @@ unsafe fn wait_for_turn() {
 /// A thread that is to run before the one whose turn it is, up to where it wants the GIL; 0, the root, where there is none.
 static mut FIRST: usize = 0;
 
+/// A thread that was made and has not run yet.
+unsafe fn a_new_one() -> Option<usize> {
+    let is_new = |thread: &UserThread| matches!(thread.state, State::New { .. }) && !thread.in_library;
+    // SAFETY: as above.
+    unsafe { threads().iter().position(is_new) }
+}
+
 /// Has a thread that was made and has not run yet run up to where it wants the GIL. Returns whether there was one.
 unsafe fn begin_one() -> bool {
     // SAFETY: as above.
     unsafe {
-        let is_new = |thread: &UserThread| matches!(thread.state, State::New { .. }) && !thread.in_library;
-        let Some(first) = threads().iter().position(is_new) else { return false };
+        let Some(first) = a_new_one() else { return false };
         FIRST = first;
         let_others_run();
         true
@@ -252,6 +258,10 @@ unsafe fn resume_next() {
         let gets_it = |thread: &UserThread| thread.waits_for.is_some_and(Due::is_now);
         let ready = threads().iter().skip(1).position(gets_it).map(|k| k + 1);
         if ready.is_none() && threads().get(ALLOWED).is_some_and(|thread| thread.waits_for.is_some()) {
+            // A new one took the lock first, before it wanted the GIL (CPython's, for its list of threads).
+            if let Some(new) = a_new_one() {
+                return resume(new);
+            }
             lost(format!("thread {} waits here for a lock that nobody lets go", { ALLOWED }));
         }
         resume(ready.unwrap_or(ALLOWED));
