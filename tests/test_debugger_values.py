@@ -215,6 +215,62 @@ def test_values_without_an_end_do_not_hide_the_others(trial):
         assert debugger.go("stepBack")["reason"] == "step"
 
 
+ENDLESS_ATTRIBUTES = """
+def endless(*_):
+    while True:
+        pass
+
+
+class Lists:
+    __dir__ = endless
+
+    def __init__(self):
+        self.seen = 1
+
+
+class Gets:
+    __getattr__ = endless
+
+    def __init__(self):
+        self.seen = 2
+
+    def __dir__(self):
+        return ["missing", "seen"]
+
+
+class Is:
+    __getattribute__ = endless
+
+
+def work():
+    first, lists, gets, whole = 1, Lists(), Gets(), Is()
+    return first
+
+
+work()
+"""
+
+
+def test_attributes_without_an_end_do_not_hide_the_others(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(ENDLESS_ATTRIBUTES)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return first")])])
+        debugger.go("continue")
+        shown = {v["name"]: v for v in debugger.variables(debugger.scope())}
+        assert shown["first"]["value"] == "1" and list(shown) == ["first", "lists", "gets", "whole"], shown
+
+        def values(name):
+            return {v["name"]: v["value"] for v in debugger.variables(shown[name]["variablesReference"])}
+
+        said = "<this takes too long, or ends the process>"
+        assert (values("lists")["dir()"], values("lists")["seen"]) == (said, "1")
+        assert (values("gets")["missing"], values("gets")["seen"]) == (said, "2")
+        assert values("whole")["dir()"] == said
+        assert debugger.go("stepBack")["reason"] == "step"
+
+
 def test_what_is_evaluated_without_a_frame(stopped):
     """It has its meaning in the module that the program is in, and can be opened."""
 

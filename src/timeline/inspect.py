@@ -143,15 +143,42 @@ GIVEN_UP = 4
 
 
 def show_apart(value, limit):
+    text = apart(lambda: show_here(value, limit))
+    if text is None:
+        return f"<{type(value).__name__} whose repr takes too long, or ends the process>"
+    return text
+
+
+def apart(function):
+    """What a function says in a copy of this process, or None where that does not come to an end."""
     text = None
     if APART["given_up"] < GIVEN_UP:
         APART["is_on"] = False
-        text = run_apart(lambda: show_here(value, limit))  # noqa: F821 (given by inspect.rs)
+        text = run_apart(function)  # noqa: F821 (given by inspect.rs)
         APART["is_on"] = True
     if text is None:
         APART["given_up"] += 1
-        return f"<{type(value).__name__} whose repr takes too long, or ends the process>"
     return text
+
+
+ATTRIBUTE_CODE = ("__getattribute__", "__getattr__", "__dir__")
+
+
+def asks_apart(value):
+    """Whether to look at a value's attributes in copies: code of the program's may run then."""
+    if not APART["is_on"]:
+        return False
+    bases = type.__getattribute__(type(value), "__mro__")
+    own = [type.__getattribute__(base, "__dict__").get(name) for base in bases for name in ATTRIBUTE_CODE]
+    return any(type(function) is type(answer) for function in own)
+
+
+def can_get(value, name):
+    try:
+        getattr(value, name)
+    except BaseException:
+        pass
+    return "it came to an end"
 
 
 def show_here(value, limit):
@@ -198,12 +225,13 @@ def describe(name, value, steps, evaluate_name=None):
     entry = {"name": name, "value": show(value), "type": kind.__name__, "steps": steps}
     if evaluate_name is not None:
         entry["evaluateName"] = evaluate_name
-    if not isinstance(value, NO_CHILDREN):
+    # Not isinstance(): a value's own code may say what its class is.
+    if not issubclass(kind, NO_CHILDREN):
         entry["children"] = True
         if kind in SEQUENCES:
             entry["indexed"] = len(value)
     attributes = []
-    if isinstance(value, NO_CHILDREN) and kind in (str, bytes):
+    if kind in (str, bytes):
         attributes.append("rawString")
     if attributes:
         entry["attributes"] = attributes
@@ -300,7 +328,7 @@ def group_of(name, value):
     kind = type(value).__name__
     if kind in FUNCTIONS:
         return "function variables"
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return "class variables"
     return None
 
@@ -338,7 +366,7 @@ def children(value, steps, group, name, which, part):
     steps = [step for step in steps if step[0] not in ("group", "from")]
     items, count = [], 0
     if group is None and which != "named":
-        if isinstance(value, (dict, *SEQUENCES)):
+        if issubclass(type(value), (dict, *SEQUENCES)):
             count = len(value)
             items = items_of(value, steps, parent, slice(first + part.start, part.stop and first + part.stop))
     if which == "indexed" or first or part.stop is not None and part.stop <= count:
@@ -387,11 +415,23 @@ MOST_ITEMS = 1000
 def attributes(value, steps, group, parent):
     entries, groups = [], []
     plain = type(value) in (dict, list, tuple, set, frozenset)
-    for name in names_of(value):
+    is_apart = asks_apart(value)
+    if not is_apart:
+        names = names_of(value)
+    else:
+        listed = apart(lambda: "\n".join(names_of(value)))
+        names = names_in_dict(value) if listed is None else listed.split("\n")
+        if listed is None and group is None:
+            entries.append({"name": "dir()", "value": TOO_LONG, "type": "", "steps": steps})
+    for name in names:
         where = f"{parent}.{name}" if parent else None
         if is_property(value, name):
             if group is None:
                 entries.append(lazy_entry(name, steps, where))
+            continue
+        if is_apart and apart(lambda: can_get(value, name)) is None:
+            if group is None:
+                entries.append({"name": name, "value": TOO_LONG, "type": "", "steps": steps})
             continue
         try:
             item = getattr(value, name)
@@ -407,9 +447,19 @@ def attributes(value, steps, group, parent):
             continue
         entries.append(describe(name, item, steps + [["attr", name]], where))
     heads = [group_entry(name, steps) for name in sorted(groups)] if not plain or not entries else []
-    if group is None and isinstance(value, (dict, *SEQUENCES)):
+    if group is None and issubclass(type(value), (dict, *SEQUENCES)):
         entries.append({"name": "len()", "value": str(len(value)), "type": "int", "steps": steps})
     return heads + entries
+
+
+TOO_LONG = "<this takes too long, or ends the process>"
+
+
+def names_in_dict(value):
+    try:
+        return sorted(str(name) for name in object.__getattribute__(value, "__dict__"))
+    except BaseException:
+        return []
 
 
 def names_of(value):
