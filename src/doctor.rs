@@ -158,7 +158,7 @@ unsafe fn classified(name: String, path: String) -> Line {
         };
         if libraries::threads_take_turns(imports.split(' ')) {
             why.push_str("; threads of its own take turns with Python's");
-        } else if imports.split(' ').any(|import| import == libraries::MAKES_THREADS) {
+        } else if imports.split(' ').any(libraries::makes_threads) {
             why.push_str("; what threads of its own do is not recorded");
         }
         let unrecorded: Vec<&str> = unrecorded::among(imports).collect();

@@ -6,6 +6,7 @@ mod annotation;
 mod attempt;
 mod binding;
 mod buffers;
+mod c11_threads;
 mod call;
 mod callback;
 mod capi;

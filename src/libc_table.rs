@@ -186,7 +186,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 250;
+pub const COUNT: usize = 252;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -229,6 +229,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     with(Fds::Open, c"timerfd_create", Int, &[Number, Number]),
     function(c"timerfd_settime", Int, &[Number, Number, In(TIMER), Out(TIMER)]),
     waiting(c"nanosleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
+    waiting(c"thrd_sleep", Int, &[In(TIMESPEC), InOut(TIMESPEC)]),
     waiting(c"clock_nanosleep", Code, &[Number, Number, In(TIMESPEC), InOut(TIMESPEC)]),
     waiting(c"usleep", Int, &[Number]),
     waiting(c"sleep", Int, &[Number]),
@@ -379,6 +380,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"time", Long, &[Out(Fixed(8))]),
     asking(c"gettimeofday", Int, &[Out(TIMEVAL), Ignored]),
     asking(c"clock_gettime", Int, &[Number, Out(TIMESPEC)]),
+    asking(c"timespec_get", Int, &[Out(TIMESPEC), Number]),
     asking(c"clock_getres", Int, &[Number, Out(TIMESPEC)]),
     asking(c"clock", Long, &[]),
     asking(c"times", Long, &[Out(Fixed(32))]),

@@ -7,8 +7,8 @@ use crate::modules::boundary;
 use crate::session::{self, Mode};
 use crate::thread_storage;
 use crate::{
-    file_memory, libc_calls, libc_streams, library_locks, library_threads, library_waits, lookups, native_handlers,
-    pending_calls, user_threads,
+    c11_threads, file_memory, libc_calls, libc_streams, library_locks, library_threads, library_waits, lookups,
+    native_handlers, pending_calls, user_threads,
 };
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
@@ -79,7 +79,7 @@ impl Extension {
                 let is_it = |it: &Function| it.name.to_bytes() == name.as_bytes() && it.returns != Returns::Map;
                 let is_recorded = FUNCTIONS.iter().any(is_it);
                 let reaches = is_recorded || unrecorded::has(&name);
-                if reaches || name == MAKES_THREADS || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
+                if reaches || makes_threads(&name) || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
                     found.insert(name);
                 }
             }
@@ -124,7 +124,7 @@ const REACHES_OUT: [&str; 6] = ["socket", "accept4", "epoll_create", "epoll_crea
 
 /// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these.
 pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) -> bool {
-    reaches_out_and_has(imports, &[MAKES_THREADS, library_threads::STD_THREAD_NAME])
+    reaches_out_and_has(imports, &[MAKES_THREADS, c11_threads::MAKES_THREADS, library_threads::STD_THREAD_NAME])
 }
 
 /// Whether these imports are of what does I/O of its own and has one of the names, where there are turns at all.
@@ -134,8 +134,8 @@ fn reaches_out_and_has<'a>(imports: impl Iterator<Item = &'a str> + Clone, names
 }
 
 /// By which a library guards what threads share in it, or has one thread wake another.
-const SHARES: [&str; 5] =
-    ["pthread_mutex_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "eventfd"];
+const SHARES: [&str; 6] =
+    ["pthread_mutex_lock", "mtx_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "eventfd"];
 
 /// Redirects what belongs together. Python's threads take turns in its code where it does I/O of its own, for several
 /// threads at once.
@@ -154,7 +154,12 @@ fn redirect_all(images: &[Image]) {
 }
 
 /// By which a library runs code of its own beside Python's threads.
-pub const MAKES_THREADS: &str = "pthread_create";
+const MAKES_THREADS: &str = "pthread_create";
+
+/// Whether a library that imports this runs code of its own beside Python's threads.
+pub fn makes_threads(import: &str) -> bool {
+    [MAKES_THREADS, c11_threads::MAKES_THREADS].contains(&import)
+}
 
 /// How a module is treated, and what it imports that speaks for it: what a boundary file says, or what its imports say.
 ///
@@ -301,6 +306,7 @@ unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
             return;
         }
         let mut bindings = bindings().to_vec();
+        bindings.extend(c11_threads::bindings());
         if turns {
             bindings.extend(library_threads::with_turns());
         }

@@ -7,7 +7,7 @@ use crate::imports::{self, Binding, replaced};
 use crate::schedule::{self, Actor, Start};
 use crate::session::{self, Mode};
 use crate::turns::{self, locked};
-use crate::{library_waits, native_handlers, platform, user_threads};
+use crate::{c11_threads, library_waits, native_handlers, platform, user_threads};
 use pyo3_ffi::{PyGILState_Ensure, PyGILState_Release, PyGILState_STATE, PyThreadState};
 use retrace_abi::gil;
 use retrace_replay::event::{Call, General, NO_FRAME, Outcome};
@@ -48,6 +48,7 @@ fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: us
 pub fn making() -> Vec<Binding> {
     let mut bindings = bound([(c"pthread_create", create as *mut c_void)], CREATE);
     bindings.extend(bound([(STD_THREAD, start_std_thread as *mut c_void)], START));
+    bindings.push(c11_threads::making());
     bindings
 }
 
@@ -273,6 +274,20 @@ unsafe extern "C" fn create(
             Mode::Diverted => libc::EAGAIN,
             _ => next(ident, attributes, start, argument),
         }
+    }
+}
+
+/// Makes a thread as [`create`] does, for one whose image need not import `pthread_create`.
+///
+/// # Safety
+/// As `pthread_create`, called by a library whose threads take turns.
+pub unsafe fn create_here(ident: *mut Ident, start: *mut c_void, argument: *mut c_void) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        if NEXT[CREATE].is_null() {
+            NEXT[CREATE] = libc::dlsym(libc::RTLD_DEFAULT, c"pthread_create".as_ptr());
+        }
+        create(ident, ptr::null(), std::mem::transmute::<*mut c_void, Start>(start), argument)
     }
 }
 

@@ -43,7 +43,9 @@ SAID = b"retrace: this program runs Python without CPython's own main"
 @pytest.fixture
 def host(trial):
     """host(source): the program that is made of it, with the arguments that it needs before others."""
-    ask = "import sysconfig as s; print(s.get_path('include'), s.get_config_var('LIBDIR'), s.get_config_var('LDVERSION'))"
+    ask = (
+        "import sysconfig as s; print(s.get_path('include'), s.get_config_var('LIBDIR'), s.get_config_var('LDVERSION'))"
+    )
     include, libraries, version = subprocess.check_output([trial.python, "-c", ask], text=True).split()
     trial.prepare()
 

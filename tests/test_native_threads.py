@@ -204,3 +204,97 @@ def test_threads_that_libstdcxx_makes(trial):
     """A module that has it make them need not import `pthread_create` itself. One that can't be made throws."""
     recorded = assert_replays(trial, THROWS, THROWN, language="c++")
     assert recorded.stdout.split()[0] == b"True", recorded
+
+
+C11 = r"""
+#include <Python.h>
+#include <sys/eventfd.h>
+#include <threads.h>
+#include <time.h>
+#include <unistd.h>
+enum { WORKERS = 4, ROUNDS = 50 };
+static mtx_t mutex, twice;
+static cnd_t changed;
+static tss_t own;
+static once_flag flag = ONCE_FLAG_INIT;
+static int order[WORKERS * ROUNDS], taken, begun, ended, fd;
+static void first(void) { begun++; }
+static void leaves(void *value) { mtx_lock(&mutex); ended += (int)(long)value; mtx_unlock(&mutex); }
+static long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return time.tv_nsec;
+}
+static int work(void *argument)
+{
+    long number = (long)argument;
+    struct timespec pause = {0, 1000 * (now() % 50)};
+    call_once(&flag, first);
+    tss_set(own, argument);
+    for (int i = 0; i < ROUNDS; i++) {
+        mtx_lock(&twice);
+        mtx_lock(&twice);
+        mtx_lock(&mutex);
+        order[taken++] = number;
+        cnd_broadcast(&changed);
+        mtx_unlock(&mutex);
+        mtx_unlock(&twice);
+        mtx_unlock(&twice);
+        if (i % 8 == number % 8)
+            thrd_sleep(&pause, NULL);
+        else if (i % 3 == 0)
+            thrd_yield();
+    }
+    if (number == 2)
+        thrd_exit((int)(long)tss_get(own) * 10);
+    return (int)(long)tss_get(own) * 100;
+}
+static PyObject *run(PyObject *self, PyObject *nothing)
+{
+    thrd_t threads[WORKERS];
+    int results[WORKERS], late = 0, same, busy;
+    struct timespec until;
+    fd = eventfd(0, 0);
+    mtx_init(&mutex, mtx_timed);
+    mtx_init(&twice, mtx_plain | mtx_recursive);
+    cnd_init(&changed);
+    tss_create(&own, leaves);
+    Py_BEGIN_ALLOW_THREADS
+    for (long i = 0; i < WORKERS; i++)
+        thrd_create(&threads[i], work, (void *)(i + 1));
+    mtx_lock(&mutex);
+    while (taken < WORKERS * ROUNDS)
+        cnd_wait(&changed, &mutex);
+    timespec_get(&until, TIME_UTC);
+    until.tv_nsec += 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    late = cnd_timedwait(&changed, &mutex, &until);
+    mtx_unlock(&mutex);
+    for (int i = 0; i < WORKERS; i++)
+        thrd_join(threads[i], &results[i]);
+    same = thrd_equal(thrd_current(), thrd_current());
+    busy = mtx_trylock(&mutex);
+    mtx_unlock(&mutex);
+    Py_END_ALLOW_THREADS
+    PyObject *all = PyList_New(0);
+    for (int i = 0; i < taken; i++)
+        PyList_Append(all, PyLong_FromLong(order[i]));
+    mtx_destroy(&mutex);
+    mtx_destroy(&twice);
+    cnd_destroy(&changed);
+    close(fd);
+    return Py_BuildValue("(N(iiii)iiiii)", all, results[0], results[1], results[2], results[3],
+        late == thrd_timedout, same, busy == thrd_success, begun, ended);
+}
+static PyMethodDef methods[] = {{"run", run, METH_NOARGS, NULL}, {NULL}};
+"""
+
+
+def test_c11_threads(trial):
+    """`thrd_create` and what goes with it: who was there when, and what threads return."""
+    recorded = assert_replays(trial, C11, "import native\nprint(native.run())\n")
+    order, results, *rest = eval(recorded.stdout)
+    assert sorted(order) == sorted([1, 2, 3, 4] * 50)
+    assert (results, rest) == ((100, 20, 300, 400), [1, 1, 1, 1, 10])
