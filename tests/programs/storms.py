@@ -97,10 +97,10 @@ def queues():
             ordered.put((random.random(), k))
 
     def take():
-        # CPython's C queue may forget to wake one who waits while others give up: unrecorded, too, it hung for good.
         while True:
             try:
-                return simple.get(timeout=1)
+                if item := simple.get(timeout=1):
+                    return item
             except queue.Empty:
                 log.append("late")
 
@@ -108,11 +108,24 @@ def queues():
         for _ in range(100):
             log.extend([take(), bounded.get(), ordered.get()])
             try:
-                simple.put(simple.get(timeout=0.0001))
+                if item := simple.get(timeout=0.0001):
+                    simple.put(item)
             except queue.Empty:
                 log.append((k, "empty"))
 
+    # CPython's C queue waits for ever where its time is over when it finds that another one took what woke it (the rest of
+    # the time is negative then), unrecorded too. Whatever is put there ends that.
+    ended = threading.Event()
+
+    def wake():
+        while not ended.wait(0.5):
+            simple.put(None)
+
+    waking = threading.Thread(target=wake)
+    waking.start()
     together(lambda k: (put, get)[k % 2](k), 6)
+    ended.set()
+    waking.join()
     print(len(log), digest())
 
 
