@@ -1,5 +1,7 @@
 """Programs with threads: whatever comes out depends on who ran when, and comes out again."""
 
+import json
+
 import pytest
 
 SHAPES = [
@@ -33,6 +35,40 @@ RACES = [
 @pytest.mark.parametrize("race", RACES, ids=lambda race: "-".join(map(str, race[:3])))
 def test_race(trial, race):
     trial.assert_replays(["races.py", *map(str, race)], programs=["races.py"])
+
+
+LOCKS = """
+import queue, sys, threading, time
+plain, again, condition = threading.Lock(), threading.RLock(), threading.Condition()
+event, simple = threading.Event(), queue.SimpleQueue()
+thread = threading.Thread(target=event.wait)
+thread.start()
+time.time()
+for _ in range(int(sys.argv[1])):
+    with plain, again, again, condition:
+        condition.notify_all()
+    plain.acquire(timeout=1)
+    plain.release()
+    event.is_set()
+    simple.put(1), simple.get()
+time.monotonic()
+event.set()
+thread.join()
+"""
+
+
+def test_locks_that_are_free_log_nothing(trial):
+    """A try that finds a lock taken does, be it by the same thread: so `queue.Queue` asks whether it has its own."""
+    (trial.prepare() / "program.py").write_text(LOCKS)
+    for rounds in ("1", "2000"):
+        recorded = trial.record(["program.py", rounds])
+        listed = [json.loads(line) for line in trial.tool("events", "--json", recorded.trace).stdout.splitlines()]
+        functions = [event.get("function") for event in listed]
+        first = len(functions) - 1 - functions[::-1].index("time.time")
+        between = listed[first + 1 : functions.index("time.monotonic", first)]
+        # The other thread may begin to wait meanwhile; collections are where they are.
+        logged = [event for event in between if event["type"] not in ("switch", "collect", "collected")]
+        assert len(logged) <= 4, logged
 
 
 def test_synchronised(trial):

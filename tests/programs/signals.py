@@ -53,7 +53,7 @@ def ticking():
     global k
     signal.signal(signal.SIGALRM, note)
     alarm(0.001, 0.001)
-    while ticks < 500:
+    while ticks < 1000:
         k += 1
         k -= k % 3 == 0 and 2
     alarm(0)
