@@ -405,9 +405,7 @@ def test_a_recording_in_a_recorded_program(ready, how):
     assert [process["start"]["parent"] for process in info(ready, inner)] == [None, 0]
     # By the variable, if the child's environment is activated.
     other = ready.folder / "other.retrace"
-    program = (
-        "import os, subprocess, sys; print(subprocess.run([sys.executable, '-c', 'print(3)'], capture_output=True,"
-    )
+    program = "import os, subprocess, sys; print(subprocess.run([sys.executable, '-c', 'print(3)'], capture_output=True,"
     program += f" env={{**os.environ, 'RETRACE_RECORDING': {str(other)!r}}}))"
     recorded = ready.record(["-c", program], how=how)
     assert len(info(ready, recorded.trace)) == 1

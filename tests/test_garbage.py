@@ -33,7 +33,6 @@ def test_a_small_threshold_collects_at_once(trial):
         # While the generator is resumed, or with the objects that are made after that.
         assert "start" in line and (last == "resumed" or int(threshold) > 2), recorded
 
-
 def test_callbacks_that_fail(trial):
     recorded = trial.assert_replays(["garbage.py", "callbacks_that_fail"], programs=["garbage.py"])
     assert b"ValueError('start', 0) True " in recorded.stderr, recorded

@@ -67,14 +67,7 @@ def test_shim(zig, tmp_path):
         layout = (ROOT / f"abi/src/layout_{major}_{minor}.rs").read_text()
         constants = re.findall(r"^pub const (\w+): usize = (\d+);$", layout, re.MULTILINE)
         assert constants
-        flags = [
-            f"-I{include}",
-            f"-I{include}/internal",
-            f"-I{SHIM}",
-            "-DPy_BUILD_CORE",
-            "-DPy_BUILD_CORE_MODULE",
-            "-w",
-        ]
+        flags = [f"-I{include}", f"-I{include}/internal", f"-I{SHIM}", "-DPy_BUILD_CORE", "-DPy_BUILD_CORE_MODULE", "-w"]
         flags += [f"-DLAYOUT_{name}={value}" for name, value in constants]
         sources = [
             source

@@ -33,8 +33,7 @@ def test_flask_under_gunicorn(trial, venv, workers):
 
 
 @pytest.mark.parametrize(
-    ("package", "how"),
-    [("uvicorn", "--loop asyncio --http h11"), ("uvicorn[standard]", "--loop uvloop --http httptools")],
+    ("package", "how"), [("uvicorn", "--loop asyncio --http h11"), ("uvicorn[standard]", "--loop uvloop --http httptools")]
 )
 def test_fastapi_under_uvicorn(trial, venv, package, how):
     trial.use(venv("fastapi", package)).prepare("fastapi_app.py")

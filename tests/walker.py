@@ -104,11 +104,7 @@ class Walker:
         if stack[0][3] is not None:
             self.check_variables(shown[0]["id"], stack[0][3], where)
         position = debugger.stop["position"]
-        assert self.positions.setdefault(self.place, position) == position, (
-            where,
-            self.positions[self.place],
-            position,
-        )
+        assert self.positions.setdefault(self.place, position) == position, (where, self.positions[self.place], position)
 
     def check_other(self, thread, lines):
         """A thread that does not run now is at a place behind its last hit, and not behind the next one."""

@@ -1,5 +1,4 @@
 """Prints nanoseconds of place, shallow and deep, for a stack of five small functions, as JSON."""
-
 import json
 import sys
 

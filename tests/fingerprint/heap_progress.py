@@ -3,7 +3,6 @@
 Prints, for each loop, how many checks there were, how many different shallow fingerprints and how many different
 triples, as JSON.
 """
-
 import asyncio
 import collections
 import itertools
@@ -66,9 +65,7 @@ def popped_list():
 
 
 def popped_dict():
-    items = dict.fromkeys(map(str, itertools.repeat(None, 1))) | {
-        str(i): None for i in itertools.islice(range(100), 100)
-    }
+    items = dict.fromkeys(map(str, itertools.repeat(None, 1))) | {str(i): None for i in itertools.islice(range(100), 100)}
     while items:
         items.popitem()
 
@@ -175,7 +172,6 @@ def function_from_elsewhere():
             nonlocal left
             left -= 1
             return left
-
         return step
 
     step = make()
@@ -268,38 +264,11 @@ def pair_of_iterators():
         noop()
 
 
-LOOPS = [
-    linked_list,
-    attribute,
-    attribute_in_dict,
-    slot,
-    popped_list,
-    popped_dict,
-    rotated_deque,
-    generator,
-    delegated_generator,
-    generator_expression,
-    comprehension,
-    nested_comprehension,
-    nested_for,
-    repeat,
-    through_c,
-    sorted_by_key,
-    recursion,
-    recursion_without_arguments,
-    deep_in_a_loop,
-    closure,
-    function_from_elsewhere,
-    global_counter,
-    global_table,
-    handlers,
-    managers,
-    coroutines,
-    bytes_consumed,
-    view_consumed,
-    unpacked_arguments,
-    pair_of_iterators,
-]
+LOOPS = [linked_list, attribute, attribute_in_dict, slot, popped_list, popped_dict, rotated_deque, generator,
+         delegated_generator, generator_expression, comprehension, nested_comprehension, nested_for, repeat, through_c,
+         sorted_by_key, recursion, recursion_without_arguments, deep_in_a_loop, closure, function_from_elsewhere,
+         global_counter, global_table, handlers, managers, coroutines, bytes_consumed, view_consumed,
+         unpacked_arguments, pair_of_iterators]
 
 result = {}
 for loop in LOOPS:

@@ -3,7 +3,6 @@
 Prints, as JSON, for each how many positions were taken, how many different shallow and how many different deep
 fingerprints came out. What varies is hidden in a module, whose contents are no part of a fingerprint; the loop is C's.
 """
-
 import array
 import collections
 import datetime
@@ -93,7 +92,6 @@ def counting_bytes():
 
     def step():
         data[0] += 1
-
     return data, step
 
 
@@ -102,7 +100,6 @@ def counting_array():
 
     def step():
         data[0] += 1
-
     return data, step
 
 
@@ -187,16 +184,8 @@ VALUES = {
     "timedelta": lambda n: datetime.timedelta(0, n),
     "range object": lambda n: range(n),
     "type object": lambda n: [int, str, list, dict, set, tuple, float, bytes][n],
-    "function object": lambda n: [
-        generator,
-        coroutine,
-        random_source,
-        memory_file,
-        text_file,
-        simple_queue,
-        counting_bytes,
-        counting_array,
-    ][n],
+    "function object": lambda n: [generator, coroutine, random_source, memory_file, text_file, simple_queue, counting_bytes,
+                           counting_array][n],
     "builtin object": lambda n: [len, abs, min, max, sum, any, all, iter][n],
     "set object": lambda n: set(range(n)),
     "list object": lambda n: [None] * n,
@@ -243,16 +232,11 @@ def measure_all(measure, table):
         hidden.position, hidden.make = 0, make
         fingerprints = list(map(measure, SAME[:7]))
         return [7, len({s for s, _ in fingerprints}), len({d for _, d in fingerprints})]
-
     return {name: one(make) for name, make in table.items()}
 
 
-sys.stdout.write(
-    json.dumps(
-        {
-            "shallow": measure_all(measure_iterator, SHALLOW) | measure_all(measure_value, VALUES),
-            "deep": measure_all(measure_iterator, DEEP),
-            "alike": measure_all(measure_value, ALIKE),
-        }
-    )
-)
+sys.stdout.write(json.dumps({
+    "shallow": measure_all(measure_iterator, SHALLOW) | measure_all(measure_value, VALUES),
+    "deep": measure_all(measure_iterator, DEEP),
+    "alike": measure_all(measure_value, ALIKE),
+}))

@@ -2,7 +2,6 @@
 
 argv[1] is a variant: what a process did before must not show.
 """
-
 import collections
 import functools
 import itertools
@@ -92,10 +91,7 @@ def program():
         finally:
             accounts.pop(i, None)
     namespace = {}
-    exec(
-        "total = 0\nfor i in range(50):\n    total += i\n    class C:\n        for j in range(3):\n            k = j",
-        namespace,
-    )
+    exec("total = 0\nfor i in range(50):\n    total += i\n    class C:\n        for j in range(3):\n            k = j", namespace)
     return namespace["total"]
 
 

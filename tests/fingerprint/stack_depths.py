@@ -3,7 +3,6 @@
 Every way to hold values on the stack across a yield: calls, operators, displays, loops, handlers, `with`, `match`,
 comprehensions, formatted text, unpacking, class bodies' calls, more than 255 values.
 """
-
 import asyncio
 
 import fingerprint_probe as probe
@@ -28,9 +27,9 @@ def operators():
     x = [1, 2, 3]
     (yield) or (yield) and (yield)
     1 + ((yield 1) or 1) * (2 if (yield) else 3)
-    x[(yield 0) or 0] = yield 5
-    x[(yield 0) or 0 : (yield 1) or 1]
-    x[(yield 0) or 0 : (yield 1) or 1] = [(yield)]
+    x[(yield 0) or 0] = (yield 5)
+    x[(yield 0) or 0:(yield 1) or 1]
+    x[(yield 0) or 0:(yield 1) or 1] = [(yield)]
     1 < ((yield) or 2) < ((yield) or 3)
     f"{(yield)!r:{(yield) or 3}} {(yield)}"
     return [x, (yield), *((yield) or ()), {"a": (yield), **((yield) or {})}, {(yield), *((yield) or ())}]
@@ -46,7 +45,6 @@ def calls():
 
     class C(f((yield)) and object, metaclass=(yield) or type):
         pass
-
     (lambda a=(yield): a)()
     assert (yield) or True, (yield)
 
@@ -69,7 +67,7 @@ def handlers():
             try:
                 yield
                 raise ValueError((yield))
-            except ValueError if (yield) is None else ValueError as e:
+            except (ValueError if (yield) is None else ValueError) as e:
                 f(1, (yield e))
                 raise KeyError from e
             finally:
@@ -89,7 +87,7 @@ def handlers():
         yield
         for _ in [0]:
             yield
-    except* TypeError if (yield) is None else TypeError as e:
+    except* (TypeError if (yield) is None else TypeError) as e:
         yield e
     except* OSError:
         yield

@@ -3,7 +3,6 @@
 `suite.py deep_every test.test_grammar …`. What the tests say is not looked at (some measure time or count calls): a
 stale slot that is read crashes. Prints, as JSON, how many samples were taken and how many stack depths were compared.
 """
-
 import gc
 import importlib
 import io
@@ -28,13 +27,5 @@ runner = unittest.TextTestRunner(stream=io.StringIO(), resultclass=Result)
 result = runner.run(unittest.TestSuite(tests))
 samples = probe.stop()
 print()
-print(
-    json.dumps(
-        {
-            "samples": samples,
-            "tests": result.testsRun,
-            "depths": probe.depths(),
-            "failed": sorted(str(t) for t, _ in result.failures + result.errors),
-        }
-    )
-)
+print(json.dumps({"samples": samples, "tests": result.testsRun, "depths": probe.depths(),
+                  "failed": sorted(str(t) for t, _ in result.failures + result.errors)}))

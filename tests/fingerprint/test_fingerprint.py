@@ -1,5 +1,4 @@
 """The shim's fingerprints, alone."""
-
 import json
 import os
 import subprocess
@@ -12,24 +11,12 @@ from probes import HANG, SHIM, builder, find_pythons, python_id
 HERE = Path(__file__).resolve().parent
 
 # What of CPython's own tests makes frames, generators and handlers of every kind, and takes a few seconds in all.
-CPYTHON_TESTS = [
-    f"test.test_{name}"
-    for name in "generators coroutines grammar contextlib with except_star list generator_stop".split()
-]
+CPYTHON_TESTS = [f"test.test_{name}" for name in
+                 "generators coroutines grammar contextlib with except_star list generator_stop".split()]
 
 # Loops in which one level is not enough: their progress is in an object's attributes, or further away.
-DEEP_ONLY = {
-    "linked_list",
-    "attribute",
-    "attribute_in_dict",
-    "slot",
-    "delegated_generator",
-    "through_c",
-    "function_from_elsewhere",
-    "global_table",
-    "coroutines",
-    "pair_of_iterators",
-}
+DEEP_ONLY = {"linked_list", "attribute", "attribute_in_dict", "slot", "delegated_generator", "through_c",
+             "function_from_elsewhere", "global_table", "coroutines", "pair_of_iterators"}
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +36,8 @@ def run(request, builds):
 
     def run(program, *arguments, malloc="default"):
         environment = os.environ | {"PYTHONPATH": str(builds(python)), "PYTHONHASHSEED": "0", "PYTHONMALLOC": malloc}
-        done = subprocess.run(
-            [python, "-X", "faulthandler", "-W", "ignore", HERE / program, *map(str, arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=HANG,
-        )
+        done = subprocess.run([python, "-X", "faulthandler", "-W", "ignore", HERE / program, *map(str, arguments)],
+                              env=environment, capture_output=True, text=True, timeout=HANG)
         assert done.returncode == 0, done.stderr[-5000:]
         return done.stdout.splitlines()[-1]
 

@@ -3,7 +3,6 @@
 Sampled at every check, with freed memory overwritten (PYTHONMALLOC=debug): reading a slot or a member that is gone
 crashes.
 """
-
 import sys
 
 import fingerprint_probe as probe
@@ -41,7 +40,6 @@ def closing():
 
 class Fresh:
     """An iterator of a size of its own, so that nothing else takes its memory at once."""
-
     __slots__ = tuple(f"slot{i}" for i in range(40))
 
     def __iter__(self):

@@ -1,5 +1,4 @@
 """The collector runs where it is told to, and the program sees its own settings."""
-
 import gc
 import sys
 import weakref

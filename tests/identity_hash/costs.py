@@ -1,5 +1,4 @@
 """Prints nanoseconds per operation and the milliseconds of an install, as JSON. argv[1]: plain or installed."""
-
 import gc
 import json
 import sys

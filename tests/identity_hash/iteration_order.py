@@ -3,7 +3,6 @@
 argv[1] seeds what a process may do differently before the start point: the order in which the modules that the
 program uses are imported, which further ones are, what is allocated, and what is hashed.
 """
-
 import importlib
 import random
 import sys
@@ -11,41 +10,10 @@ import sys
 variant = int(sys.argv[1])
 choose = random.Random(variant)
 
-USED = [
-    "asyncio",
-    "contextvars",
-    "dataclasses",
-    "decimal",
-    "enum",
-    "functools",
-    "json",
-    "logging",
-    "math",
-    "re",
-    "threading",
-    "types",
-    "typing",
-    "weakref",
-    "collections",
-    "inspect",
-]
-FURTHER = [
-    "http.client",
-    "xml.dom.minidom",
-    "unittest",
-    "sqlite3",
-    "concurrent.futures",
-    "csv",
-    "zipfile",
-    "html.parser",
-    "email.message",
-    "ast",
-    "argparse",
-    "difflib",
-    "pickle",
-    "ctypes",
-    "xml.etree.ElementTree",
-]
+USED = ["asyncio", "contextvars", "dataclasses", "decimal", "enum", "functools", "json", "logging", "math", "re",
+        "threading", "types", "typing", "weakref", "collections", "inspect"]
+FURTHER = ["http.client", "xml.dom.minidom", "unittest", "sqlite3", "concurrent.futures", "csv", "zipfile",
+           "html.parser", "email.message", "ast", "argparse", "difflib", "pickle", "ctypes", "xml.etree.ElementTree"]
 
 imports = USED[:]
 if variant:
@@ -79,73 +47,29 @@ def show(what, items, name=lambda x: x):
 # what existed before
 show("types", {int, str, dict, type, object, enum.Enum, re.Pattern, asyncio.Task, typing.Generic, logging.Logger})
 show("type subclasses", set(BaseException.__subclasses__()) & {Exception, SystemExit, KeyboardInterrupt, GeneratorExit})
-show(
-    "functions",
-    {json.dumps, re.compile, enum.unique, dataclasses.dataclass, functools.wraps, logging.getLogger},
-    lambda f: f.__qualname__,
-)
-show(
-    "builtins",
-    {len, abs, print, sorted, math.sin, math.cos, repr, sys.exit, dict.fromkeys, "".join},
-    lambda f: f.__name__,
-)
+show("functions", {json.dumps, re.compile, enum.unique, dataclasses.dataclass, functools.wraps, logging.getLogger},
+     lambda f: f.__qualname__)
+show("builtins", {len, abs, print, sorted, math.sin, math.cos, repr, sys.exit, dict.fromkeys, "".join},
+     lambda f: f.__name__)
 show("methods", {logging.root.info, logging.root.debug, logging.root.warning}, lambda f: f.__name__)
 show("modules", {sys, enum, types, weakref, asyncio, re, json, threading, math, typing}, lambda m: m.__name__)
 show("singletons", {None, NotImplemented, ..., True})
 show("enum members", {re.RegexFlag.I, re.RegexFlag.M, enum.auto, enum.CONTINUOUS, enum.STRICT}, str)
-show(
-    "typing forms",
-    {
-        typing.Any,
-        typing.Optional,
-        typing.Union,
-        typing.List,
-        typing.Callable,
-        typing.List[int],
-        typing.Optional[str],
-        int | str,
-        list[int],
-    },
-)
-show(
-    "module instances",
-    {
-        dataclasses.MISSING,
-        dataclasses._HAS_DEFAULT_FACTORY,
-        logging.root,
-        logging._lock,
-        threading.main_thread(),
-        enum._auto_null,
-    },
-    lambda x: type(x).__name__,
-)
-show(
-    "deeper instances",
-    {
-        logging.Logger.manager,
-        logging.root.manager.loggerDict.get("asyncio"),
-        logging.lastResort,
-        threading.main_thread()._started,
-    },
-    lambda x: type(x).__name__,
-)
-show(
-    "descriptors",
-    {v for v in vars(str).values() if type(v) in (types.MethodDescriptorType, types.WrapperDescriptorType)},
-    lambda d: d.__name__,
-)
-show(
-    "class attributes",
-    {v for v in vars(threading.Thread).values() if type(v) in (property, types.FunctionType)},
-    lambda v: getattr(v, "__qualname__", type(v).__name__),
-)
+show("typing forms", {typing.Any, typing.Optional, typing.Union, typing.List, typing.Callable, typing.List[int],
+                      typing.Optional[str], int | str, list[int]})
+show("module instances", {dataclasses.MISSING, dataclasses._HAS_DEFAULT_FACTORY, logging.root, logging._lock,
+                          threading.main_thread(), enum._auto_null}, lambda x: type(x).__name__)
+show("deeper instances", {logging.Logger.manager, logging.root.manager.loggerDict.get("asyncio"), logging.lastResort,
+                          threading.main_thread()._started}, lambda x: type(x).__name__)
+show("descriptors", {v for v in vars(str).values() if type(v) in (types.MethodDescriptorType,
+                                                                  types.WrapperDescriptorType)},
+     lambda d: d.__name__)
+show("class attributes", {v for v in vars(threading.Thread).values() if type(v) in (property, types.FunctionType)},
+     lambda v: getattr(v, "__qualname__", type(v).__name__))
 show("weakrefs", {weakref.ref(c) for c in (int, str, dict, list, json, re)}, lambda r: r().__name__)
 show("code", {json.dumps.__code__, re.compile.__code__, enum.unique.__code__}, lambda c: c.co_name)
-show(
-    "frozensets",
-    {frozenset([int, str]), frozenset([json, re]), frozenset([None, len])},
-    lambda s: sorted(str(x).split(" at ")[0] for x in s),
-)
+show("frozensets", {frozenset([int, str]), frozenset([json, re]), frozenset([None, len])},
+     lambda s: sorted(str(x).split(" at ")[0] for x in s))
 show("exceptions", {type(e) for e in (ValueError(), KeyError(), OSError(), UnicodeError())})
 
 # what the program makes
@@ -189,11 +113,8 @@ def generator(i):
 generators = [generator(i) for i in range(8)]
 show("generators", set(generators), lambda g: g.gi_frame.f_locals["i"])
 show("NaN", {float("nan"), 1.5, complex("nan+1j"), 2.5, float("nan"), decimal.Decimal("nan"), decimal.Decimal(1)})
-show(
-    "slot descriptors",
-    {vars(type("S%d" % i, (), {"__slots__": ("x",)}))["x"] for i in range(9)},
-    lambda d: d.__objclass__.__name__,
-)
+show("slot descriptors", {vars(type("S%d" % i, (), {"__slots__": ("x",)}))["x"] for i in range(9)},
+     lambda d: d.__objclass__.__name__)
 show("locks", set(enumerate(threading.Lock() for _ in range(5))), lambda x: x[0])
 variables = [contextvars.ContextVar("v%d" % i) for i in range(20)]
 for v in variables:

@@ -1,5 +1,4 @@
 """What was freed leaves no trace, and nothing that the watching does can be noticed."""
-
 import contextlib
 import gc
 import io
@@ -38,27 +37,11 @@ def generator():
 
 
 # Four million objects of all kinds come and go, each with a number of its own.
-makers = [
-    object,
-    Plain,
-    Base,
-    lambda: lambda: 0,
-    lambda: type("T", (), {}),
-    lambda: Meta("M", (Plain,), {}),
-    generator,
-    ValueError,
-    MemoryError,
-    threading.Lock,
-    lambda: iter(()),
-    lambda: itertools.chain((), ()),
-    lambda: types.ModuleType("m"),
-    lambda: ElementTree.Element("e"),
-    lambda: property(),
-    io.StringIO,
-    lambda: types.SimpleNamespace().__init__.__self__.__class__,
-    lambda: sys._getframe(),
-    lambda: type("S", (str,), {})("x").upper,
-]
+makers = [object, Plain, Base, lambda: (lambda: 0), lambda: type("T", (), {}), lambda: Meta("M", (Plain,), {}),
+          generator, ValueError, MemoryError, threading.Lock, lambda: iter(()), lambda: itertools.chain((), ()),
+          lambda: types.ModuleType("m"), lambda: ElementTree.Element("e"), lambda: property(), io.StringIO,
+          lambda: types.SimpleNamespace().__init__.__self__.__class__, lambda: sys._getframe(),
+          lambda: type("S", (str,), {})("x").upper]
 for make in makers:
     first = hash(make())
     assert entries() is not None
@@ -193,16 +176,8 @@ class Empty2(Empty1):
 
 hash(Empty1()), hash(Empty2())
 Empty2.__bases__ = (Base,)
-for assignment in (
-    "Plain().__class__ = Base",
-    "Plain().__class__ = int",
-    "(1).__class__ = Plain",
-    "int.__bases__ = ()",
-    "Child.__bases__ = (int,)",
-    "Child.__bases__ = 3",
-    "del Plain().__class__",
-    "Plain().__class__ = 3",
-):
+for assignment in ("Plain().__class__ = Base", "Plain().__class__ = int", "(1).__class__ = Plain", "int.__bases__ = ()",
+                   "Child.__bases__ = (int,)", "Child.__bases__ = 3", "del Plain().__class__", "Plain().__class__ = 3"):
     try:
         exec(assignment)
     except TypeError:

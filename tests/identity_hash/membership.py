@@ -1,5 +1,4 @@
 """Everything that was in a container before the install is found in it afterwards, by old and by fresh keys."""
-
 import asyncio
 import collections
 import contextvars
@@ -41,53 +40,15 @@ class Color(enum.Enum):
 plains = [Plain() for _ in range(100)]
 nan = float("nan")
 # Each of these makes an equal key anew.
-makers = [
-    lambda x=x: x
-    for x in (
-        int,
-        str,
-        len,
-        None,
-        ...,
-        NotImplemented,
-        json,
-        re,
-        Color,
-        Color.RED,
-        nan,
-        plains[0],
-        json.dumps,
-        Plain.__init__,
-        object.__hash__,
-        vars(str)["join"],
-        logging.root,
-        1.5,
-        decimal.Decimal(3),
-        "text",
-        12,
-        b"bytes",
-        type(None),
-        json.dumps.__code__,
-    )
-]
+makers = [lambda x=x: x for x in (int, str, len, None, ..., NotImplemented, json, re, Color, Color.RED, nan, plains[0],
+                                  json.dumps, Plain.__init__, object.__hash__, vars(str)["join"], logging.root, 1.5,
+                                  decimal.Decimal(3), "text", 12, b"bytes", type(None), json.dumps.__code__)]
 makers += [
-    lambda: (int, (str, None)),
-    lambda: frozenset([int, frozenset([str, len])]),
-    lambda: plains[1].__init__,
-    lambda: plains[2].__str__,
-    lambda: Custom(int, plains[3]),
-    lambda: Custom(Custom(len), frozenset([Custom(re)])),
-    lambda: typing.List[int],
-    lambda: typing.Optional[Plain],
-    lambda: typing.Literal[Color.RED],
-    lambda: list[Plain],
-    lambda: int | Plain,
-    lambda: weakref.ref(Plain),
-    lambda: weakref.ref(plains[4]),
-    lambda: logging.root.info,
-    lambda: "".join,
-    lambda: sys.exit,
-    lambda: functools.partial,
+    lambda: (int, (str, None)), lambda: frozenset([int, frozenset([str, len])]), lambda: plains[1].__init__,
+    lambda: plains[2].__str__, lambda: Custom(int, plains[3]), lambda: Custom(Custom(len), frozenset([Custom(re)])),
+    lambda: typing.List[int], lambda: typing.Optional[Plain], lambda: typing.Literal[Color.RED], lambda: list[Plain],
+    lambda: int | Plain, lambda: weakref.ref(Plain), lambda: weakref.ref(plains[4]), lambda: logging.root.info,
+    lambda: "".join, lambda: sys.exit, lambda: functools.partial,
 ]
 as_dict = {make(): i for i, make in enumerate(makers)}
 as_set = {make() for make in makers}

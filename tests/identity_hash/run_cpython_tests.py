@@ -3,7 +3,6 @@
 The last line on stdout is JSON, to compare the two modes by. `installed`: many modules are loaded, then the identity
 hashes are put in, then the test runs.
 """
-
 import importlib
 import io
 import json

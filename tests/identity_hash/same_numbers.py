@@ -2,14 +2,13 @@
 
 argv[1] is a variant, as there: what a process did before the install may not show in any of the numbers.
 """
-
 import json
 import sys
 import types
 from pathlib import Path
 
 source = Path(__file__).with_name("iteration_order.py").read_text()
-exec(source[: source.index("import asyncio, contextvars")])
+exec(source[:source.index("import asyncio, contextvars")])
 
 import identity_probe
 

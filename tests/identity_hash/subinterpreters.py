@@ -1,5 +1,4 @@
 """Interpreters other than the main one keep CPython's hashes and never touch the main one's table."""
-
 import sys
 import threading
 
@@ -10,9 +9,7 @@ import _xxsubinterpreters
 # An install from another interpreter is refused, and leaves it working. (3.12 refuses to import the module there.)
 if sys.version_info < (3, 12):
     i = _xxsubinterpreters.create()
-    _xxsubinterpreters.run_string(
-        i,
-        f"""
+    _xxsubinterpreters.run_string(i, f"""
 import sys
 sys.path[:] = {sys.path!r}
 import identity_probe
@@ -23,8 +20,7 @@ except RuntimeError as e:
 else:
     assert False
 assert int in {{int, str}}
-""",
-    )
+""")
     _xxsubinterpreters.destroy(i)
 
 identity_probe.install()
@@ -40,10 +36,8 @@ for _ in range(200):
 """
 interpreters = [_xxsubinterpreters.create() for _ in range(2)]
 done = []
-threads = [
-    threading.Thread(target=lambda i=i: (_xxsubinterpreters.run_string(i, program), done.append(i)))
-    for i in interpreters
-]
+threads = [threading.Thread(target=lambda i=i: (_xxsubinterpreters.run_string(i, program), done.append(i)))
+           for i in interpreters]
 for t in threads:
     t.start()
 while any(t.is_alive() for t in threads):

@@ -1,5 +1,4 @@
 """The shim's identity hashes and collector control, alone."""
-
 import json
 import os
 import subprocess
@@ -35,13 +34,8 @@ def run(request, builds):
 
     def run(program, *arguments, expect_success=True):
         environment = os.environ | {"PYTHONPATH": str(builds(python)), "PYTHONHASHSEED": "0"}
-        done = subprocess.run(
-            [python, "-X", "faulthandler", HERE / program, *map(str, arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=HANG,
-        )
+        done = subprocess.run([python, "-X", "faulthandler", HERE / program, *map(str, arguments)], env=environment,
+                              capture_output=True, text=True, timeout=HANG)
         assert not expect_success or done.returncode == 0, done.stderr[-5000:]
         return done.stdout
 
@@ -83,10 +77,8 @@ def test_collector_runs_where_it_is_told_to(run):
 def test_cpython_tests_come_out_as_without(run, name):
     probe = subprocess.run([run.python, "-c", f"import test.support, test.{name}"], capture_output=True)
     assert probe.returncode == 0, f"this interpreter comes without its tests: {probe.stderr}"
-    plain, installed = (
-        run("run_cpython_tests.py", mode, f"test.{name}", expect_success=False).splitlines()[-1]
-        for mode in ("plain", "installed")
-    )
+    plain, installed = (run("run_cpython_tests.py", mode, f"test.{name}", expect_success=False).splitlines()[-1]
+                        for mode in ("plain", "installed"))
     assert json.loads(installed) == json.loads(plain)
 
 

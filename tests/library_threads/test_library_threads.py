@@ -28,9 +28,7 @@ def test_all_that_threads_share(trial, attempt):
     # What no schedule changes: the threads' results, and that each thread's own values are its own.
     for trial_run in (plain, recorded):
         first = trial_run.stdout.splitlines()[0]
-        assert trial_run.exit == 0 and re.match(rb"stopped \(\[1000, 200[01], 3000, 400[01]\], 10,.* 100\)", first), (
-            trial_run
-        )
+        assert trial_run.exit == 0 and re.match(rb"stopped \(\[1000, 200[01], 3000, 400[01]\], 10,.* 100\)", first), trial_run
     listing = trial.tool("events", trial.trace).stdout
     assert listing.count(b"switch to thread") > 100, listing[-2000:]
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
@@ -103,9 +101,7 @@ def test_what_a_module_does_when_it_is_loaded(trial):
     linked = ["-Wl,--no-as-needed", f"-L{folder}", f"-l:{built.name}", "-Wl,-rpath,$ORIGIN"]
     compile_extension(trial, folder / "second", (HERE / "second.c").read_text(), "-O1", *linked)
     trial.prepare(inputs=False)
-    (trial.work / "program.py").write_text(
-        "import first\nimport second\nimport time\nprint(first.counts(), time.time())\n"
-    )
+    (trial.work / "program.py").write_text("import first\nimport second\nimport time\nprint(first.counts(), time.time())\n")
     recorded = trial.record(["program.py"], env={"PYTHONPATH": str(folder)})
     assert recorded.exit == 0 and recorded.stdout.startswith(b"(1, 1) "), recorded
     listing = trial.tool("events", trial.trace).stdout

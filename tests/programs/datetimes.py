@@ -31,6 +31,7 @@ except zoneinfo.ZoneInfoNotFoundError as error:
 print(email.utils.formatdate(), email.utils.formatdate(localtime=True), email.utils.localtime())
 
 
+
 class Zone(datetime.tzinfo):
     """Called back with a time that is in this very zone: `fromutc` insists. Can't be copied to the same."""
 
@@ -47,9 +48,7 @@ class Zone(datetime.tzinfo):
 
 zone = Zone()
 here = datetime.datetime.now(zone)
-print(
-    here.isoformat(), here.tzinfo is zone, here.astimezone(Zone()).isoformat(), datetime.datetime.fromtimestamp(0, zone)
-)
+print(here.isoformat(), here.tzinfo is zone, here.astimezone(Zone()).isoformat(), datetime.datetime.fromtimestamp(0, zone))
 
 start = datetime.datetime.now()
 moments = [datetime.datetime.now() for _ in range(500)]

@@ -11,16 +11,12 @@ def add(a, b):
 
 
 def run(n):
-    é, text = "é", "ü"
-    first = double(n)
-    second = double(first)
+    é, text = "é", "ü"; first = double(n); second = double(first)
     nested = add(double(first), double(second))
-    pairs = [double(i) for i in range(3)]
-    last = sorted(pairs, key=lambda v: double(-v))
+    pairs = [double(i) for i in range(3)]; last = sorted(pairs, key=lambda v: double(-v))
     try:
         missing = last[9]
-    except IndexError:
-        missing = None
+    except IndexError: missing = None
     return nested, pairs, last, missing, é + text
 
 

@@ -27,9 +27,7 @@ for name in ("a/1.txt", "a/b/2.txt", "c/3.csv", "top.md"):
 with os.scandir(root) as entries:
     for entry in sorted(entries, key=lambda e: e.name):
         info = entry.stat()
-        print(
-            entry.name, entry.is_dir(), entry.is_file(), entry.is_symlink(), entry.path, entry.inode(), info.st_mtime_ns
-        )
+        print(entry.name, entry.is_dir(), entry.is_file(), entry.is_symlink(), entry.path, entry.inode(), info.st_mtime_ns)
         print(entry, info is entry.stat(), os.fspath(entry), stat.filemode(info.st_mode))
 print([e.name for e in os.scandir(root)], os.listdir(root / "a"))
 
@@ -38,13 +36,7 @@ for where, folders, files in os.walk(root):
 for where, folders, files, descriptor in os.fwalk(root, topdown=False):
     print(where, folders, files, os.fstat(descriptor).st_ino)
 print(sorted(map(str, root.rglob("*.txt"))), glob.glob("tree/**/*", recursive=True), list(root.iterdir()))
-print(
-    (root / "top.md").read_text(),
-    (root / "top.md").stat(),
-    (root / "nope").exists(),
-    root.resolve(),
-    pathlib.Path.cwd(),
-)
+print((root / "top.md").read_text(), (root / "top.md").stat(), (root / "nope").exists(), root.resolve(), pathlib.Path.cwd())
 print((root / "top.md").owner(), (root / "c").is_dir(), root.samefile("tree"), pathlib.Path.home())
 
 print(shutil.copy("tree/top.md", "copied.md"), shutil.copy2("tree/top.md", "copied2.md"))

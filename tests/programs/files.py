@@ -64,11 +64,7 @@ os.rename("out.txt", "renamed.txt")
 os.replace("renamed.txt", "replaced.txt")
 os.link("replaced.txt", "linked.txt")
 os.symlink("linked.txt", "symbolic.txt")
-print(
-    os.readlink("symbolic.txt"),
-    os.path.realpath("symbolic.txt").endswith("linked.txt"),
-    os.lstat("symbolic.txt").st_size,
-)
+print(os.readlink("symbolic.txt"), os.path.realpath("symbolic.txt").endswith("linked.txt"), os.lstat("symbolic.txt").st_size)
 os.chmod("linked.txt", 0o600)
 os.utime("linked.txt", (1_000_000_000, 1_100_000_000))
 print(oct(os.stat("linked.txt").st_mode), os.stat("linked.txt").st_mtime, os.stat("linked.txt").st_nlink)

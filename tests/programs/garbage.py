@@ -124,10 +124,8 @@ def small_thresholds():
         def __init__(self):
             self.me = self
 
-    for kind, entry in (
-        (weakref.WeakKeyDictionary, lambda node: (node, 1)),
-        (weakref.WeakValueDictionary, lambda node: (1, node)),
-    ):
+    for kind, entry in ((weakref.WeakKeyDictionary, lambda node: (node, 1)),
+                        (weakref.WeakValueDictionary, lambda node: (1, node))):
         for threshold in range(1, 60):
             gc.collect(0)
             gc.set_threshold(threshold, threshold, threshold)

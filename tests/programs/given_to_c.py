@@ -92,7 +92,6 @@ class Changing:
 waiting = [Changing() for _ in range(10)]
 print(len(select.select([], waiting, [], 0)[1]), len(waiting))
 
-
 # What C found by itself goes with its class.
 def found():
     class Number:

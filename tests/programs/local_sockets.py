@@ -12,13 +12,7 @@ left, right = socket.socketpair()
 print(left.send(b"hello"), right.recv(10), left.getsockname(), left.family, left.type, left.gettimeout())
 buffer = bytearray(6)
 left.sendall(b"0123456789")
-print(
-    right.recv_into(buffer),
-    bytes(buffer),
-    right.recv(2, socket.MSG_PEEK),
-    right.recv_into(memoryview(buffer)[2:]),
-    buffer,
-)
+print(right.recv_into(buffer), bytes(buffer), right.recv(2, socket.MSG_PEEK), right.recv_into(memoryview(buffer)[2:]), buffer)
 left.sendmsg([b"a", b"bc"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
 data, ancillary, flags, address = right.recvmsg(10, socket.CMSG_SPACE(4))
 print(data, [(level, kind, len(value)) for level, kind, value in ancillary], flags, address)
@@ -51,10 +45,7 @@ print(port, peer == client.getsockname(), client.getpeername(), server.fileno() 
 client.sendall(b"GET / HTTP/1.0\r\n\r\n" * 100)
 with server.makefile("rb") as lines:
     print(lines.readline(), lines.readline())
-print(
-    client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 0,
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-)
+print(client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 0, client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
 server.shutdown(socket.SHUT_WR)
 print(client.recv(1), client.detach() > 2)
 server.close()

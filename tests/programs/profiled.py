@@ -30,10 +30,4 @@ print(os.path.getsize("profile.out"), pstats.Stats("profile.out").total_calls)
 ticks = iter(range(100000))
 profile = cProfile.Profile(lambda: next(ticks))
 profile.runcall(branch, 3)
-print(
-    sorted(
-        (str(entry.code), entry.callcount, entry.totaltime)
-        for entry in profile.getstats()
-        if isinstance(entry.code, str)
-    )
-)
+print(sorted((str(entry.code), entry.callcount, entry.totaltime) for entry in profile.getstats() if isinstance(entry.code, str)))

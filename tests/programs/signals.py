@@ -521,8 +521,7 @@ def ended_by_interrupt():
     threading.Thread(target=send).start()
     print("begins", flush=True)
     go.set()
-    while True:
-        pass  # noqa: E701
+    while True: pass  # noqa: E701
 
 
 def interrupt_main():

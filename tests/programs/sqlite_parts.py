@@ -165,11 +165,7 @@ def blobs_and_backups():
 def exceptions():
     """Attributes that a connection has when it is made: a callback was given it before that."""
     names = "Error DataError InterfaceError OperationalError Warning".split()
-    for made in (
-        con,
-        sqlite3.Connection(":memory:"),
-        sqlite3.connect(":memory:", factory=type("C", (sqlite3.Connection,), {})),
-    ):
+    for made in con, sqlite3.Connection(":memory:"), sqlite3.connect(":memory:", factory=type("C", (sqlite3.Connection,), {})):
         print([getattr(made, name) is getattr(sqlite3, name) for name in names])
 
 

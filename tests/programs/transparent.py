@@ -56,9 +56,7 @@ for name in CALLABLES:
     attempt(f"{name}.__self__.__class__")
     attempt(f"{name}.__call__")
 
-for (
-    text
-) in """time.time(3)|time.sleep('a')|time.sleep(-1)|time.clock_gettime(-99)|os.stat()|os.stat(3.5)|os.stat('a\\0b')
+for text in """time.time(3)|time.sleep('a')|time.sleep(-1)|time.clock_gettime(-99)|os.stat()|os.stat(3.5)|os.stat('a\\0b')
 os.open('x')|os.open('inputs/poem.txt', 0, dir_fd='q')|os.rename(pathlib.Path('/nope'), 3)|os.listdir(3.4)|os.read(0)
 os.execv()|os.getpid(1)|os.urandom(-1)|os.urandom('x')|sock.recv()|sock.recv(-1)|sock.recv('x')|sock.connect(1, 2)
 sock.fileno(1)|socket.socket.fileno(3)|_socket.socket.recv(3, 4)|_socket.socket.__new__(int)|_socket.socket.__init__(3)
@@ -68,9 +66,7 @@ epoll.poll('a')|epoll.register()|epoll.register(99999)|select.epoll(1, 2, 3)|sel
 select.select([], [], [], -1)|entry.stat(1)|entry.stat(bad=1)|type(entry).stat(3)|ssl.MemoryBIO(3)|random.seed([])
 random.getrandbits(-1)|random.Random(1, 2)|datetime.datetime.now(3)|datetime.date.today(1)|_socket.socket.timeout.__get__(3)
 os.stat(*'/', **{'dir_fd': None, 'follow_symlinks': True, 'zz': 1})|_socket.socket.recv.__get__(sock)(1, 2, 3)
-object.__new__(_io.FileIO)|type.__call__(_io.FileIO)|object.__init__(raw, 3)|os.getpid.__call__(4)|os.close('x')""".replace(
-    "\n", "|"
-).split("|"):
+object.__new__(_io.FileIO)|type.__call__(_io.FileIO)|object.__init__(raw, 3)|os.getpid.__call__(4)|os.close('x')""".replace("\n", "|").split("|"):
     attempt(text)
 
 for text in """os.open in os.supports_dir_fd|os.stat in os.supports_fd|os.stat in os.supports_follow_symlinks|entry.stat() is entry.stat()
@@ -83,9 +79,7 @@ sys._getframe().f_trace|sys.gettrace()|sys.getprofile()|[m for m in sys.modules 
 [p for p in sys.path if 'retrace-' in p]|sys.meta_path|len(sys.path_hooks)|[k for k in os.environ if 'RETRACE' in k or k == 'LD_PRELOAD']
 os.path.samefile is os.path.samefile|time.time is __import__('time').time|sorted(vars(time))|sorted(vars(os))|sys._xoptions
 os.stat.__class__.__call__(os.stat, 'inputs').st_mode|issubclass(socket.socket, _socket.socket)|sys.warnoptions
-getattr(sys, 'monitoring', None) and [sys.monitoring.get_tool(i) for i in range(6)]|sys.flags|sys.implementation.name""".replace(
-    "\n", "|"
-).split("|"):
+getattr(sys, 'monitoring', None) and [sys.monitoring.get_tool(i) for i in range(6)]|sys.flags|sys.implementation.name""".replace("\n", "|").split("|"):
     attempt(text)
 
 try:

@@ -367,11 +367,9 @@ def loops():
         found.append(number)
     else:
         found.append("never")
-    if (size := len(found)) > 1:
-        found.append(size)
+    if (size := len(found)) > 1: found.append(size)
     for a in range(2):
-        for b in range(2):
-            found.append(a + b)
+        for b in range(2): found.append(a + b)
     return found if found else None
 
 

@@ -51,9 +51,7 @@ for value in values:
     found = cursor.fetchone()[0]
     print(type(value).__name__, bytes(found) if isinstance(found, memoryview) else repr(found))
 
-cursor.execute(
-    "SELECT '{1,2,NULL}'::int[], 'infinity'::timestamptz::text, '1 day 02:03:04'::interval, '{\"k\": [1]}'::jsonb"
-)
+cursor.execute("SELECT '{1,2,NULL}'::int[], 'infinity'::timestamptz::text, '1 day 02:03:04'::interval, '{\"k\": [1]}'::jsonb")
 print(cursor.fetchone())
 cursor.execute("SELECT 1 WHERE 3 IN %s AND 'x' = ANY(%s)", ((1, 2, 3), ["x", "y"]))
 print(cursor.fetchone())
