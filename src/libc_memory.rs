@@ -9,6 +9,7 @@ use crate::libc_found as found;
 use crate::libc_interfaces as interfaces;
 use crate::libc_maps as maps;
 use crate::libc_records::{self as records, Kind};
+use crate::libc_streams as streams;
 use crate::libc_table::{Function, Len, Returns, Shape};
 use crate::platform;
 use retrace_replay::content_hash;
@@ -593,7 +594,12 @@ pub unsafe fn result_value(function: &Function, args: &Arguments, result: usize)
             Returns::Stream => {
                 let fd = libc::fileno(result as *mut libc::FILE);
                 let offset = libc::lseek(fd, 0, libc::SEEK_CUR);
-                Value::Tuple(vec![Value::Int(fd.into()), Value::Int(offset.max(0))])
+                let mut place = vec![Value::Int(fd.into()), Value::Int(offset.max(0))];
+                if !is_regular(fd) {
+                    streams::note(result);
+                    place.push(Value::Int(1));
+                }
+                Value::Tuple(place)
             }
         }
     }
@@ -634,7 +640,11 @@ pub unsafe fn make_result(
             // `tmpfile` is not given one.
             let mode = if function.arguments.len() > 1 { args[1] as *const c_char } else { c"w+b".as_ptr() };
             // SAFETY: the mode is the call's second argument.
-            unsafe { make_stream(contents, number(0) as c_int, number(1), mode) as usize }
+            let stream = unsafe { make_stream(contents, number(0) as c_int, number(1), mode) as usize };
+            if number(2) != 0 && stream != 0 {
+                streams::note(stream);
+            }
+            stream
         }
         _ => 0,
     }
@@ -664,12 +674,15 @@ fn lasting_text(text: &[u8]) -> usize {
     address
 }
 
+fn is_regular(fd: c_int) -> bool {
+    platform::status_of(fd).is_some_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFREG)
+}
+
 /// All that is in a regular file that was opened as a stream.
 unsafe fn stream_contents(stream: *mut libc::FILE) -> Vec<u8> {
     // SAFETY: an open stream.
     let fd = unsafe { libc::fileno(stream) };
-    let is_file = platform::status_of(fd).is_some_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFREG);
-    if is_file { platform::bytes_of_file(fd, 0, STREAM_LIMIT) } else { Vec::new() }
+    if is_regular(fd) { platform::bytes_of_file(fd, 0, STREAM_LIMIT) } else { Vec::new() }
 }
 
 /// A stream over a file without a name, under the recorded descriptor's number where that is free.

@@ -1,12 +1,13 @@
-//! Pipes to programs that C code opens as streams (`popen`). What the C library reads and writes for a stream passes no import
-//! table, so the program gets a stream of ours over the same pipe, which reads and writes as an extension module does.
+//! Streams of C code's over what is no regular file: pipes to programs (`popen`), devices (`/dev/urandom`), FIFOs, sockets. What
+//! the C library reads and writes for a stream passes no import table, so the program gets a stream of ours over the same
+//! descriptor, which reads and writes as an extension module does.
 
 use crate::imports::{self, Binding};
 use crate::libc_calls;
 use crate::platform;
 use crate::session::{self, Mode};
 use crate::turns::locked;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::{LazyLock, Mutex};
@@ -14,12 +15,23 @@ use std::sync::{LazyLock, Mutex};
 /// Those that are open: by the stream that the program has, the C library's own.
 static OPEN: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
-static mut NEXT: [*mut c_void; 2] = [ptr::null_mut(); 2];
+/// Streams that were just opened, and are over no regular file.
+static FOUND: LazyLock<Mutex<HashSet<usize>>> = LazyLock::new(Mutex::default);
 
-/// What is put into an extension module's import table besides the table's functions: what asks for a stream's descriptor.
+/// A stream that was just opened is over no regular file.
+pub fn note(stream: usize) {
+    locked(&FOUND).insert(stream);
+}
+
+static mut NEXT: [*mut c_void; 3] = [ptr::null_mut(); 3];
+
+/// What is put into an extension module's import table besides the table's functions: what asks for a stream's descriptor, or closes it.
 pub fn bindings() -> Vec<Binding> {
-    let functions: [(&CStr, *mut c_void); 2] =
-        [(c"fileno", fileno as *mut c_void), (c"fileno_unlocked", fileno as *mut c_void)];
+    let functions: [(&CStr, *mut c_void); 3] = [
+        (c"fileno", fileno as *mut c_void),
+        (c"fileno_unlocked", fileno as *mut c_void),
+        (c"fclose", fclose as *mut c_void),
+    ];
     // SAFETY: `NEXT` has a place for each.
     unsafe { imports::optional(functions, (&raw mut NEXT).cast()) }
 }
@@ -29,6 +41,9 @@ pub fn in_place_of(function: &CStr) -> Option<*mut c_void> {
     match function.to_bytes() {
         b"popen" => Some(popen as *mut c_void),
         b"pclose" => Some(pclose as *mut c_void),
+        b"fopen" => Some(fopen as *mut c_void),
+        b"fopen64" => Some(fopen64 as *mut c_void),
+        b"fdopen" => Some(fdopen as *mut c_void),
         _ => None,
     }
 }
@@ -40,12 +55,61 @@ unsafe extern "C" fn popen(command: *const c_char, mode: *const c_char) -> *mut 
         if own == 0 {
             return ptr::null_mut();
         }
+        locked(&FOUND).remove(&own);
         let reads = CStr::from_ptr(mode).to_bytes().contains(&b'r');
         let made = platform::stream_over(libc::fileno(own as *mut libc::FILE), reads, read, write);
         if !made.is_null() {
             locked(&OPEN).insert(made as usize, own);
         }
         made
+    }
+}
+
+unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: called by an extension module with fopen's arguments.
+    unsafe { opened(libc_calls::enter_named(c"fopen", [path as usize, mode as usize, 0, 0, 0, 0, 0]), mode) }
+}
+
+unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: as above.
+    unsafe { opened(libc_calls::enter_named(c"fopen64", [path as usize, mode as usize, 0, 0, 0, 0, 0]), mode) }
+}
+
+unsafe extern "C" fn fdopen(fd: c_int, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: as above.
+    unsafe { opened(libc_calls::enter_named(c"fdopen", [fd as usize, mode as usize, 0, 0, 0, 0, 0]), mode) }
+}
+
+/// What the program gets of a stream that the C library has opened.
+unsafe fn opened(own: usize, mode: *const c_char) -> *mut libc::FILE {
+    let stream = own as *mut libc::FILE;
+    if own == 0 || !locked(&FOUND).remove(&own) {
+        return stream;
+    }
+    // SAFETY: by the callers' contract.
+    unsafe {
+        let mode = CStr::from_ptr(mode).to_bytes();
+        if mode.contains(&b'+') {
+            return stream;
+        }
+        let made = platform::stream_over(libc::fileno(stream), mode.contains(&b'r'), read, write);
+        if made.is_null() {
+            return stream;
+        }
+        locked(&OPEN).insert(made as usize, own);
+        made
+    }
+}
+
+unsafe extern "C" fn fclose(stream: *mut libc::FILE) -> c_int {
+    let own = locked(&OPEN).remove(&(stream as usize));
+    // SAFETY: called by an extension module with an open stream; ours writes what is left to be written.
+    unsafe {
+        let result = libc::fclose(stream);
+        match own {
+            Some(own) => result | libc::fclose(own as *mut libc::FILE),
+            None => result,
+        }
     }
 }
 

@@ -225,8 +225,29 @@ static PyObject *piped(PyObject *self, PyObject *args)
     PyList_Append(list, PyLong_FromLong(WEXITSTATUS(pclose(writes))));
     return list;
 }
+static PyObject *streamed(PyObject *self, PyObject *path)
+{
+    unsigned char random[16];
+    char line[64] = "";
+    int pair[2];
+    FILE *device = fopen("/dev/urandom", "rb");
+    size_t count = fread(random, 1, sizeof random, device);
+    int ended = feof(device), closed = fclose(device);
+    pipe(pair);
+    FILE *writes = fdopen(pair[1], "w"), *reads = fdopen(pair[0], "r");
+    fprintf(writes, "a line of %d\n", fileno(writes) == pair[1]);
+    closed |= fclose(writes);
+    char *got = fgets(line, sizeof line, reads), *none = fgets(line + 40, 20, reads);
+    closed |= fclose(reads);
+    FILE *file = fopen(PyUnicode_AsUTF8(path), "r");
+    char text[8] = "";
+    fread(text, 1, 7, file);
+    closed |= fclose(file);
+    return Py_BuildValue("ny#isOsi", count, random, (Py_ssize_t)sizeof random, ended, got, none ? Py_True : Py_False, text,
+                         closed);
+}
 static PyMethodDef methods[] = {
-    {"piped", piped, METH_VARARGS, NULL},
+    {"piped", piped, METH_VARARGS, NULL}, {"streamed", streamed, METH_O, NULL},
     {"globbed", globbed, METH_VARARGS, NULL}, {"scanned", scanned, METH_O, NULL}, {"spawned", spawned, METH_O, NULL},
     {"messages", messages, METH_NOARGS, NULL}, {NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "caller", NULL, 0, methods};
@@ -248,6 +269,7 @@ except OSError as error:
 print(caller.spawned("echo x >> $WHERE/spawned; exit 3"), flush=True)
 print(caller.messages())
 print(caller.piped("echo one; date +%s%N; exit 5", "cat >> $WHERE/piped; exit 6"))
+print(caller.streamed(folder + "/a.txt"))
 """
 
 
@@ -259,6 +281,7 @@ def test_calls_of_lists_programs_and_messages_replay(trial):
     (folder / "sub").mkdir(parents=True)
     for name in ("b.txt", "a.txt", ".hidden"):
         (folder / name).touch()
+    (folder / "a.txt").write_text("in file")
     recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
     assert (recorded.exit, recorded.stderr) == (0, b""), recorded
     lines = recorded.stdout.decode().splitlines()
@@ -270,6 +293,8 @@ def test_calls_of_lists_programs_and_messages_replay(trial):
     first, *middle, ended, read_status, written_status = eval(lines[6])
     assert (first, middle[0], ended, read_status, written_status) == (True, "one\n", True, 5, 6), recorded
     assert (trial.folder / "piped").read_text() == "".join(middle), recorded
+    count, random, *rest = eval(lines[7])
+    assert (count, len(random), rest) == (16, 16, [0, "a line of 1\n", False, "in file", 0]), recorded
     shutil.rmtree(folder)
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
     assert (trial.folder / "spawned").read_text() == "x\n"
