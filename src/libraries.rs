@@ -37,6 +37,10 @@ const SYSTEM: [&str; 13] = [
 /// Images that are redirected already. A library may look functions up without the GIL.
 static REDIRECTED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
+/// Images in which threads take turns, and those that may call back out of them.
+static WITH_TURNS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+static CALLING_BACK: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
 /// An extension module's file, opened before CPython does: what it needs is loaded, and none of its code has run but its
 /// libraries' constructors. To be held until the module is there.
 pub struct Extension {
@@ -96,6 +100,21 @@ impl Extension {
         for image in &self.images {
             // SAFETY: by contract.
             unsafe { divide(image) };
+        }
+    }
+
+    /// Has its C code, where threads take no turns in it, give the turn back to a library that it is called by. After
+    /// [`Extension::redirect`].
+    ///
+    /// # Safety
+    /// In a session; the GIL is held.
+    pub unsafe fn call_back(&self) {
+        for image in &self.images {
+            let has_turns = WITH_TURNS.lock().unwrap_or_else(PoisonError::into_inner).contains(&image.address);
+            if !has_turns && CALLING_BACK.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
+                // SAFETY: by contract; the functions work as those that they replace. An image need not import them.
+                let _ = unsafe { imports::rebind(image.address as *const c_void, &library_threads::calling_back()) };
+            }
         }
     }
 
@@ -308,6 +327,7 @@ unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
         let mut bindings = bindings().to_vec();
         bindings.extend(c11_threads::bindings());
         if turns {
+            WITH_TURNS.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address);
             bindings.extend(library_threads::with_turns());
         }
         if makes_threads {

@@ -21,7 +21,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 type Destructor = unsafe extern "C" fn(*mut c_void);
 type Ident = libc::pthread_t;
 
-const FUNCTIONS: usize = 14;
+const FUNCTIONS: usize = 17;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 const CREATE: usize = 0;
@@ -36,6 +36,9 @@ const AT_THREAD_EXIT: usize = 10;
 const FORK: usize = 11;
 const CREATE_IF_ASKED: usize = 12;
 const START: usize = 13;
+const ENSURE_FOR_OTHERS: usize = 14;
+const RELEASE_FOR_OTHERS: usize = 15;
+const RESTORE_FOR_OTHERS: usize = 16;
 
 /// Bindings of functions whose places in `NEXT` begin at `first`.
 fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: usize) -> Vec<Binding> {
@@ -73,6 +76,16 @@ pub fn with_turns() -> Vec<Binding> {
         (c"PyGILState_Release", release as *mut c_void),
     ];
     bound(functions, SAVE)
+}
+
+/// What is put into the import tables of all other extension modules, by which a library's threads may call back: cffi's.
+pub fn calling_back() -> Vec<Binding> {
+    let functions: [(&CStr, *mut c_void); 3] = [
+        (c"PyGILState_Ensure", ensure_for_others as *mut c_void),
+        (c"PyGILState_Release", release_for_others as *mut c_void),
+        (c"PyEval_RestoreThread", restore_for_others as *mut c_void),
+    ];
+    bound(functions, ENSURE_FOR_OTHERS)
 }
 
 /// What is put into every extension module's import table.
@@ -191,6 +204,69 @@ unsafe extern "C" fn release(state: PyGILState_STATE) {
         share();
         let _inside = turns::enter();
         if !library_waits::in_turn() {
+            return next(state);
+        }
+        keep_turn(true);
+        next(state);
+        keep_turn(false);
+    }
+}
+
+/// How many times the calling thread gave the turn up to call back, and has not gone back since.
+unsafe fn calls_back() -> Option<&'static mut u64> {
+    // SAFETY: the calling thread's own, which is not kept.
+    unsafe {
+        match native_handlers::mode() {
+            Mode::Recording => gil::retrace_actor().cast::<Actor>().as_mut().map(|actor| &mut actor.calls_back),
+            Mode::Replaying if schedule::is_ours() => Some(user_threads::calls_back()),
+            _ => None,
+        }
+    }
+}
+
+/// The calling thread is about to want the GIL, in a module in which threads don't take turns: it calls back out of a library
+/// in which they do, if it has the turn.
+unsafe fn before_call_back() {
+    // SAFETY: called by an extension module.
+    unsafe {
+        if !library_waits::in_turn() || schedule::holds_gil() {
+            return;
+        }
+        if let Some(count) = calls_back() {
+            *count += 1;
+        }
+        turns::leave();
+    }
+}
+
+unsafe extern "C" fn ensure_for_others() -> PyGILState_STATE {
+    let _inside = turns::enter();
+    // SAFETY: called by an extension module.
+    unsafe {
+        before_call_back();
+        replaced!(NEXT[ENSURE_FOR_OTHERS], => PyGILState_STATE)()
+    }
+}
+
+/// cffi takes the GIL by this where the thread has been in Python before.
+unsafe extern "C" fn restore_for_others(state: *mut PyThreadState) {
+    let _inside = turns::enter();
+    // SAFETY: called by an extension module.
+    unsafe {
+        before_call_back();
+        replaced!(NEXT[RESTORE_FOR_OTHERS], *mut PyThreadState => ())(state);
+    }
+}
+
+unsafe extern "C" fn release_for_others(state: PyGILState_STATE) {
+    let _inside = turns::enter();
+    // SAFETY: called by an extension module with the GIL.
+    unsafe {
+        let next = replaced!(NEXT[RELEASE_FOR_OTHERS], PyGILState_STATE => ());
+        let goes_back = state == PyGILState_STATE::PyGILState_UNLOCKED
+            && library_waits::in_turn()
+            && calls_back().is_some_and(|count| std::mem::replace(count, count.saturating_sub(1)) > 0);
+        if !goes_back {
             return next(state);
         }
         keep_turn(true);

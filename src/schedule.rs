@@ -67,6 +67,8 @@ pub struct Actor {
     was_external: bool,
     /// It gives the GIL up in a library's code, and keeps the turn.
     pub keeps_turn: bool,
+    /// See `crate::library_threads`.
+    pub calls_back: u64,
     /// What it waits for the turn with; made when it first does.
     sleeper: Option<&'static Sleeper>,
     /// The system's number of the thread; 0 until it is asked for.
@@ -102,6 +104,7 @@ impl Actor {
             writer: Writer::new(serial),
             was_external: false,
             keeps_turn: false,
+            calls_back: 0,
             sleeper: None,
             tid: 0,
         }))

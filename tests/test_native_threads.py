@@ -206,6 +206,104 @@ def test_threads_that_libstdcxx_makes(trial):
     assert recorded.stdout.split()[0] == b"True", recorded
 
 
+BACK = r"""
+#include <Python.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_t thread;
+static int fd, taken, order[400];
+static void (*back)(int);
+static void *work(void *nothing)
+{
+    struct timespec pause = {0, 100000};
+    for (int i = 0; i < 100; i++) {
+        pthread_mutex_lock(&mutex);
+        back(i);
+        order[taken++] = 1;
+        pthread_mutex_unlock(&mutex);
+        if (i % 4 == 0)
+            nanosleep(&pause, NULL);
+    }
+    eventfd_write(fd, 1);
+    return NULL;
+}
+static PyObject *start(PyObject *self, PyObject *address)
+{
+    back = PyLong_AsVoidPtr(address);
+    fd = eventfd(0, 0);
+    pthread_create(&thread, NULL, work, NULL);
+    Py_RETURN_NONE;
+}
+static PyObject *take(PyObject *self, PyObject *nothing)
+{
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&mutex);
+    order[taken++] = 0;
+    pthread_mutex_unlock(&mutex);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLong(taken);
+}
+static PyObject *join(PyObject *self, PyObject *nothing)
+{
+    eventfd_t value;
+    Py_BEGIN_ALLOW_THREADS
+    eventfd_read(fd, &value);
+    pthread_join(thread, NULL);
+    Py_END_ALLOW_THREADS
+    close(fd);
+    PyObject *all = PyList_New(0);
+    for (int i = 0; i < taken; i++)
+        PyList_Append(all, PyLong_FromLong(order[i]));
+    return all;
+}
+static PyMethodDef methods[] = {{"start", start, METH_O, NULL}, {"take", take, METH_NOARGS, NULL},
+                                {"join", join, METH_NOARGS, NULL}, {NULL}};
+"""
+# As cffi: the module that calls Python is another one than the library that has the thread.
+CALLS = r"""
+#include <Python.h>
+static PyObject *function;
+static void back(int number)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *result = PyObject_CallFunction(function, "i", number);
+    Py_XDECREF(result);
+    PyGILState_Release(state);
+}
+static PyObject *pointer(PyObject *self, PyObject *wanted)
+{
+    function = Py_NewRef(wanted);
+    return PyLong_FromVoidPtr(back);
+}
+static PyMethodDef methods[] = {{"pointer", pointer, METH_O, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "calls", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_calls(void) { return PyModule_Create(&definition); }
+"""
+CALLED_BACK = """
+import calls, native
+log = []
+native.start(calls.pointer(log.append))
+for _ in range(200):
+    log.append(-native.take())
+print(native.join(), log)
+"""
+
+
+def test_threads_that_call_back_by_another_module(trial):
+    """What a library's thread does after a callback is in its turn again: it lets its mutex go."""
+    trial.prepare()
+    compile_extension(trial, trial.work / "calls", CALLS)
+    compile_extension(trial, trial.work / "native", BACK + MODULE)
+    (trial.work / "program.py").write_text(CALLED_BACK)
+    for _ in range(4):
+        recorded = trial.record(["program.py"])
+        assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+        trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 C11 = r"""
 #include <Python.h>
 #include <sys/eventfd.h>

@@ -34,8 +34,15 @@ QUICK = (
     "aiofiles>=23",
     "websockets>=12",
     "lmdb>=1.4",
+    "aiodns>=3.2,<4",
 )
-SMALL = [("small", QUICK), ("aiofiles_parts", QUICK), ("websockets_parts", QUICK), ("key_value", QUICK)]
+SMALL = [
+    ("small", QUICK),
+    ("aiofiles_parts", QUICK),
+    ("websockets_parts", QUICK),
+    ("key_value", QUICK),
+    ("resolver", QUICK),
+]
 LARGE = [
     ("scheduled", ["apscheduler>=3.10,<4"], 0),
     ("ssh_asyncio", ["asyncssh>=2.14"], 0),

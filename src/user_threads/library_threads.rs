@@ -65,6 +65,15 @@ pub unsafe fn keep_turn(keeps: bool) {
     unsafe { me().keeps_turn = keeps };
 }
 
+/// The running thread's, as in `schedule::Actor`.
+///
+/// # Safety
+/// As [`super::running`]; the reference is not kept.
+pub unsafe fn calls_back() -> &'static mut u64 {
+    // SAFETY: by contract.
+    unsafe { &mut me().calls_back }
+}
+
 /// The running thread gives the turn up: another one goes on if the log says so.
 unsafe fn give_turn_up() {
     // SAFETY: one thread.

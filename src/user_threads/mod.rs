@@ -29,7 +29,7 @@ use std::ptr;
 
 pub use bindings::bindings;
 pub use library_threads::{
-    end_library_thread, end_where_stopped, has_specific, has_turn, is_in_call, keep_turn, leave_turn,
+    calls_back, end_library_thread, end_where_stopped, has_specific, has_turn, is_in_call, keep_turn, leave_turn,
     library_thread_begins, make_library_thread, passed, pause, sleeper, take_last_turn, take_specific,
 };
 pub use locks::{is_interrupted_at, swap_lock_wait};
@@ -111,6 +111,7 @@ struct UserThread {
     waits_for: Option<Due>,
     /// As in `schedule::Actor`.
     keeps_turn: bool,
+    calls_back: u64,
     /// It runs a library's code without the GIL, and has the turn where it is the one that goes on.
     in_library: bool,
     sleeper: &'static Sleeper,
@@ -171,6 +172,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         was_external: false,
         waits_for: None,
         keeps_turn: false,
+        calls_back: 0,
         in_library: false,
         sleeper: Sleeper::new(),
         blocked: native_code::inherited_mask(),
