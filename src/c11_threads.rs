@@ -33,34 +33,8 @@ fn result(error: c_int) -> c_int {
 
 type Address = *mut c_void;
 
-const POSIX: [&CStr; 18] = [
-    c"pthread_mutex_lock",
-    c"pthread_mutex_trylock",
-    c"pthread_mutex_unlock",
-    c"pthread_mutex_init",
-    c"pthread_mutex_destroy",
-    c"pthread_mutex_timedlock",
-    c"pthread_cond_init",
-    c"pthread_cond_destroy",
-    c"pthread_cond_wait",
-    c"pthread_cond_timedwait",
-    c"pthread_cond_signal",
-    c"pthread_cond_broadcast",
-    c"pthread_getspecific",
-    c"pthread_setspecific",
-    c"pthread_key_create",
-    c"pthread_join",
-    c"pthread_detach",
-    c"pthread_exit",
-];
-
-/// What takes the place of the function of that name, from the list.
+/// What takes the place of the function of that name.
 fn replacement(name: &CStr) -> Address {
-    static FOUND: LazyLock<[usize; POSIX.len()]> = LazyLock::new(|| POSIX.map(|name| replacement_of(name) as usize));
-    POSIX.iter().position(|known| *known == name).map_or_else(|| replacement_of(name), |place| FOUND[place] as Address)
-}
-
-fn replacement_of(name: &CStr) -> Address {
     // SAFETY: in a session, an image was redirected: this one. The place is the binding's, and a function's own.
     unsafe {
         let own = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
@@ -72,8 +46,12 @@ fn replacement_of(name: &CStr) -> Address {
     }
 }
 
+/// What takes the place of a function of POSIX's, looked for once.
 macro_rules! posix {
-    ($name:literal, $($kind:ty),* => $result:ty) => { replaced!(replacement($name), $($kind),* => $result) };
+    ($name:literal, $($kind:ty),* => $result:ty) => {{
+        static FOUND: LazyLock<usize> = LazyLock::new(|| replacement($name) as usize);
+        replaced!(*FOUND as Address, $($kind),* => $result)
+    }};
 }
 
 /// Functions whose arguments and results are POSIX's, but for the errors.
@@ -175,10 +153,10 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"thrd_exit", exit as Address),
         (c"tss_create", key_create as Address),
         (c"tss_set", setspecific as Address),
-        (c"tss_get", replacement_of(c"pthread_getspecific")),
-        (c"thrd_current", replacement_of(c"pthread_self")),
-        (c"call_once", replacement_of(c"pthread_once")),
-        (c"thrd_yield", replacement_of(c"sched_yield")),
+        (c"tss_get", replacement(c"pthread_getspecific")),
+        (c"thrd_current", replacement(c"pthread_self")),
+        (c"call_once", replacement(c"pthread_once")),
+        (c"thrd_yield", replacement(c"sched_yield")),
     ];
     static mut NEXT: Address = ptr::null_mut();
     // Nobody calls what they were.
