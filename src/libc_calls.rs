@@ -63,11 +63,10 @@ pub unsafe fn bindings() -> Vec<Binding> {
 /// # Safety
 /// As a function of the table: called by an extension module's code.
 pub unsafe fn random_bytes(into: *mut u8, count: usize) -> bool {
-    let Some(place) = place_of_getrandom() else { return false };
     let mut drawn = 0;
     while drawn < count {
         // SAFETY: by contract; no more is written than is left.
-        let n = unsafe { enter(place, [into.add(drawn) as usize, count - drawn, 0, 0, 0, 0, 0]) } as isize;
+        let n = unsafe { enter_named(c"getrandom", [into.add(drawn) as usize, count - drawn, 0, 0, 0, 0, 0]) } as isize;
         match usize::try_from(n) {
             Ok(n) if n > 0 => drawn += n,
             _ => return false,
@@ -76,8 +75,8 @@ pub unsafe fn random_bytes(into: *mut u8, count: usize) -> bool {
     true
 }
 
-fn place_of_getrandom() -> Option<usize> {
-    FUNCTIONS.iter().position(|function| function.name == c"getrandom")
+fn place_of(name: &CStr) -> Option<usize> {
+    FUNCTIONS.iter().position(|function| function.name == name)
 }
 
 /// The table's function for a system call that a module makes by `syscall`, where it takes and returns the same.
@@ -102,7 +101,7 @@ pub fn by_number(number: c_long) -> Option<usize> {
     const OWN: [(c_long, &CStr); 2] = [(libc::SYS_ioprio_get, c"ioprio_get"), (libc::SYS_ioprio_set, c"ioprio_set")];
     static PLACES: std::sync::LazyLock<Vec<(c_long, usize)>> = std::sync::LazyLock::new(|| {
         let place = |&(number, name): &(c_long, &CStr)| {
-            let place = FUNCTIONS.iter().position(|function| function.name == name)?;
+            let place = place_of(name)?;
             // SAFETY: a name; whoever finds the place here comes after this.
             unsafe {
                 if ORIGINALS[place].is_null() {
@@ -136,23 +135,12 @@ pub unsafe fn enter_by_number(place: usize, args: Arguments) -> c_long {
     if FUNCTIONS[place].returns == Returns::Int { (result as c_int).into() } else { result as c_long }
 }
 
-/// Makes sure that `getrandom` can be called though no module imports it.
-///
-/// # Safety
-/// The GIL is held.
-pub unsafe fn find_random() {
-    if let Some(place) = place_of_getrandom() {
-        // SAFETY: by contract; a name.
-        unsafe { ORIGINALS[place] = libc::dlsym(libc::RTLD_DEFAULT, FUNCTIONS[place].name.as_ptr()) };
-    }
-}
-
 /// A call of a function of the table that no module need import.
 ///
 /// # Safety
 /// As [`enter`].
 pub unsafe fn enter_named(name: &CStr, args: Arguments) -> usize {
-    let Some(place) = FUNCTIONS.iter().position(|function| function.name == name) else { return usize::MAX };
+    let Some(place) = place_of(name) else { return usize::MAX };
     // SAFETY: by contract; a name. Whoever finds the place filled finds the C library's own function there.
     unsafe {
         if ORIGINALS[place].is_null() {

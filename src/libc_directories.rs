@@ -2,7 +2,6 @@
 
 use crate::libc_calls::{self, Arguments};
 use crate::libc_memory::{Reader, put_blob};
-use crate::libc_table::FUNCTIONS;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
@@ -135,8 +134,7 @@ unsafe fn scan(
 ) -> c_int {
     // SAFETY: called with scandir's arguments by an extension module.
     unsafe {
-        let Some(place) = FUNCTIONS.iter().position(|known| known.name == function) else { return -1 };
-        let count = libc_calls::enter(place, [path, list as usize, 0, 0, 0, 0, 0]) as c_int;
+        let count = libc_calls::enter_named(function, [path, list as usize, 0, 0, 0, 0, 0]) as c_int;
         let Ok(found) = usize::try_from(count) else { return count };
         let mut kept = 0;
         for at in 0..found {

@@ -50,19 +50,7 @@ pub fn in_place_of(function: &CStr) -> Option<*mut c_void> {
 
 unsafe extern "C" fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
     // SAFETY: called by an extension module with popen's arguments.
-    unsafe {
-        let own = libc_calls::enter_named(c"popen", [command as usize, mode as usize, 0, 0, 0, 0, 0]);
-        if own == 0 {
-            return ptr::null_mut();
-        }
-        locked(&FOUND).remove(&own);
-        let reads = CStr::from_ptr(mode).to_bytes().contains(&b'r');
-        let made = platform::stream_over(libc::fileno(own as *mut libc::FILE), reads, read, write);
-        if !made.is_null() {
-            locked(&OPEN).insert(made as usize, own);
-        }
-        made
-    }
+    unsafe { opened(libc_calls::enter_named(c"popen", [command as usize, mode as usize, 0, 0, 0, 0, 0]), mode) }
 }
 
 unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {

@@ -399,7 +399,6 @@ unsafe fn feed_generator(image: &Image) {
     // SAFETY: the image is loaded; the function is the one that OpenSSL declares.
     unsafe {
         let Some(set) = imports::own_function(image, c"RAND_set_rand_method") else { return };
-        libc_calls::find_random();
         let set = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const RandomMethod) -> c_int>(set);
         set(&raw const RANDOM);
     }
