@@ -6,6 +6,7 @@ use crate::libc_table::{FUNCTIONS, Function, Returns};
 use crate::modules::boundary;
 use crate::session::{self, Mode};
 use crate::thread_storage;
+use crate::turns::locked;
 use crate::{
     c11_threads, file_memory, libc_calls, libc_streams, library_locks, library_threads, library_waits, lookups,
     native_handlers, pending_calls, user_threads,
@@ -13,9 +14,9 @@ use crate::{
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
 use retrace_replay::unrecorded;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 /// The C library's own parts, and what every image needs to be loaded: they are the other side of the boundary.
 const SYSTEM: [&str; 13] = [
@@ -34,12 +35,8 @@ const SYSTEM: [&str; 13] = [
     "linux-vdso",
 ];
 
-/// Images that are redirected already. A library may look functions up without the GIL.
-static REDIRECTED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
-
-/// Images in which threads take turns, and those that may call back out of them.
-static WITH_TURNS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
-static CALLING_BACK: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+/// Images that are redirected already, and whether threads take turns in them. A library may look functions up without the GIL.
+static REDIRECTED: Mutex<BTreeMap<usize, bool>> = Mutex::new(BTreeMap::new());
 
 /// An extension module's file, opened before CPython does: what it needs is loaded, and none of its code has run but its
 /// libraries' constructors. To be held until the module is there.
@@ -91,8 +88,8 @@ impl Extension {
         found
     }
 
-    /// Has what its C code has one of for each thread be each thread's on replay, and what it asks the interpreter to call be
-    /// called where it was.
+    /// Has what its C code has one of for each thread be each thread's on replay, what it asks the interpreter to call be
+    /// called where it was, and the turn given back to a library that it is called by.
     ///
     /// # Safety
     /// In a session; the GIL is held.
@@ -100,21 +97,6 @@ impl Extension {
         for image in &self.images {
             // SAFETY: by contract.
             unsafe { divide(image) };
-        }
-    }
-
-    /// Has its C code, where threads take no turns in it, give the turn back to a library that it is called by. After
-    /// [`Extension::redirect`].
-    ///
-    /// # Safety
-    /// In a session; the GIL is held.
-    pub unsafe fn call_back(&self) {
-        for image in &self.images {
-            let has_turns = WITH_TURNS.lock().unwrap_or_else(PoisonError::into_inner).contains(&image.address);
-            if !has_turns && CALLING_BACK.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
-                // SAFETY: by contract; the functions work as those that they replace. An image need not import them.
-                let _ = unsafe { imports::rebind(image.address as *const c_void, &library_threads::calling_back()) };
-            }
         }
     }
 
@@ -321,13 +303,12 @@ pub unsafe fn binding(name: &CStr) -> Option<&'static Binding> {
 unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
     // SAFETY: by the callers' contract.
     unsafe {
-        if !REDIRECTED.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address) {
+        if locked(&REDIRECTED).insert(image.address, turns).is_some() {
             return;
         }
         let mut bindings = bindings().to_vec();
         bindings.extend(c11_threads::bindings());
         if turns {
-            WITH_TURNS.lock().unwrap_or_else(PoisonError::into_inner).insert(image.address);
             bindings.extend(library_threads::with_turns());
         }
         if makes_threads {
@@ -346,6 +327,10 @@ unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
 /// See [`Extension::divide`].
 unsafe fn divide(image: &Image) {
     let mut bindings = pending_calls::bindings();
+    // Where they do, what they call back by was replaced by `redirect`, or will be.
+    if locked(&REDIRECTED).get(&image.address) != Some(&true) {
+        bindings.extend(library_threads::calling_back());
+    }
     // SAFETY: by the callers' contract; the functions work as those that they replace. An image need not import them.
     unsafe {
         if session::mode() == Mode::Replaying {

@@ -166,7 +166,6 @@ unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
         }
         if let Some(extension) = &opened {
             extension.divide();
-            extension.call_back();
         }
         opened
     }
@@ -181,20 +180,13 @@ unsafe fn replayed_extension(file: &ExtensionFile) -> Option<Extension> {
         if let Some(extension) = &opened {
             extension.divide();
         }
-        let is_looked_at = opened.is_some();
         let extension = opened.or_else(|| Extension::open(&file.path))?;
         if treatment != ModuleTreatment::Libc {
             extension.answer_pid();
-            if is_looked_at {
-                extension.call_back();
-            }
             return Some(extension);
         }
         extension.redirect();
         annotate(file, &imports);
-        if is_looked_at {
-            extension.call_back();
-        }
         Some(extension)
     }
 }
