@@ -136,13 +136,26 @@ unsafe fn keep_turn(keeps: bool) {
     }
 }
 
-/// The calling thread is about to want the GIL.
-unsafe fn before_gil() {
+/// Gives the GIL up by `work`, and keeps the turn, which the calling thread has.
+unsafe fn keeping_turn<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the calling thread's own.
+    unsafe {
+        keep_turn(true);
+        let result = work();
+        keep_turn(false);
+        result
+    }
+}
+
+/// The calling thread is about to want the GIL. Returns whether it had the turn, and has given that up.
+unsafe fn before_gil() -> bool {
     // SAFETY: called by an extension module's code.
     unsafe {
-        if library_waits::in_turn() && !schedule::holds_gil() {
+        let leaves = library_waits::in_turn() && !schedule::holds_gil();
+        if leaves {
             turns::leave();
         }
+        leaves
     }
 }
 
@@ -168,13 +181,7 @@ unsafe extern "C" fn save_thread() -> *mut PyThreadState {
         let next = replaced!(NEXT[SAVE], => *mut PyThreadState);
         share();
         let _inside = turns::enter();
-        if !library_waits::in_turn() {
-            return next();
-        }
-        keep_turn(true);
-        let state = next();
-        keep_turn(false);
-        state
+        if library_waits::in_turn() { keeping_turn(|| next()) } else { next() }
     }
 }
 
@@ -203,12 +210,7 @@ unsafe extern "C" fn release(state: PyGILState_STATE) {
         // What it is called from may have given the GIL up before there were threads.
         share();
         let _inside = turns::enter();
-        if !library_waits::in_turn() {
-            return next(state);
-        }
-        keep_turn(true);
-        next(state);
-        keep_turn(false);
+        if library_waits::in_turn() { keeping_turn(|| next(state)) } else { next(state) }
     }
 }
 
@@ -229,13 +231,11 @@ unsafe fn calls_back() -> Option<&'static mut u64> {
 unsafe fn before_call_back() {
     // SAFETY: called by an extension module.
     unsafe {
-        if !library_waits::in_turn() || schedule::holds_gil() {
-            return;
-        }
-        if let Some(count) = calls_back() {
+        if before_gil()
+            && let Some(count) = calls_back()
+        {
             *count += 1;
         }
-        turns::leave();
     }
 }
 
@@ -266,12 +266,7 @@ unsafe extern "C" fn release_for_others(state: PyGILState_STATE) {
         let goes_back = state == PyGILState_STATE::PyGILState_UNLOCKED
             && library_waits::in_turn()
             && calls_back().is_some_and(|count| std::mem::replace(count, count.saturating_sub(1)) > 0);
-        if !goes_back {
-            return next(state);
-        }
-        keep_turn(true);
-        next(state);
-        keep_turn(false);
+        if goes_back { keeping_turn(|| next(state)) } else { next(state) }
     }
 }
 
@@ -289,9 +284,7 @@ unsafe fn have_turn() -> bool {
         } else {
             let state = PyGILState_Ensure();
             turns::begin();
-            keep_turn(true);
-            PyGILState_Release(state);
-            keep_turn(false);
+            keeping_turn(|| PyGILState_Release(state));
         }
     }
     turns::has()
