@@ -15,6 +15,23 @@ pub use imp::{
 };
 pub use imp::{stream_over, thread_cpu_us, thread_id, wait_for_change, wake_all};
 
+type ReadStream = unsafe fn(libc::c_int, *mut libc::c_char, usize) -> isize;
+type WriteStream = unsafe fn(libc::c_int, *const libc::c_char, usize) -> isize;
+
+/// What a stream of [`stream_over`] reads and writes by.
+struct Cookie {
+    fd: libc::c_int,
+    read: ReadStream,
+    write: WriteStream,
+}
+
+/// What such a stream is closed by.
+unsafe extern "C" fn cookie_close(cookie: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: called by the C library with what `stream_over` gave it, for the last time.
+    drop(unsafe { Box::from_raw(cookie.cast::<Cookie>()) });
+    0
+}
+
 /// What a descriptor leads to.
 pub fn status_of(descriptor: libc::c_int) -> Option<libc::stat> {
     let mut status = std::mem::MaybeUninit::uninit();

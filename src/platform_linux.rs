@@ -3,7 +3,7 @@
 #[path = "confine_linux.rs"]
 mod confine;
 
-use super::Waited;
+use super::{Cookie, ReadStream, Waited, WriteStream, cookie_close};
 pub use confine::{confine, refused_call};
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -96,16 +96,6 @@ pub unsafe fn set_stack(into: *mut libc::pthread_attr_t, lowest: usize, size: us
     unsafe { libc::pthread_attr_setstack(into, lowest as *mut c_void, size) };
 }
 
-type ReadStream = unsafe fn(c_int, *mut libc::c_char, usize) -> isize;
-type WriteStream = unsafe fn(c_int, *const libc::c_char, usize) -> isize;
-
-/// What a stream of [`stream_over`] reads and writes by.
-struct Cookie {
-    fd: c_int,
-    read: ReadStream,
-    write: WriteStream,
-}
-
 /// `cookie_io_functions_t`.
 #[repr(C)]
 struct CookieFunctions {
@@ -125,12 +115,6 @@ unsafe extern "C" fn cookie_write(cookie: *mut c_void, from: *const libc::c_char
     let cookie = cookie.cast::<Cookie>();
     // SAFETY: as above. It wants 0 for an error.
     unsafe { ((*cookie).write)((*cookie).fd, from, size) }.max(0)
-}
-
-unsafe extern "C" fn cookie_close(cookie: *mut c_void) -> c_int {
-    // SAFETY: as above, for the last time.
-    drop(unsafe { Box::from_raw(cookie.cast::<Cookie>()) });
-    0
 }
 
 /// A stream that reads or writes a descriptor by these, and does not close it; null where there is no memory.

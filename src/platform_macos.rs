@@ -1,6 +1,6 @@
 //! macOS. Compiled in CI's cross check only: nobody ran it.
 
-use super::Waited;
+use super::{Cookie, ReadStream, Waited, WriteStream, cookie_close};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -76,16 +76,6 @@ pub fn key_destructor(_: libc::pthread_key_t) -> Option<unsafe extern "C" fn(*mu
 /// None.
 pub unsafe fn set_stack(_: *mut libc::pthread_attr_t, _: usize, _: usize) {}
 
-type ReadStream = unsafe fn(c_int, *mut libc::c_char, usize) -> isize;
-type WriteStream = unsafe fn(c_int, *const libc::c_char, usize) -> isize;
-
-/// What a stream of [`stream_over`] reads and writes by.
-struct Cookie {
-    fd: c_int,
-    read: ReadStream,
-    write: WriteStream,
-}
-
 unsafe extern "C" fn cookie_read(cookie: *mut c_void, into: *mut libc::c_char, size: c_int) -> c_int {
     let cookie = cookie.cast::<Cookie>();
     // SAFETY: called by the C library with what `stream_over` gave it; so below.
@@ -96,12 +86,6 @@ unsafe extern "C" fn cookie_write(cookie: *mut c_void, from: *const libc::c_char
     let cookie = cookie.cast::<Cookie>();
     // SAFETY: as above.
     unsafe { ((*cookie).write)((*cookie).fd, from, size as usize) as c_int }
-}
-
-unsafe extern "C" fn cookie_close(cookie: *mut c_void) -> c_int {
-    // SAFETY: as above, for the last time.
-    drop(unsafe { Box::from_raw(cookie.cast::<Cookie>()) });
-    0
 }
 
 /// A stream that reads or writes a descriptor by these, and does not close it; null where there is no memory.
