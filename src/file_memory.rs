@@ -12,6 +12,18 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once};
 
+/// The most of a map's contents that is recorded, in bytes: reading it stops the program for some ten milliseconds.
+pub const LARGEST: usize = 64 << 20;
+
+/// Where there is anything in `size` bytes of a file, from `offset` on: offsets from there and sizes. Or why that is not
+/// recorded.
+pub fn data_of(descriptor: c_int, offset: i64, size: usize) -> Result<Vec<(usize, usize)>, &'static str> {
+    let known = if size <= LARGEST { None } else { platform::data_ranges(descriptor, offset, size) };
+    let ranges = known.unwrap_or_else(|| vec![(0, size)]);
+    let all: usize = ranges.iter().map(|(_, size)| size).sum();
+    if all > LARGEST { Err("its contents were not recorded: it is too large") } else { Ok(ranges) }
+}
+
 /// The files that were mapped so that others see what is written, by device and inode. Recording only.
 static NUMBERED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 static HAS_FILES: AtomicBool = AtomicBool::new(false);
@@ -41,9 +53,9 @@ pub fn has_files() -> bool {
 }
 
 fn identity(descriptor: c_int) -> Option<(u64, u64)> {
-    let status = platform::status_of(descriptor)?;
+    let status = platform::regular_file(descriptor)?;
     #[allow(clippy::unnecessary_cast)] // Signed on macOS.
-    (status.st_mode & libc::S_IFMT == libc::S_IFREG).then_some((status.st_dev as u64, status.st_ino as u64))
+    Some((status.st_dev as u64, status.st_ino as u64))
 }
 
 /// How many addresses are kept free for a file's memory: more than this of it, and twice what is mapped first.

@@ -10,9 +10,6 @@ use retrace_replay::value::Value;
 use std::ffi::c_int;
 use std::ptr;
 
-/// The most of a map's contents that is recorded, in bytes: reading it stops the program for some ten milliseconds.
-pub const LARGEST: usize = 64 << 20;
-
 /// What the arguments of `mmap` say.
 struct Wanted {
     address: usize,
@@ -50,16 +47,11 @@ pub fn is_memory(function: &Function, args: &Arguments) -> bool {
 
 /// Where in a new map there is anything, from its beginning on; or why its contents are not recorded.
 fn ranges(wanted: &Wanted) -> Result<Vec<(usize, usize)>, &'static str> {
-    let Some(status) = platform::status_of(wanted.fd).filter(|it| it.st_mode & libc::S_IFMT == libc::S_IFREG) else {
-        return Err("it is not a file's");
+    let Some(status) = platform::regular_file(wanted.fd) else {
+        return Err("its contents were not recorded: it is not a file's");
     };
     let end = usize::try_from(status.st_size - wanted.offset).unwrap_or(0).min(wanted.size);
-    if end <= LARGEST {
-        return Ok(if end == 0 { Vec::new() } else { vec![(0, end)] });
-    }
-    let found = platform::data_ranges(wanted.fd, wanted.offset, end).unwrap_or_else(|| vec![(0, end)]);
-    let all: usize = found.iter().map(|(_, size)| size).sum();
-    if all > LARGEST { Err("it is too large") } else { Ok(found) }
+    file_memory::data_of(wanted.fd, wanted.offset, end)
 }
 
 /// What is in a new map: for each part the offset in eight bytes, and the bytes. What is not there is zero.
@@ -111,7 +103,7 @@ pub unsafe fn make(args: &Arguments, described: &[Value], buffers: &[Vec<u8>]) -
     let size = wanted.size;
     if let Some(Value::Bytes(why)) = described.get(1) {
         let why = String::from_utf8_lossy(why);
-        return Err(format!("a map of {size} bytes by C code: its contents were not recorded: {why}"));
+        return Err(format!("a map of {size} bytes by C code: {why}"));
     }
     let number = described.first().and_then(Value::as_int).and_then(|number| u32::try_from(number).ok());
     // SAFETY: by contract; what is written lies within the map that was just made.

@@ -595,7 +595,7 @@ pub unsafe fn result_value(function: &Function, args: &Arguments, result: usize)
                 let fd = libc::fileno(result as *mut libc::FILE);
                 let offset = libc::lseek(fd, 0, libc::SEEK_CUR);
                 let mut place = vec![Value::Int(fd.into()), Value::Int(offset.max(0))];
-                if !is_regular(fd) {
+                if platform::regular_file(fd).is_none() {
                     streams::note(result);
                     place.push(Value::Int(1));
                 }
@@ -674,15 +674,11 @@ fn lasting_text(text: &[u8]) -> usize {
     address
 }
 
-fn is_regular(fd: c_int) -> bool {
-    platform::status_of(fd).is_some_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFREG)
-}
-
 /// All that is in a regular file that was opened as a stream.
 unsafe fn stream_contents(stream: *mut libc::FILE) -> Vec<u8> {
     // SAFETY: an open stream.
     let fd = unsafe { libc::fileno(stream) };
-    if is_regular(fd) { platform::bytes_of_file(fd, 0, STREAM_LIMIT) } else { Vec::new() }
+    platform::regular_file(fd).map_or(Vec::new(), |_| platform::bytes_of_file(fd, 0, STREAM_LIMIT))
 }
 
 /// A stream over a file without a name, under the recorded descriptor's number where that is free.

@@ -6,9 +6,8 @@
 use crate::call::Call;
 use crate::decode::Failure;
 use crate::external;
-use crate::file_memory;
+use crate::file_memory::{self, LARGEST};
 use crate::hook::Original;
-use crate::libc_maps::LARGEST;
 use crate::python::Owned;
 use crate::shared_memory;
 use pyo3_ffi::*;
@@ -55,12 +54,11 @@ unsafe fn contents(fields: &MapFields) -> (Owned, Vec<u8>) {
             let described = if all.iter().all(|&byte| byte == 0) { nothing() } else { bytes(&all) };
             return (described, all);
         }
-        let ranges = crate::platform::data_ranges(fields.descriptor, fields.offset, fields.size);
-        let ranges = ranges.unwrap_or_else(|| vec![(0, fields.size)]);
-        if ranges.iter().map(|(_, size)| size).sum::<usize>() > LARGEST {
+        let ranges = match file_memory::data_of(fields.descriptor, fields.offset, fields.size) {
+            Ok(ranges) => ranges,
             // Said in the trace; a replay that comes here stops.
-            return (crate::python::string("its contents were not recorded: it is too large"), Vec::new());
-        }
+            Err(why) => return (crate::python::string(why), Vec::new()),
+        };
         let pieces = Owned(PyTuple_New(ranges.len() as isize * 2));
         for (i, (from, size)) in ranges.into_iter().enumerate() {
             PyTuple_SET_ITEM(pieces.0, i as isize * 2, PyLong_FromSize_t(from));

@@ -33,10 +33,15 @@ unsafe extern "C" fn cookie_close(cookie: *mut libc::c_void) -> libc::c_int {
 }
 
 /// What a descriptor leads to.
-pub fn status_of(descriptor: libc::c_int) -> Option<libc::stat> {
+fn status_of(descriptor: libc::c_int) -> Option<libc::stat> {
     let mut status = std::mem::MaybeUninit::uninit();
     // SAFETY: `status` is writable, and filled where the call succeeds.
     unsafe { (libc::fstat(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+}
+
+/// The same, where that is a regular file.
+pub fn regular_file(descriptor: libc::c_int) -> Option<libc::stat> {
+    status_of(descriptor).filter(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// The size of a page in bytes.
