@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from dap import DAPClient
@@ -223,3 +224,15 @@ def start_time(pid):
     except OSError:
         return None
     return None if state == "Z" else fields[18]
+
+
+@contextmanager
+def stopped_at(trial, source, text):
+    """A debugger of a recording of `source`, where it has first come to the line that has the text."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(source)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, text)])])
+        debugger.go("continue")
+        yield debugger

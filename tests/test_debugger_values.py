@@ -1,7 +1,7 @@
 """What is evaluated and set in the debugger, and values that make trouble."""
 
 import pytest
-from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of
+from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of, stopped_at
 from harness import HANG
 
 VALUES = """
@@ -39,12 +39,7 @@ work(7)
 @pytest.fixture
 def stopped(trial):
     """A debugger in `work`, where it returns."""
-    trial.prepare(inputs=False)
-    program = trial.work / "program.py"
-    program.write_text(VALUES)
-    with Debugger(trial.record([program]).trace) as debugger:
-        debugger.launch("entry", [(program, [line_of(program, "return limit")])])
-        debugger.go("continue")
+    with stopped_at(trial, VALUES, "return limit") as debugger:
         yield debugger
 
 
@@ -194,12 +189,7 @@ work()
 
 
 def test_values_without_an_end_do_not_hide_the_others(trial):
-    trial.prepare(inputs=False)
-    program = trial.work / "program.py"
-    program.write_text(MANY_ENDLESS)
-    with Debugger(trial.record([program]).trace) as debugger:
-        debugger.launch("entry", [(program, [line_of(program, "return first")])])
-        debugger.go("continue")
+    with stopped_at(trial, MANY_ENDLESS, "return first") as debugger:
         shown = debugger.variables(debugger.scope())
         values = {v["name"]: v["value"] for v in shown}
         assert (values["first"], values["last"]) == ("1", "'seen'")
@@ -252,12 +242,7 @@ work()
 
 
 def test_attributes_without_an_end_do_not_hide_the_others(trial):
-    trial.prepare(inputs=False)
-    program = trial.work / "program.py"
-    program.write_text(ENDLESS_ATTRIBUTES)
-    with Debugger(trial.record([program]).trace) as debugger:
-        debugger.launch("entry", [(program, [line_of(program, "return first")])])
-        debugger.go("continue")
+    with stopped_at(trial, ENDLESS_ATTRIBUTES, "return first") as debugger:
         shown = {v["name"]: v for v in debugger.variables(debugger.scope())}
         assert shown["first"]["value"] == "1" and list(shown) == ["first", "lists", "gets", "whole"], shown
 
