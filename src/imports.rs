@@ -9,6 +9,7 @@ mod imp;
 mod imp;
 
 use std::ffi::{CStr, c_void};
+use std::ptr;
 use thiserror::Error;
 
 /// The function, of these types, that `rebind` replaced and kept in this place.
@@ -118,14 +119,53 @@ pub unsafe fn own_function(image: &Image, name: &CStr) -> Option<*mut c_void> {
     unsafe { imp::own_function(image, name) }
 }
 
-/// The variables of an image's of which each thread has its own: where the calling thread's are, and what they are in a
-/// new thread.
-///
+/// The variables of an image's of which each thread has its own.
+pub struct ThreadVariables {
+    /// The loader's number for the image.
+    pub image: usize,
+    /// Where the calling thread's are.
+    pub address: *mut u8,
+    /// What they are in a new thread.
+    pub initial: Vec<u8>,
+}
+
+/// An entry of the table by which the system finds such variables of the calling thread's: the C library's own form.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Storage {
+    pub address: *mut u8,
+    /// What is freed when the thread has ended.
+    pub to_free: *mut c_void,
+}
+
+impl Storage {
+    /// The thread has not used any yet.
+    pub const NONE: Storage = Storage { address: ptr::without_provenance_mut(usize::MAX), to_free: ptr::null_mut() };
+}
+
 /// # Safety
 /// The image is loaded.
-pub unsafe fn thread_variables(image: &Image) -> Option<(*mut u8, Vec<u8>)> {
+pub unsafe fn thread_variables(image: &Image) -> Option<ThreadVariables> {
     // SAFETY: by contract.
     unsafe { imp::thread_variables(image.address as *const c_void) }
+}
+
+/// Whether code finds the calling thread's variables of that image, which are at `address`, by the table.
+///
+/// # Safety
+/// As [`thread_variables`] returned them on this thread.
+pub unsafe fn is_by_table(image: usize, address: *const u8) -> bool {
+    // SAFETY: by contract.
+    unsafe { imp::is_by_table(image, address) }
+}
+
+/// The calling thread's entry for an image. It moves where more images are loaded.
+///
+/// # Safety
+/// [`is_by_table`] said that there is one.
+pub unsafe fn storage(image: usize) -> *mut Storage {
+    // SAFETY: by contract.
+    unsafe { imp::storage(image) }
 }
 
 /// The names of the functions and variables that an image imports.

@@ -1,10 +1,11 @@
 //! ELF: the global offset table of the object that contains an address, whether that is a shared library or the
 //! executable itself.
 
-use super::{Binding, Image, ImportError};
+use super::{Binding, Image, ImportError, Storage, ThreadVariables};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::ptr;
 
 #[repr(C)]
 struct Dynamic {
@@ -181,7 +182,7 @@ struct Index {
 ///
 /// # Safety
 /// As there.
-pub unsafe fn thread_variables(image: *const c_void) -> Option<(*mut u8, Vec<u8>)> {
+pub unsafe fn thread_variables(image: *const c_void) -> Option<ThreadVariables> {
     let object = objects().into_iter().find(|object| object.holds(image))?;
     let (image, initial, size) = object.threads_own?;
     // SAFETY: the loader's own function, and its number of a loaded image.
@@ -195,7 +196,34 @@ pub unsafe fn thread_variables(image: *const c_void) -> Option<(*mut u8, Vec<u8>
     };
     let mut initial = initial.to_vec();
     initial.resize(size, 0);
-    Some((address, initial))
+    Some(ThreadVariables { image, address, initial })
+}
+
+/// See [`super::is_by_table`]. What was loaded with the program, or has to be near the thread pointer, is in memory that is not
+/// freed by itself. What was loaded later is in memory of its own, for good.
+///
+/// # Safety
+/// As there.
+pub unsafe fn is_by_table(image: usize, address: *const u8) -> bool {
+    // SAFETY: by contract: `__tls_get_addr` has made an entry.
+    cfg!(target_env = "gnu")
+        && unsafe { ptr::eq((*storage(image)).address, address) && !(*storage(image)).to_free.is_null() }
+}
+
+/// See [`super::storage`]: glibc's table (`dtv_t` in `sysdeps/generic/dl-dtv.h`; where it is, in `tls.h` of each processor).
+///
+/// # Safety
+/// As there.
+pub unsafe fn storage(image: usize) -> *mut Storage {
+    let table: *mut Storage;
+    // SAFETY: reads what the C library has at the thread pointer.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!("mov {}, fs:[8]", out(reg) table, options(nostack, readonly));
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("mrs {0}, tpidr_el0", "ldr {0}, [{0}]", out(reg) table, options(nostack, readonly));
+        table.add(image)
+    }
 }
 
 /// See [`super::needs`].

@@ -1,6 +1,6 @@
 //! Mach-O: the symbol pointers of the image that contains an address. Compiled in CI's cross check only: nobody ran it.
 
-use super::{Binding, Image, ImportError};
+use super::{Binding, Image, ImportError, Storage, ThreadVariables};
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
@@ -148,8 +148,24 @@ unsafe fn commands(image: *const c_void) -> Option<(*const Header, Vec<*const Co
 ///
 /// # Safety
 /// As there.
-pub unsafe fn thread_variables(_image: *const c_void) -> Option<(*mut u8, Vec<u8>)> {
+pub unsafe fn thread_variables(_image: *const c_void) -> Option<ThreadVariables> {
     None
+}
+
+/// See [`super::is_by_table`]. Nobody asks.
+///
+/// # Safety
+/// As there.
+pub unsafe fn is_by_table(_image: usize, _address: *const u8) -> bool {
+    false
+}
+
+/// See [`super::storage`]. Nobody asks.
+///
+/// # Safety
+/// As there.
+pub unsafe fn storage(_image: usize) -> *mut Storage {
+    std::ptr::null_mut()
 }
 
 /// See [`super::needs`].

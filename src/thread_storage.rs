@@ -1,11 +1,15 @@
 //! Replay's threads are one to the system, and so to variables of which each thread has its own: what extension modules and
 //! their libraries have in these is exchanged when another thread goes on.
+//!
+//! The memory itself is, where the system finds it by a table of the thread's: so that a thread's variable stays where it is,
+//! and others can write to it (what a job of another one's sets when it is done). Where the code has the place from the thread
+//! pointer, the variables change their places with those of the thread that goes on.
 
-use crate::imports::{self, Image};
+use crate::imports::{self, Image, Storage, ThreadVariables};
 use std::ffi::CString;
 use std::ptr;
 
-/// An image's variables of that kind, in the one operating-system thread.
+/// An image's variables at a fixed place of the one operating-system thread.
 struct Variables {
     address: *mut u8,
     /// What they are in a new thread.
@@ -14,7 +18,16 @@ struct Variables {
     kept: Vec<Vec<u8>>,
 }
 
+/// An image's variables that are found by a table.
+struct Memory {
+    /// The table's number for the image.
+    image: usize,
+    /// What each thread's entry was when it went on last, by its number.
+    kept: Vec<Storage>,
+}
+
 static mut VARIABLES: Vec<Variables> = Vec::new();
+static mut MEMORY: Vec<Memory> = Vec::new();
 /// Whose are in their places.
 static mut CURRENT: usize = 0;
 
@@ -26,14 +39,19 @@ pub unsafe fn watch(image: &Image) {
     // SAFETY: by contract; no reference is kept.
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
-        let Some((address, initial)) = imports::thread_variables(image) else { return };
-        if VARIABLES.iter().any(|other| other.address == address) {
+        let Some(found) = imports::thread_variables(image) else { return };
+        let ThreadVariables { image: number, address, initial } = found;
+        if VARIABLES.iter().any(|other| other.address == address) || MEMORY.iter().any(|other| other.image == number) {
             return;
         }
         if let Ok(path) = CString::new(image.path.as_str()) {
             libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
         }
-        VARIABLES.push(Variables { address, initial, kept: Vec::new() });
+        if imports::is_by_table(number, address) {
+            MEMORY.push(Memory { image: number, kept: Vec::new() });
+        } else {
+            VARIABLES.push(Variables { address, initial, kept: Vec::new() });
+        }
     }
 }
 
@@ -47,7 +65,7 @@ pub unsafe fn switch_to(next: usize) {
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
         if CURRENT != next {
-            if !VARIABLES.is_empty() {
+            if !VARIABLES.is_empty() || !MEMORY.is_empty() {
                 exchange_with(next);
             }
             CURRENT = next;
@@ -55,21 +73,46 @@ pub unsafe fn switch_to(next: usize) {
     }
 }
 
+fn make_room<T>(kept: &mut Vec<T>, next: usize, new: impl FnMut() -> T) {
+    // SAFETY: one thread.
+    let most = next.max(unsafe { CURRENT }) + 1;
+    if kept.len() < most {
+        kept.resize_with(most, new);
+    }
+}
+
 #[cold]
 unsafe fn exchange_with(next: usize) {
-    // SAFETY: as in `switch_to`: the variables are as long as what they are at first, and as what is kept of them.
+    // SAFETY: as in `switch_to`: the variables are as long as what they are at first, and as what is kept of them. What a
+    // thread has not got yet the system makes where it is first used.
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
+        for Memory { image, kept } in &mut MEMORY {
+            make_room(kept, next, || Storage::NONE);
+            let entry = imports::storage(*image);
+            kept[CURRENT] = entry.replace(kept[next]);
+        }
         for Variables { address, initial, kept } in &mut VARIABLES {
-            let most = next.max(CURRENT) + 1;
-            if kept.len() < most {
-                kept.resize_with(most, Vec::new);
-            }
+            make_room(kept, next, Vec::new);
             let size = initial.len();
             kept[CURRENT].resize(size, 0);
             ptr::copy_nonoverlapping(*address, kept[CURRENT].as_mut_ptr(), size);
             let theirs = if kept[next].is_empty() { &*initial } else { &kept[next] };
             ptr::copy_nonoverlapping(theirs.as_ptr(), *address, size);
+        }
+    }
+}
+
+/// Frees what the running thread has: it has ended.
+///
+/// # Safety
+/// As [`switch_to`]; nothing of the thread's runs any more.
+pub unsafe fn end() {
+    // SAFETY: by contract: the system does this when a thread has ended.
+    #[expect(static_mut_refs, reason = "one thread")]
+    unsafe {
+        for Memory { image, .. } in &MEMORY {
+            libc::free(imports::storage(*image).replace(Storage::NONE).to_free);
         }
     }
 }

@@ -57,6 +57,7 @@ LARGE = [
     ("tables", ["duckdb>=1.1"], 0),
     ("figures", ["matplotlib>=3.8"], 0),
     ("pictures", ["pillow>=10"], 0),
+    ("tokens", ["tokenizers>=0.19"], 0),
     ("terminals", ["pexpect>=4.9", "ptyprocess>=0.7", "prompt_toolkit>=3"], 0),
     ("tornado_parts", ["tornado>=6.3"], 0),
     ("twisted_parts", ["twisted>=23"], 0),

@@ -308,6 +308,9 @@ unsafe fn resume(k: usize) {
             CoroutineResult::Yield(()) => std::mem::forget(coroutine),
             CoroutineResult::Return(()) => threads()[k].state = State::Ended,
         }
+        if matches!(threads()[k].state, State::Ended) {
+            thread_storage::end();
+        }
         if ALLOWED == k && matches!(threads()[k].state, State::Ended) {
             if replay::source().at_end() {
                 divergence::recording_cut("the end of a thread");

@@ -45,6 +45,14 @@ def test_python_threads_in_a_library(trial, attempt):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+def test_threads_write_to_each_others_own_variables(trial):
+    """A job's answer is put into a variable of the thread that waits for it, as a library's `thread_local!` latch is set."""
+    env = prepare(trial, "latch", "latch_program.py")
+    recorded = trial.record(["latch_program.py"], env=env)
+    assert recorded.exit == 0 and recorded.stdout.startswith(str([True] * 9).encode()), recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 def test_a_library_that_computes_is_waited_for(trial):
     """For as long as it takes to make a key of a password."""
     env = prepare(trial, "shared", "computing_program.py")
