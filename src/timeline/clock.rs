@@ -2,6 +2,7 @@
 //! increment an allocation, and tells apart the times at which a loop looks the same.
 
 use pyo3_ffi::*;
+use retrace_abi::line_events::retrace_line_events_objects;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -65,7 +66,7 @@ extern "C" fn calloc(context: *mut c_void, n: usize, size: usize) -> *mut c_void
 #[inline(always)]
 pub unsafe fn now() -> u64 {
     // SAFETY: by contract.
-    unsafe { COUNT - retrace_abi::line_events::retrace_line_events_objects }
+    unsafe { COUNT - retrace_line_events_objects }
 }
 
 /// From this time on, checks of the eval breaker are asked for.
@@ -75,7 +76,7 @@ pub unsafe fn now() -> u64 {
 #[inline(always)]
 pub unsafe fn set_alarm(time: u64) {
     // SAFETY: by contract.
-    unsafe { ALARM = time.saturating_add(retrace_abi::line_events::retrace_line_events_objects) };
+    unsafe { ALARM = time.saturating_add(retrace_line_events_objects) };
 }
 
 /// Runs what is not the program's: what it allocates does not count.
@@ -85,9 +86,10 @@ pub unsafe fn set_alarm(time: u64) {
 pub unsafe fn uncounted<R>(run: impl FnOnce() -> R) -> R {
     // SAFETY: by contract.
     unsafe {
-        let before = COUNT;
+        let before = (COUNT, retrace_line_events_objects);
         let result = run();
-        COUNT = before;
+        // There are line events in it, too.
+        (COUNT, retrace_line_events_objects) = before;
         result
     }
 }
