@@ -75,13 +75,27 @@ retrace_variable_slot(PyCodeObject *code, const char *name)
 }
 
 PyObject *
-retrace_frame_globals(PyThreadState *tstate)
+retrace_globals_above(PyThreadState *tstate, int above)
 {
     struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
-    while (frame != NULL && !retrace_is_python_frame(frame)) {
-        frame = frame->previous;
+    for (; frame != NULL; frame = frame->previous) {
+        if (retrace_is_python_frame(frame) && above-- == 0) {
+            return frame->f_globals;
+        }
     }
-    return frame == NULL ? NULL : frame->f_globals;
+    return NULL;
+}
+
+int
+retrace_names_are_globals(PyThreadState *tstate, int above)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    for (; frame != NULL; frame = frame->previous) {
+        if (retrace_is_python_frame(frame) && above-- == 0) {
+            return frame->f_locals == frame->f_globals;
+        }
+    }
+    return 0;
 }
 
 int

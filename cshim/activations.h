@@ -26,8 +26,11 @@ int retrace_frame_begins(PyThreadState *tstate);
 /* The place of a variable that is the function's alone, or -1. */
 int retrace_variable_slot(PyCodeObject *code, const char *name);
 
-/* The globals of the thread's innermost frame; borrowed, or NULL where it has none. */
-PyObject *retrace_frame_globals(PyThreadState *tstate);
+/* The globals of that frame; borrowed, or NULL where there is none. */
+PyObject *retrace_globals_above(PyThreadState *tstate, int above);
+
+/* Whether all of that frame's names are its globals: so it is with a module's. */
+int retrace_names_are_globals(PyThreadState *tstate, int above);
 
 /* Whether a code's variables are in its frames, and nowhere else: so it is with a function's. */
 int retrace_has_own_names(PyCodeObject *code);

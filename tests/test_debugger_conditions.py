@@ -1,4 +1,4 @@
-"""Conditions of breakpoints, which are asked at each hit: they mean the same as in the frame itself."""
+"""What is asked at each hit: conditions, what log points say, watched values. It means the same as in the frame itself."""
 
 import pytest
 from debugger import Debugger, line_of
@@ -151,6 +151,183 @@ def test_the_same_code_with_other_globals(recorded):
 
 
 @pytest.mark.parametrize(
+    "line, message, wanted",
+    [
+        ("# plain", "{number} twice is {doubled}", [f"{n} twice is {2 * n}" for n in range(3000)]),
+        ("# plain", "{place}{[number, doubled] if number < 2 else ''}", ["global[0, 0]", "global[1, 2]"] + ["global"] * 2998),
+        ("# plain", "{sum(doubled for _ in (1, 2))}", [str(4 * n) for n in range(3000)]),
+        ("# plain", "{ number }{(number, 'a')}", [f"{n}{(n, 'a')}" for n in range(3000)]),
+        ("# plain", "{sorted(locals())}", ["['doubled', 'number']"] * 3000),
+        ("# plain", "no expression }", ["no expression }"] * 3000),
+        ("# late", "{turn} {place}", [f"{n} {'local' if n == 7 else 'global'}" for n in range(10)]),
+        ("# inner", "{shared} by {step}", [f"{100 + sum(range(n + 1))} by {n}" for n in range(10)]),
+        ("# squares", "{number * number}", [str(n * n) for n in range(50)]),
+        ("# body", "{hidden} {count}", [f"{6 + n} {n}" for n in range(4)]),
+        ("# module", "{number}", [str(n) for n in range(2000)]),
+    ],
+)
+def test_what_a_log_point_says(recorded, line, message, wanted):
+    trace, program = recorded
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [{"line": line_of(program, line), "logMessage": message}])])
+        for command, order in (("continue", 1), ("reverseContinue", -1)):
+            seen = len(debugger.output("console"))
+            debugger.go(command)
+            assert debugger.output("console")[seen:].splitlines() == wanted[::order]
+        assert debugger.output("important") == ""
+
+
+@pytest.mark.parametrize(
+    "message, error",
+    [("{number / 0}", "ZeroDivisionError"), ("{nothing}", "NameError"), ("{1 +}", "SyntaxError"), ("a{}", "SyntaxError")],
+)
+def test_a_log_point_that_fails_is_said_and_passed(recorded, message, error):
+    trace, program = recorded
+    with Debugger(trace) as debugger:
+        stop = {"line": line_of(program, "# plain") - 1, "condition": "number == 3"}
+        log = {"line": line_of(program, "# plain"), "logMessage": message}
+        debugger.launch("entry", [(program, [log, stop])])
+        assert debugger.go("continue")["reason"] == "breakpoint" and debugger.locals()["number"] == "3"
+        said = debugger.output("important").splitlines()
+        assert len(said) == 3 and all(error in line for line in said), said
+
+
+WATCHED = '''
+place = 0
+
+
+class Box:
+    filled = 0
+
+
+def fill(box, number):
+    box.filled = number  # fill
+
+
+def work(rounds):
+    box, text, factor, nothing = Box(), "", 2, None
+
+    def scaled(number):
+        return number * factor  # scaled
+
+    for number in range(rounds):
+        fill(box, number)
+        half = number // 2
+        scaled(number)
+        text += "x" if number % 300 else "y" * len(text)
+        if number % 500 == 0:
+            text = ""
+    return box  # end
+
+
+work(3000)
+for place in range(2000):
+    abs(place)
+print(place)
+'''
+
+
+def lengths():
+    """Those of `text`, one after the other."""
+    length = 0
+    for number in range(3000):
+        length = length + 1 if number % 300 else length * 2
+        yield length
+        length = 0 if number % 500 == 0 else length
+
+
+LENGTHS = list(lengths())
+
+
+@pytest.fixture
+def watched(trial, recordings):
+    name = f"watched {trial.interpreter.name}"
+    if name not in recordings:
+        trial.prepare(inputs=False)
+        program = trial.work / "watched.py"
+        program.write_text(WATCHED)
+        recordings[name] = trial.record([program]).trace, program
+    return recordings[name]
+
+
+@pytest.mark.parametrize(
+    "expression, condition, values",
+    [
+        ("number", "number % 1000 == 999", [999, 1999, 2999]),
+        ("number", "number == factor * 700 and scaled(1) == 2", [1400]),
+        ("half", "number > 2990 and all(half - other > 0 for other in (1, 2, 1495))", [1496, 1497, 1498, 1499]),
+        ("half", "number > 2899 and locals()['half'] == 1450", [1450]),
+        # Where the function that changes it is called.
+        ("box.filled", "box.filled % 1000 == 1", [1, 1001, 2001]),
+        ("len(text)", "len(text) == 299 and nothing is None", [299] * LENGTHS.count(299)),
+        ("text", "text == 'x'", ["'x'"] * 6),
+    ],
+)
+def test_conditions_of_what_a_frame_has(watched, expression, condition, values):
+    trace, program = watched
+    with Debugger(trace) as debugger:
+        debugger.launch("end", [(program, [line_of(program, "# end")])])
+        debugger.go("reverseContinue")
+        debugger.set_breakpoints(program, [])
+        frame = debugger.stack()[0]["id"]
+        known = debugger.request("dataBreakpointInfo", name=expression, frameId=frame)
+        wanted = [{"dataId": known["dataId"], "condition": condition}]
+        debugger.request("setDataBreakpoints", breakpoints=wanted)
+        texts = []
+        while debugger.go("reverseContinue")["reason"] == "data breakpoint":
+            texts.append(debugger.stop["text"])
+        assert [text.rpartition(" -> ")[2] for text in texts] == [str(value) for value in reversed(values)]
+        debugger.go("gotoPosition", position="start")
+        for text in reversed(texts):
+            assert debugger.go("continue")["text"] == text
+        assert debugger.go("continue")["reason"] != "data breakpoint"
+        said = debugger.output("console") + debugger.output("important")
+        assert said == "", said
+
+
+@pytest.mark.parametrize("condition, values", [("place % 900 == 899", [899, 1799]), ("place == 77 and Box", [77])])
+def test_conditions_of_what_a_module_has(watched, condition, values):
+    trace, program = watched
+    with Debugger(trace) as debugger:
+        debugger.launch("end")
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name="place")
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], "condition": condition}])
+        for value in reversed(values):
+            assert debugger.go("reverseContinue")["text"] == f"{value - 1} -> {value}"
+        assert debugger.go("reverseContinue")["reason"] != "data breakpoint"
+        assert debugger.output("console") + debugger.output("important") == ""
+
+
+GROWS = '''
+def grow(rounds):
+    text = ""
+    for number in range(rounds):
+        text += "x"
+        if number % 900 == 0:
+            text = ""
+    return text
+
+
+grow(300_000)
+'''
+
+
+def test_a_watched_string_grows_in_place_as_it_did(trial):
+    """What holds it has it copied, and the run would not meet the checkpoints it is cut by."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(GROWS)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("end")
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope(), name="text")
+        wanted = {"dataId": known["dataId"], "condition": "len(text) > 5000"}
+        debugger.request("setDataBreakpoints", breakpoints=[wanted])
+        assert debugger.go("reverseContinue")["reason"] == "entry"
+        said = debugger.output("console") + debugger.output("important")
+        assert said == "", said
+
+
+@pytest.mark.parametrize(
     "condition, error", [("number / 0", "ZeroDivisionError"), ("nothing", "NameError"), ("1 +", "SyntaxError")]
 )
 def test_one_that_fails_is_said_and_stopped_at(recorded, condition, error):
@@ -161,12 +338,20 @@ def test_one_that_fails_is_said_and_stopped_at(recorded, condition, error):
         assert error in debugger.output("important")
 
 
+ENDLESS = "number == 1000 and [0 for turn in iter(int, 1)]"
+
+
 @pytest.mark.parametrize("end", ["pause", "cancel"])
-def test_a_search_is_ended_while_a_condition_is_asked(recorded, end):
+@pytest.mark.parametrize("asked", ["condition", "log", "watch"])
+def test_a_search_is_ended_while_something_is_asked(recorded, asked, end):
     trace, program = recorded
     with Debugger(trace, shows_progress=True) as debugger:
-        condition = "number == 1000 and [0 for turn in iter(int, 1)]"
-        debugger.launch("entry", [(program, [{"line": line_of(program, "# plain"), "condition": condition}])])
+        wanted = {"condition": {"condition": ENDLESS}, "log": {"logMessage": f"{{{ENDLESS}}}"}}.get(asked)
+        debugger.launch("entry", [(program, [{"line": line_of(program, "# plain"), **wanted}] if wanted else [])])
+        if asked == "watch":
+            known = debugger.request("dataBreakpointInfo", name="number", variablesReference=0)
+            wanted = [{"dataId": known["dataId"], "condition": ENDLESS}]
+            debugger.request("setDataBreakpoints", breakpoints=wanted)
         there = debugger.stop["position"]
         asked = debugger.send("continue", threadId=1)
         progress = debugger.wait(lambda: debugger.take("progressStart"))

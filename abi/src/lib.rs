@@ -343,8 +343,10 @@ pub mod line_events {
         ) -> *mut PyObject;
         /// The place of a function's own variable, or -1.
         pub fn retrace_variable_slot(code: *mut PyObject, name: *const std::ffi::c_char) -> c_int;
-        /// The globals of a thread's innermost frame.
-        pub fn retrace_frame_globals(tstate: *mut ThreadState) -> *mut PyObject;
+        /// The globals of the frame that lies so many above the innermost one; null where there is none.
+        pub fn retrace_globals_above(tstate: *mut ThreadState, above: c_int) -> *mut PyObject;
+        /// Whether all of that frame's names are its globals.
+        pub fn retrace_names_are_globals(tstate: *mut ThreadState, above: c_int) -> c_int;
         /// Whether a code is a function's.
         pub fn retrace_has_own_names(code: *mut PyObject) -> c_int;
         /// What a variable of a frame has.

@@ -806,11 +806,6 @@ def block(question, _state, _exception):
 COMPILED = {}
 
 
-# Strings are not among these: they may grow in place where nobody else holds them.
-UNCHANGING = frozenset((int, float, bool, bytes, type(None)))
-SHOWN = {}
-
-
 def compiled(expression):
     code = COMPILED.get(expression)
     if code is None:
@@ -830,19 +825,18 @@ def names_used(code):
     return names
 
 
-def condition_function(expression, code, names, has_own_names):
-    """A condition as a function of variables of a frame, and where in the frame these are; None where that won't do."""
+def expression_function(expression, code, names):
+    """An expression as a function of variables of a frame, and where in the frame these are; None where that won't do.
+    `code` is None where all names are globals."""
     used = names_used(compiled(expression))
     if used & LOOKING:
         return None
     wanted = []
-    if has_own_names:
+    if code is not None:
         places = (*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars)
         wanted = [(name, place) for place, name in enumerate(places) if name in used]
         if any(not name.isidentifier() for name, _ in wanted):
             return None
-    elif names is not sys._getframe(1).f_locals:
-        return None
     source = f"lambda {', '.join(name for name, _ in wanted)}: (\n{expression.strip()}\n)"
     made = eval(compile(source, "<evaluation>", "eval"), {})
     return [type(made)(made.__code__, names), [place for _, place in wanted]]
@@ -853,19 +847,40 @@ def condition(expression):
     return "True" if value_of(compiled(expression), frame.f_globals, frame.f_locals) else "False"
 
 
-def log(template):
-    """A message with `{expression}` parts."""
-    frame = sys._getframe(1)
-    parts, rest = [], template
-    while rest:
+def parts_of(template):
+    """The texts of a message with `{expression}` parts, and the expressions behind all of them but the last."""
+    texts, expressions, rest = [], [], template
+    while True:
         head, brace, tail = rest.partition("{")
-        parts.append(head)
+        texts.append(head)
         if not brace:
-            break
+            return texts, expressions
         expression, _, rest = tail.partition("}")
-        value = value_of(compiled(expression), frame.f_globals, frame.f_locals)
-        parts.append(value if isinstance(value, str) else show(value))
-    return "".join(parts)
+        expressions.append(expression)
+
+
+def joined(texts, values):
+    values = [value if isinstance(value, str) else show(value) for value in values]
+    return "".join([part for pair in zip(texts, [*values, ""]) for part in pair])
+
+
+def log(template):
+    frame = sys._getframe(1)
+    texts, expressions = parts_of(template)
+    return joined(texts, [value_of(compiled(e), frame.f_globals, frame.f_locals) for e in expressions])
+
+
+def message_function(template, code, names):
+    """What a log point says, as `expression_function`."""
+    texts, expressions = parts_of(template)
+    for expression in expressions:
+        compiled(expression)
+    values = "(" + "".join(f"(\n{expression.strip()}\n)," for expression in expressions) + ")"
+    found = expression_function(values, code, names)
+    if found is None:
+        return None
+    function, places = found
+    return [lambda *arguments: joined(texts, function(*arguments)), places]
 
 
 def names_at(frame, depth, function, module):
@@ -900,16 +915,14 @@ def watch(expression, depth, function, module):
     try:
         value = value_of(compiled(expression), *names)
     except Exception as error:
-        return f"<{type(error).__name__}: {error}>"
-    if type(value) not in UNCHANGING:
-        text = show(value)
-        # Two objects that are shown alike are two.
-        return f"{text}\0{id(value)}" if "0x?" in text else text
-    # What cannot change is shown once. It is held, so that nothing else takes its place; nothing notices that.
-    shown = SHOWN.get(expression)
-    if shown is None or shown[0] is not value:
-        shown = SHOWN[expression] = (value, show(value))
-    return shown[1]
+        return f"<{type(error).__name__}: {error}>" if str(error) else f"<{type(error).__name__}>"
+    return watched_text(value)
+
+
+def watched_text(value):
+    text = show(value)
+    # Two objects that are shown alike are two.
+    return f"{text}\0{id(value)}" if "0x?" in text else text
 
 
 ANSWERS = {

@@ -7,6 +7,7 @@ use crate::python::{Definition, Owned, SavedError, attribute, string, text};
 use crate::session::{self, Mode};
 use crate::user_threads;
 use pyo3_ffi::*;
+use retrace_abi::line_events::retrace_has_own_names;
 use retrace_replay::debug_protocol::{Report, Watch};
 use serde_json::{Map, Value, json};
 use std::ffi::{CStr, CString, c_int};
@@ -255,6 +256,49 @@ pub unsafe fn error_text() -> String {
     }
 }
 
+/// A value's text if it is a string, or why there is no value.
+///
+/// # Safety
+/// The GIL is held. Null: an exception is set.
+pub unsafe fn text_or_error(value: &Owned) -> Result<String, String> {
+    // SAFETY: by contract.
+    unsafe { if value.is_null() { Err(error_text()) } else { Ok(text(value.0)) } }
+}
+
+/// What is longer is cut: that of inspect.py.
+const TEXT_LIMIT: usize = 4000;
+
+/// What a watched expression shows, by its value. None where it has no meaning.
+///
+/// # Safety
+/// As [`text_or_error`]; the mode is Diverted.
+pub unsafe fn watched_text(value: &Owned) -> Option<String> {
+    // SAFETY: by contract.
+    unsafe {
+        if value.is_null() {
+            if PyErr_ExceptionMatches(PyExc_Exception) == 0 {
+                PyErr_Clear();
+                return None;
+            }
+            return Some(format!("<{}>", error_text()));
+        }
+        let mut small = 0;
+        if PyLong_CheckExact(value.0) != 0 && retrace_abi::retrace_long_as_i64(value.0, &mut small) != 0 {
+            return Some(small.to_string());
+        }
+        if PyUnicode_CheckExact(value.0) != 0 && PyUnicode_GetLength(value.0) <= TEXT_LIMIT as Py_ssize_t {
+            let mut shown = text_or_error(&Owned(PyObject_Repr(value.0))).ok()?;
+            if let Some((end, _)) = shown.char_indices().nth(TEXT_LIMIT) {
+                shown.truncate(end);
+                shown.push_str("...");
+            }
+            return Some(shown);
+        }
+        let shown = Owned(PyObject_CallOneArg(function(c"watched_text").0, value.0));
+        text_or_error(&shown).ok()
+    }
+}
+
 /// Evaluates in the frame that stops here: `kind` is the function of `inspect.py` that does.
 ///
 /// # Safety
@@ -277,27 +321,29 @@ pub unsafe fn evaluate(kind: &str, expression: &str) -> Result<String, String> {
     }
 }
 
-/// A condition as a function of some of a frame's variables, and their places: null where it has to be evaluated in the frame.
+/// An expression as a function of some of a frame's variables, and their places: null where it has to be evaluated in the
+/// frame. `maker`: the function of inspect.py that makes it.
 ///
 /// # Safety
-/// The frame's code and globals; the GIL is held, the mode Diverted.
-pub unsafe fn condition_function(
+/// The frame's code and globals, or a module's; the GIL is held, the mode Diverted.
+pub unsafe fn function_of(
+    maker: &CStr,
     expression: &str,
     code: *mut PyObject,
     globals: *mut PyObject,
-    has_own_names: bool,
 ) -> (Owned, Vec<c_int>) {
     // SAFETY: by contract: what the function of inspect.py returns is a list of a function and a list of numbers, or None.
     unsafe {
         let saved = SavedError::take();
-        let function = function(c"condition_function");
+        let function = function(maker);
         let expression = string(expression);
-        let own = if has_own_names { Py_True() } else { Py_False() };
+        let has_own = !code.is_null() && retrace_has_own_names(code) != 0;
+        let code = if has_own { code } else { Py_None() };
         let result = if function.is_null() || expression.is_null() {
             Owned(ptr::null_mut())
         } else {
             let end = ptr::null_mut::<PyObject>();
-            Owned(PyObject_CallFunctionObjArgs(function.0, expression.0, code, globals, own, end))
+            Owned(PyObject_CallFunctionObjArgs(function.0, expression.0, code, globals, end))
         };
         let mut found = (Owned(ptr::null_mut()), Vec::new());
         if !result.is_null() && PyList_Check(result.0) != 0 && PyList_GET_SIZE(result.0) == 2 {

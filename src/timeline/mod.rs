@@ -7,9 +7,9 @@
 //! `retrace_replay::debug_protocol`.
 
 mod clock;
-mod conditions;
 mod crash;
 mod exceptions;
+mod expressions;
 mod generators;
 mod inspect;
 mod instructions;

@@ -1,6 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
-use super::conditions::Condition;
+use super::expressions::{Expression, HERE, diverted};
 use super::generators::{self, Generators};
 use super::instructions::Instructions;
 use super::process::{self, Channel, fork};
@@ -62,8 +62,9 @@ pub struct Runner {
     /// Where each thread's exception was last seen in the user's code, and its address.
     pub(super) passing: HashMap<u32, (usize, Stopped)>,
     hits: Vec<u64>,
-    /// Of lines and functions, by their places in the list.
-    conditions: Vec<Condition>,
+    /// Conditions of lines, functions and watched values, by their places in the list, and what lines say.
+    conditions: Vec<Expression>,
+    messages: Vec<Expression>,
     stops: Thinned,
     watches: Vec<Watched>,
     pub(super) instructions: Instructions,
@@ -182,6 +183,7 @@ impl Runner {
             passing: HashMap::new(),
             hits: Vec::new(),
             conditions: Vec::new(),
+            messages: Vec::new(),
             stops: Thinned::default(),
             watches: Vec::new(),
             instructions: Instructions::default(),
@@ -223,8 +225,8 @@ impl Runner {
         let stops = stops_of(&run);
         self.hits = stops.map(|stops| stops.hits.clone()).unwrap_or_default();
         self.hits.resize(stops.map_or(0, Stops::places), 0);
-        let conditions = stops.map_or(0, |stops| stops.breakpoints.len() + stops.functions.len());
-        self.conditions = (0..conditions).map(|_| Condition::new()).collect();
+        self.conditions = (0..self.hits.len()).map(|_| Expression::new()).collect();
+        self.messages = (0..stops.map_or(0, |stops| stops.breakpoints.len())).map(|_| Expression::message()).collect();
         self.stops = Thinned::default();
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
         // SAFETY: this stands at its position.
@@ -319,7 +321,7 @@ impl Runner {
         unsafe {
             self.come_to_end();
             let begun_watched = self.watches.iter().map(Watched::has_begun).collect();
-            let (last_watched, first_watched) = self.watches.drain(..).map(Watched::into_ends).unzip();
+            let (last_watched, first_watched) = self.watches.iter().map(Watched::ends).unzip();
             let window = Window {
                 ticks: self.position.tick,
                 matched,
@@ -593,7 +595,9 @@ impl Runner {
             if let Some(condition) = condition {
                 let known = &mut self.conditions[place];
                 // One that fails is said, and counts as true.
-                match clock::uncounted(|| known.holds(condition)) {
+                let holds = known.holds(condition, HERE);
+                let holds = holds.unwrap_or_else(|| evaluate_here("condition", condition).map(|text| text == "True"));
+                match holds {
                     Ok(true) => {}
                     Ok(false) => return None,
                     Err(text) => self.say(id, text, true),
@@ -604,7 +608,8 @@ impl Runner {
                 return None;
             }
             let Some(log) = log else { return Some(Cause::Breakpoint(id)) };
-            let (text, failure) = match evaluate_here("log", &log) {
+            let said = self.messages[place].call(&log, HERE, |message| inspect::text_or_error(&message));
+            let (text, failure) = match said.unwrap_or_else(|| evaluate_here("log", &log)) {
                 Ok(text) => (text, false),
                 Err(text) => (text, true),
             };
@@ -652,7 +657,14 @@ impl Runner {
         unsafe {
             let Some(stops) = stops_of(&self.run) else { return false };
             let (watch, first) = (&stops.watches[place], stops.places() - stops.watches.len());
-            let holds = inspect::watch_holds(watch, self.position.thread).unwrap_or_else(|text| {
+            let holds = match (&watch.condition, self.watches[place].scope(&self.position)) {
+                (None, _) => Ok(true),
+                (_, None) => Ok(false),
+                (Some(condition), Some(scope)) => self.conditions[first + place]
+                    .holds(condition, scope)
+                    .unwrap_or_else(|| inspect::watch_holds(watch, self.position.thread)),
+            };
+            let holds = holds.unwrap_or_else(|text| {
                 self.say(watch.id, text, true);
                 true
             });
@@ -694,17 +706,10 @@ pub(super) fn is_over(stops: &Stops, tick: u64, instruction: u32) -> bool {
     stops.before.is_some_and(|before| tick > before || tick == before && instruction >= stops.before_instruction)
 }
 
-/// Evaluates in the frame that the line event is in. What the program never ran crosses no boundary.
+/// Evaluates in the frame that the line event is in.
 unsafe fn evaluate_here(kind: &str, expression: &str) -> Result<String, String> {
-    // SAFETY: the GIL is held; the mode is put back.
-    unsafe {
-        clock::uncounted(|| {
-            session::set_mode(Mode::Diverted);
-            let result = inspect::evaluate(kind, expression);
-            session::set_mode(Mode::Replaying);
-            result
-        })
-    }
+    // SAFETY: the GIL is held.
+    unsafe { diverted(|| inspect::evaluate(kind, expression)) }
 }
 
 unsafe fn is_at(place: &Place) -> bool {

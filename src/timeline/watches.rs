@@ -1,16 +1,14 @@
 //! Values that are compared at each line.
 
-use super::inspect;
+use super::expressions::{Expression, HERE, Scope};
 use super::ticks::names_of;
-use crate::python::{Owned, text};
+use super::{clock, inspect};
+use crate::python::{Owned, string, text};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{retrace_frame_above, retrace_variable_slot};
 use retrace_replay::debug_protocol::{Cause, Stopped, Watch};
 use std::ffi::{CString, c_int};
 use std::ptr;
-
-/// A longer string is not held: what grows it would copy it instead.
-const HELD_STRING: Py_ssize_t = 1000;
 
 pub struct Watched {
     watch: Watch,
@@ -21,6 +19,11 @@ pub struct Watched {
     /// The call in which it first had one has begun since the run's beginning.
     has_begun: bool,
     variable: Variable,
+    expression: Expression,
+    /// The name of the module whose global it is, or null.
+    module: Owned,
+    /// The value that the text is of, if that cannot change. It is held, so that nothing else takes its place.
+    value: Owned,
 }
 
 /// A function's own variable. While the same unchanging value is in it, there is nothing to evaluate.
@@ -31,26 +34,128 @@ struct Variable {
     code: *mut PyObject,
     is_function: bool,
     slot: c_int,
-    /// What was in it, if that cannot change. It is held, so that nothing else takes its place.
-    value: Owned,
 }
 
 enum Look {
     /// The frame is not there.
     Absent,
     Same,
-    Other,
+    Other(Scope),
+}
+
+/// What a watched value is at a line.
+enum Now {
+    /// It has no meaning there.
+    Absent,
+    Same,
+    Other(String),
 }
 
 impl Watched {
     /// # Safety
     /// `at`: where this stands, at a tick if that is not 0. The GIL is held.
     pub unsafe fn new(watch: &Watch, at: &Stopped) -> Watched {
+        let nothing = || Owned(ptr::null_mut());
+        let mut watched = Watched {
+            watch: watch.clone(),
+            text: None,
+            first: None,
+            has_begun: false,
+            variable: Variable::new(watch),
+            expression: Expression::new(),
+            module: nothing(),
+            value: nothing(),
+        };
         // SAFETY: by contract.
-        let now = if at.tick == 0 { None } else { unsafe { inspect::watched(watch, at.thread) } };
-        // Where it has no meaning here, it is what it was last.
-        let text = now.or_else(|| watch.text.clone());
-        Watched { watch: watch.clone(), text, first: None, has_begun: false, variable: Variable::new(watch) }
+        unsafe {
+            let now = if at.tick == 0 { Now::Absent } else { watched.now(at) };
+            // Where it has no meaning here, it is what it was last.
+            watched.text = match now {
+                Now::Other(text) => Some(text),
+                _ => watch.text.clone(),
+            };
+        }
+        watched
+    }
+
+    /// Where the watched expression has its meaning, and its condition. None where it has none.
+    ///
+    /// # Safety
+    /// At the tick `at`; the GIL is held.
+    pub unsafe fn scope(&mut self, at: &Stopped) -> Option<Scope> {
+        // SAFETY: by contract.
+        unsafe {
+            match self.look(at) {
+                Look::Absent => None,
+                Look::Same => self.frame_scope(at),
+                Look::Other(scope) => Some(scope),
+            }
+        }
+    }
+
+    unsafe fn frame_scope(&mut self, at: &Stopped) -> Option<Scope> {
+        match (&self.watch.module, &self.watch.frame) {
+            (Some(name), _) => {
+                if self.module.is_null() {
+                    // SAFETY: as in `scope`.
+                    self.module = unsafe { clock::uncounted(|| string(name)) };
+                }
+                Some(Scope::Module(self.module.0))
+            }
+            (None, None) => Some(HERE),
+            (None, Some(frame)) if frame.thread != at.thread => None,
+            (None, Some(frame)) => Some(Scope::Frame(c_int::from(at.depth.checked_sub(frame.depth)?))),
+        }
+    }
+
+    unsafe fn look(&mut self, at: &Stopped) -> Look {
+        // SAFETY: as in `scope`.
+        let Some(scope) = (unsafe { self.frame_scope(at) }) else { return Look::Absent };
+        let (Some(frame), Scope::Frame(above)) = (&self.watch.frame, scope) else { return Look::Other(scope) };
+        let variable = &mut self.variable;
+        // SAFETY: at a tick of this thread; what is read is borrowed, and looked at before anything runs.
+        unsafe {
+            let mut variables = ptr::null_mut();
+            let code = retrace_frame_above(PyThreadState_Get().cast(), above, &mut variables);
+            if code.is_null() {
+                return Look::Absent;
+            }
+            if code != variable.code {
+                variable.code = code;
+                variable.is_function = text(names_of(code)[2]) == frame.function;
+                variable.slot = variable.name.as_ref().map_or(-1, |name| retrace_variable_slot(code, name.as_ptr()));
+                self.value = Owned(ptr::null_mut());
+            }
+            if !variable.is_function {
+                return Look::Absent;
+            }
+            let value = if variable.slot < 0 { ptr::null_mut() } else { *variables.add(variable.slot as usize) };
+            if !value.is_null() && value == self.value.0 { Look::Same } else { Look::Other(scope) }
+        }
+    }
+
+    unsafe fn now(&mut self, at: &Stopped) -> Now {
+        // SAFETY: by the contract of `change`.
+        unsafe {
+            let scope = match self.look(at) {
+                Look::Absent => return Now::Absent,
+                Look::Same => return Now::Same,
+                Look::Other(scope) => scope,
+            };
+            let (held, expression) = (&mut self.value, &self.watch.expression);
+            let now = self.expression.call(expression, scope, |value| {
+                if !value.is_null() && value.0 == held.0 {
+                    return Now::Same;
+                }
+                let now = inspect::watched_text(&value).map_or(Now::Absent, Now::Other);
+                *held = if is_unchanging(value.0) { value } else { Owned(ptr::null_mut()) };
+                now
+            });
+            now.unwrap_or_else(|| {
+                self.value = Owned(ptr::null_mut());
+                inspect::watched(&self.watch, at.thread).map_or(Now::Absent, Now::Other)
+            })
+        }
     }
 
     /// How it has changed since the tick before. `begun`: a call has led to this one.
@@ -61,16 +166,15 @@ impl Watched {
         let is_call = begun && self.watch.frame.as_ref().is_some_and(|f| (f.thread, f.depth) == (at.thread, at.depth));
         if is_call {
             // What another call left has nothing to do with this one.
-            (self.text, self.variable.value) = (None, Owned(ptr::null_mut()));
+            (self.text, self.value) = (None, Owned(ptr::null_mut()));
             self.has_begun |= self.first.is_none();
         }
         // SAFETY: by contract.
-        let now = unsafe {
-            match self.variable.look(&self.watch, at) {
-                Look::Absent => return None,
-                Look::Same if self.first.is_some() => return None,
-                _ => inspect::watched(&self.watch, at.thread)?,
-            }
+        let now = match unsafe { self.now(at) } {
+            Now::Absent => return None,
+            Now::Same if self.first.is_some() => return None,
+            Now::Same => self.text.clone()?,
+            Now::Other(text) => text,
         };
         if self.first.is_none() {
             self.first = Some((at.clone(), now.clone()));
@@ -89,9 +193,9 @@ impl Watched {
     }
 
     /// Its text at the end, and where it first had one.
-    pub fn into_ends(self) -> (Option<String>, Option<(Stopped, String)>) {
-        let shown = |text: String| shown(&text).to_owned();
-        (self.text.map(shown), self.first.map(|(at, text)| (at, shown(text))))
+    pub fn ends(&self) -> (Option<String>, Option<(Stopped, String)>) {
+        let shown = |text: &String| shown(text).to_owned();
+        (self.text.as_ref().map(shown), self.first.as_ref().map(|(at, text)| (at.clone(), shown(text))))
     }
 }
 
@@ -110,43 +214,11 @@ impl Variable {
         let name = watch.expression.trim();
         let is_name = name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
         let name = if is_name { CString::new(name).ok() } else { None };
-        Variable { name, code: ptr::null_mut(), is_function: false, slot: -1, value: Owned(ptr::null_mut()) }
-    }
-
-    unsafe fn look(&mut self, watch: &Watch, at: &Stopped) -> Look {
-        let Some(frame) = &watch.frame else { return Look::Other };
-        if frame.thread != at.thread || frame.depth > at.depth {
-            return Look::Absent;
-        }
-        // SAFETY: at a tick of this thread; what is read is borrowed, and looked at before anything runs.
-        unsafe {
-            let mut variables = ptr::null_mut();
-            let above = c_int::from(at.depth - frame.depth);
-            let code = retrace_frame_above(PyThreadState_Get().cast(), above, &mut variables);
-            if code.is_null() {
-                return Look::Absent;
-            }
-            if code != self.code {
-                self.code = code;
-                self.is_function = text(names_of(code)[2]) == frame.function;
-                self.slot = self.name.as_ref().map_or(-1, |name| retrace_variable_slot(code, name.as_ptr()));
-                self.value = Owned(ptr::null_mut());
-            }
-            match (self.is_function, self.slot) {
-                (false, _) => return Look::Absent,
-                (true, -1) => return Look::Other,
-                _ => {}
-            }
-            let value = *variables.add(self.slot as usize);
-            if !value.is_null() && value == self.value.0 {
-                return Look::Same;
-            }
-            self.value = if is_unchanging(value) { Owned::borrowed(value) } else { Owned(ptr::null_mut()) };
-            Look::Other
-        }
+        Variable { name, code: ptr::null_mut(), is_function: false, slot: -1 }
     }
 }
 
+/// Whether a value can be told by its address while it is held. Not a string: one that nobody else holds grows in place.
 unsafe fn is_unchanging(value: *mut PyObject) -> bool {
     // SAFETY: a live object or null; the GIL is held.
     unsafe {
@@ -155,7 +227,6 @@ unsafe fn is_unchanging(value: *mut PyObject) -> bool {
                 || PyFloat_CheckExact(value) != 0
                 || PyBool_Check(value) != 0
                 || PyBytes_CheckExact(value) != 0
-                || value == Py_None()
-                || PyUnicode_CheckExact(value) != 0 && PyUnicode_GetLength(value) < HELD_STRING)
+                || value == Py_None())
     }
 }
