@@ -18,7 +18,12 @@ pub const LARGEST: usize = 64 << 20;
 /// Where there is anything in `size` bytes of a file, from `offset` on: offsets from there and sizes. Or why that is not
 /// recorded.
 pub fn data_of(descriptor: c_int, offset: i64, size: usize) -> Result<Vec<(usize, usize)>, &'static str> {
-    let known = if size <= LARGEST { None } else { platform::data_ranges(descriptor, offset, size) };
+    let known = if size <= LARGEST {
+        None
+    } else {
+        let told = platform::data_ranges(descriptor, offset, size);
+        told.or_else(|| platform::written_ranges(descriptor, offset, size))
+    };
     let ranges = known.unwrap_or_else(|| vec![(0, size)]);
     let all: usize = ranges.iter().map(|(_, size)| size).sum();
     if all > LARGEST { Err("its contents were not recorded: it is too large") } else { Ok(ranges) }

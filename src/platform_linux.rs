@@ -6,8 +6,6 @@ mod confine;
 use super::{Cookie, ReadStream, Waited, WriteStream, cookie_close};
 pub use confine::{confine, refused_call};
 use std::ffi::{c_int, c_void};
-use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -208,32 +206,69 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
 }
 
 /// Where a file has no holes, in `size` bytes from `from` on: offsets from there and sizes. None where that can't be told.
+///
+/// Asked of the file system by the descriptor itself (ioctl_fiemap of the kernel's documentation). SEEK_DATA would move the
+/// file's position, and opening the file anew to move another's would end the process's locks of it (fcntl(2)): closing any
+/// descriptor of a file does.
 pub fn data_ranges(descriptor: c_int, from: i64, size: usize) -> Option<Vec<(usize, usize)>> {
-    // Opened anew, because looking moves the file's position.
-    let file = File::open(format!("/proc/self/fd/{descriptor}")).ok()?;
-    let end = from.checked_add(i64::try_from(size).ok()?)?;
+    const ASK: libc::c_ulong = 0xc020_660b;
+    const LAST: u32 = 1;
+    #[repr(C)]
+    struct Extent {
+        at: u64,
+        on_disk: u64,
+        size: u64,
+        reserved: [u64; 2],
+        flags: u32,
+        more_reserved: [u32; 3],
+    }
+    #[repr(C)]
+    struct Question {
+        from: u64,
+        size: u64,
+        flags: u32,
+        answered: u32,
+        room: u32,
+        reserved: u32,
+        extents: [Extent; 64],
+    }
+    if is_empty_memory(descriptor) {
+        return Some(Vec::new());
+    }
+    let start = u64::try_from(from).ok()?;
+    let end = start.checked_add(size as u64)?;
     let mut ranges = Vec::new();
-    let mut at = from;
+    let mut at = start;
     while at < end {
-        // SAFETY: the descriptor is open.
-        let (start, stop) = unsafe {
-            let start = libc::lseek(file.as_raw_fd(), at, libc::SEEK_DATA);
-            if start < 0 && errno() != libc::ENXIO {
-                return None;
-            }
-            // ENXIO: no more data.
-            (start, if start < 0 { 0 } else { libc::lseek(file.as_raw_fd(), start, libc::SEEK_HOLE) })
-        };
-        if start < 0 || start >= end {
-            break;
-        }
-        if stop <= start {
+        // SAFETY: numbers only, for which zero is a value.
+        let mut asked: Question = unsafe { std::mem::zeroed() };
+        (asked.from, asked.size, asked.room) = (at, end - at, asked.extents.len() as u32);
+        // SAFETY: the kernel writes into what it is told to have room for.
+        if unsafe { libc::ioctl(descriptor, ASK, &raw mut asked) } < 0 {
             return None;
         }
-        ranges.push(((start - from) as usize, (stop.min(end) - start) as usize));
-        at = stop;
+        let extents = asked.extents.get(..asked.answered as usize)?;
+        for extent in extents {
+            let (first, behind) = (extent.at.max(start), extent.at.saturating_add(extent.size).min(end));
+            if first < behind {
+                ranges.push(((first - start) as usize, (behind - first) as usize));
+            }
+        }
+        let Some(last) = extents.last().filter(|last| last.flags & LAST == 0) else { break };
+        at = last.at.checked_add(last.size).filter(|&behind| behind > at)?;
     }
     Some(ranges)
+}
+
+/// Whether a descriptor leads to a file in memory of which no page is there. Other file systems' counts of blocks may say
+/// less than there is.
+fn is_empty_memory(descriptor: c_int) -> bool {
+    let mut system = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `system` is writable, and filled where the call succeeds.
+    let in_memory = unsafe {
+        libc::fstatfs(descriptor, system.as_mut_ptr()) == 0 && system.assume_init().f_type == libc::TMPFS_MAGIC
+    };
+    in_memory && super::regular_file(descriptor).is_some_and(|status| status.st_blocks == 0)
 }
 
 /// Waits until somebody calls [`wake_all`] for `word`, which is `value`. A handler that was installed without SA_RESTART

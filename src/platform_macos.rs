@@ -161,7 +161,7 @@ pub fn read_memory(from: *const u8, into: &mut [u8]) -> usize {
     if status == 0 { size as usize } else { 0 }
 }
 
-/// Where a file has no holes: not looked for here.
+/// Where a file has no holes: not asked for here.
 pub fn data_ranges(_descriptor: c_int, _from: i64, _size: usize) -> Option<Vec<(usize, usize)>> {
     None
 }

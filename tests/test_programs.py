@@ -67,6 +67,14 @@ def test_maps_of_one_file(trial):
     assert b"5368709127 b'the end'" in recorded.stdout, recorded
 
 
+def test_locks_of_mapped_files(trial):
+    """Of a file on a disk and of one in memory: to look into a file must not end the process's locks of it."""
+    options = ["locks_of_mapped_files.py", ".", "/dev/shm"]
+    recorded = trial.assert_replays(options, programs=["locks_of_mapped_files.py"], deterministic=True)
+    said = b"locked 7 b'\\x00\\x00there\\x00\\x00' 0"
+    assert recorded.stdout.split(b"\n") == [said, said, b""], recorded
+
+
 def test_maps_by_c(trial):
     recorded = trial.assert_replays(["maps_by_c.py"], programs=["maps_by_c.py"])
     for line in (b"b'far away", b"not mapped: Bad file descriptor", b"b'through the map'"):
