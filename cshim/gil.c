@@ -23,9 +23,10 @@ int retrace_handlers(void) { return handlers; }
 void retrace_set_handlers(int count) { handlers = count; }
 
 /* src/schedule.rs. `at_check`: the GIL is dropped at a check of the eval breaker. Returns whether drop_gil may wait for
- * another thread to take it. */
-int retrace_gil_dropped(int at_check);
-void retrace_gil_taken(void);
+ * another thread to take it. Hidden, because a call by way of the table of imports costs something here. */
+#define HIDDEN __attribute__((visibility("hidden")))
+HIDDEN int retrace_gil_dropped(struct retrace_actor *its, int at_check, int for_leaving);
+HIDDEN void retrace_gil_taken(struct retrace_actor *its, int for_leaving);
 void retrace_lock_busy(struct retrace_actor *its);
 void retrace_lock_retried(struct retrace_actor *its);
 /* src/turns.rs. */
@@ -104,6 +105,15 @@ static inline int is_check(const void *inner, const char *frame)
     return 0;
 }
 
+/* Whether the thread that took the GIL last did so only to end: another one finalizes the interpreter (tstate_must_exit
+ * of CPython). The GIL or its mutex is held. */
+static inline int is_for_leaving(void)
+{
+    PyThreadState *finalizing = _PyRuntimeState_GetFinalizing(&_PyRuntime);
+    /* The thread's state may be freed by now: nothing of it is read. */
+    return finalizing != NULL && finalizing != *retrace_gil.last_holder;
+}
+
 /* Set by a thread that has no GIL; whoever drops the GIL takes it back. */
 static volatile int turn_asked;
 
@@ -116,7 +126,7 @@ void retrace_ask_for_turn(void)
 __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
 {
     if (cond == retrace_gil.switch_cond)
-        retrace_gil_taken();
+        retrace_gil_taken(actor, is_for_leaving());
     else if (cond == retrace_gil.cond) {
         const void *inner = __builtin_return_address(0);
         const char *frame = __builtin_frame_address(0);
@@ -126,7 +136,9 @@ __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
             *retrace_gil.drop_request = 0;
         }
         else {
-            int may_wait = retrace_gil_dropped(is_check(inner, frame));
+            /* At a check somebody has asked for it: CPython takes that back behind this call only. */
+            int at_check = *retrace_gil.drop_request && is_check(inner, frame);
+            int may_wait = retrace_gil_dropped(actor, at_check, is_for_leaving());
             /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
             if (!may_wait || retrace_collection_asked || turn_asked)
                 *retrace_gil.drop_request = 0;
@@ -178,13 +190,6 @@ int retrace_learn_checks(PyObject *code, PyObject *globals)
     learning = 0;
     *retrace_gil.drop_request = 0;
     return check_count;
-}
-
-int retrace_gil_is_for_leaving(void)
-{
-    PyThreadState *finalizing = _PyRuntimeState_GetFinalizing(&_PyRuntime);
-    /* The thread's state may be freed by now: nothing of it is read. */
-    return finalizing != NULL && finalizing != *retrace_gil.last_holder;
 }
 
 void retrace_gil_find(void)

@@ -59,10 +59,6 @@ int retrace_is_traced(PyThreadState *tstate);
 /* Has the running thread drop the GIL at its next check. */
 void retrace_request_check(void);
 
-/* Whether the thread that took the GIL last did so only to end: another one finalizes the interpreter (tstate_must_exit
- * of CPython). The GIL or its mutex is held. */
-int retrace_gil_is_for_leaving(void);
-
 /* Whether a thread that has just passed a check comes to that very check next, if another one is asked for. Then
  * `retrace_begun_after_check` is called when it has got beyond it. Each version's own. */
 int retrace_check_repeats(PyThreadState *tstate);

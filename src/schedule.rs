@@ -408,45 +408,104 @@ pub unsafe fn has_begun() -> bool {
 /// Whether the thread that takes the GIL, or has just dropped it, does that only to end, because the interpreter is being
 /// finalized. It runs nothing of the program's, so its turn is none: the one that finalizes may long have given the GIL
 /// up for good, and ends the log without having it.
-unsafe fn only_leaves(actor: *mut Actor) -> bool {
+#[inline(always)]
+unsafe fn only_leaves(actor: *mut Actor, for_leaving: c_int) -> bool {
     // SAFETY: the calling thread's own actor, or null; the GIL or its mutex is held.
-    unsafe { gil::retrace_gil_is_for_leaving() != 0 && (actor.is_null() || !(*actor).turn.is_here()) }
+    unsafe { for_leaving != 0 && (actor.is_null() || !(*actor).turn.is_here()) }
 }
 
-/// The GIL was dropped. Returns 0 if the thread must not wait for another one to take it: one that keeps the turn would
-/// wait for who waits for the turn.
+// The two functions below run at nearly every call of the boundary that lets others run, right after a system call, with
+// cold caches: what is rare is elsewhere, so that little code is run through.
+
+/// The GIL was dropped by the thread whose actor this is; it has none if it is new. `for_leaving`: the thread took it only to
+/// end, because another one finalizes the interpreter. Returns 0 if it must not wait for another one to take it: one that
+/// keeps the turn would wait for who waits for the turn.
 ///
 /// # Safety
 /// Called by cshim/gil.c: the GIL's mutex is held and nobody has taken the GIL yet.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
+pub unsafe extern "C" fn retrace_gil_dropped(actor: *mut Actor, at_check: c_int, for_leaving: c_int) -> c_int {
     // SAFETY: by contract.
     unsafe {
         if REPLAYING {
-            user_threads::dropped(at_check != 0);
+            return dropped_replaying(at_check);
+        }
+        if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor, for_leaving) {
             return 1;
         }
-        let actor = gil::retrace_actor().cast::<Actor>();
-        if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor) {
-            return 1;
+        if turns::are_on() || !(*actor).turn.is_unused() {
+            return dropped_with_turns(actor, at_check);
         }
+        note_drop(actor, at_check != 0);
+        note_place(actor);
+        1
+    }
+}
+
+#[cold]
+unsafe fn dropped_replaying(at_check: c_int) -> c_int {
+    // SAFETY: by the caller's contract.
+    unsafe { user_threads::dropped(at_check != 0) };
+    1
+}
+
+#[inline(never)]
+unsafe fn dropped_with_turns(actor: *mut Actor, at_check: c_int) -> c_int {
+    // SAFETY: by the caller's contract.
+    unsafe {
         let _kept = turns::are_on().then(|| (*actor).turn.keep());
-        (*actor).holds_gil = false;
-        (*actor).was_external = *(*actor).external;
-        (*actor).at_check = at_check != 0;
-        let keeps_turn = std::mem::take(&mut (*actor).keeps_turn);
+        let keeps_turn = note_drop(actor, at_check != 0);
         if keeps_turn && (*actor).turn.is_here() && at_check == 0 && !(*actor).was_external {
             (*actor).gave_up_at = steps();
             return 0;
         }
+        note_place(actor);
+        if (*actor).turn.is_here() {
+            turns::hand_over(actor);
+        }
+        1
+    }
+}
+
+/// Notes that the thread has no GIL. Returns whether it was to keep the turn.
+#[inline(always)]
+unsafe fn note_drop(actor: *mut Actor, at_check: bool) -> bool {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        (*actor).holds_gil = false;
+        (*actor).was_external = *(*actor).external;
+        (*actor).at_check = at_check;
+        std::mem::take(&mut (*actor).keeps_turn)
+    }
+}
+
+/// Notes where the thread is that has just given the GIL up.
+#[inline(always)]
+unsafe fn note_place(actor: *mut Actor) {
+    // SAFETY: by the caller's contract.
+    unsafe {
         (*actor).armed = record::is_armed();
         if (*actor).armed {
             // Others run at full speed meanwhile.
             record::disarm();
         }
+        if (*actor).was_external && (*actor).frees.is_none() {
+            (*actor).last = Position::InCall;
+        } else {
+            note_other_place(actor);
+        }
+        (*actor).gave_up_at = steps();
+    }
+}
+
+/// The place of a thread that is in no call of the boundary, or frees an external object.
+#[inline(never)]
+unsafe fn note_other_place(actor: *mut Actor) {
+    // SAFETY: by the caller's contract.
+    unsafe {
         (*actor).last = if let Some(position) = (*actor).position_in_call() {
             position
-        } else if at_check != 0 {
+        } else if (*actor).at_check {
             Position::Check(fingerprint(*gil::retrace_gil.last_holder))
         } else {
             if has_begun() {
@@ -455,38 +514,24 @@ pub unsafe extern "C" fn retrace_gil_dropped(at_check: c_int) -> c_int {
             }
             Position::Released((*actor).releases)
         };
-        (*actor).gave_up_at = steps();
-        if (*actor).turn.is_here() {
-            turns::hand_over(actor);
-        }
-        1
     }
 }
 
-/// The GIL was taken.
+/// The GIL was taken by the thread whose actor this is, if it has one yet. `for_leaving`: only to end.
 ///
 /// # Safety
 /// Called by cshim/gil.c: the GIL is held, the current thread state is not set yet.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn retrace_gil_taken() {
+pub unsafe extern "C" fn retrace_gil_taken(actor: *mut Actor, for_leaving: c_int) {
     // SAFETY: by contract.
     unsafe {
         if REPLAYING {
             return user_threads::taken();
         }
-        if session::mode() == Mode::Off {
+        if session::mode() == Mode::Off || only_leaves(actor, for_leaving) {
             return;
         }
-        let mut actor = gil::retrace_actor().cast::<Actor>();
-        if only_leaves(actor) {
-            return;
-        }
-        if actor.is_null() {
-            actor = new_actor(true);
-            gil::retrace_set_actor(actor.cast());
-            let ident = ident_number(libc::pthread_self());
-            session::append_event(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
-        }
+        let actor = if actor.is_null() { foreign_actor() } else { actor };
         (*actor).holds_gil = true;
         let thread = thread::of(*gil::retrace_gil.last_holder);
         (*actor).external = thread.external.as_ptr();
@@ -502,6 +547,38 @@ pub unsafe extern "C" fn retrace_gil_taken() {
             return session::stop("a thread of a library's went on without letting others go on");
         }
         went_on(actor);
+        if !(*actor).native_calls.is_empty()
+            || HAVE_ENDED.load(Ordering::Relaxed)
+            || (*actor).writer.is_pending()
+            || (*actor).wait_end != 0
+        {
+            append_left(actor, thread.external.get());
+        }
+        (*actor).wait_end = 0;
+        // A forked child takes the GIL without having given it up: what held at an earlier time must not be found then.
+        if std::mem::take(&mut (*actor).armed) {
+            record::arm();
+        }
+    }
+}
+
+#[cold]
+unsafe fn foreign_actor() -> *mut Actor {
+    // SAFETY: recording; the calling thread has the GIL, and no actor yet.
+    unsafe {
+        let actor = new_actor(true);
+        gil::retrace_set_actor(actor.cast());
+        let ident = ident_number(libc::pthread_self());
+        session::append_event(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
+        actor
+    }
+}
+
+/// Logs what happened while the thread, which is in an external call or not, had no GIL.
+#[inline(never)]
+unsafe fn append_left(actor: *mut Actor, is_external: bool) {
+    // SAFETY: recording, the GIL held by the thread whose actor it is.
+    unsafe {
         if !(*actor).native_calls.is_empty() {
             session::append_event(&Event::Released(std::mem::take(&mut (*actor).native_calls)));
         }
@@ -509,13 +586,7 @@ pub unsafe extern "C" fn retrace_gil_taken() {
         if (*actor).writer.is_pending() {
             append_overtaken(&(*actor).writer);
         }
-        // A forked child takes the GIL without having given it up: what held at an earlier time must not be found then.
-        if std::mem::take(&mut (*actor).armed) {
-            record::arm();
-        }
-        if thread.external.get() {
-            (*actor).wait_end = 0;
-        } else if let Ok(end) = WaitEnd::try_from(std::mem::take(&mut (*actor).wait_end)) {
+        if !is_external && let Ok(end) = WaitEnd::try_from((*actor).wait_end) {
             session::append_event(&Event::Wait(end));
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
         }
@@ -563,22 +634,31 @@ static END: LastValue = LastValue::new(thread_ends);
 ///
 /// # Safety
 /// Recording; the calling thread, whose actor it is, has the GIL or the turn.
+#[inline(always)]
 pub unsafe fn went_on(actor: *mut Actor) {
     // SAFETY: by contract.
     unsafe {
         if HOLDER != actor {
-            if !HOLDER.is_null() {
-                session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
-            }
-            HOLDER = actor;
-            step();
-            (*actor).tries = 0;
-            (*actor).releases = 0;
-            (*actor).freed = 0;
-            (*actor).turn.begins();
-            // Its tries count anew: those of an earlier wait would be taken for this turn's.
-            (*actor).interrupted = None;
+            switched(actor);
         }
+    }
+}
+
+#[inline(never)]
+unsafe fn switched(actor: *mut Actor) {
+    // SAFETY: by the contract of `went_on`.
+    unsafe {
+        if !HOLDER.is_null() {
+            session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
+        }
+        HOLDER = actor;
+        step();
+        (*actor).tries = 0;
+        (*actor).releases = 0;
+        (*actor).freed = 0;
+        (*actor).turn.begins();
+        // Its tries count anew: those of an earlier wait would be taken for this turn's.
+        (*actor).interrupted = None;
     }
 }
 

@@ -62,6 +62,11 @@ impl Hold {
         self.word.load(Ordering::Relaxed) & Hold::HERE != 0
     }
 
+    /// Whether the thread neither has the turn nor had it taken away, and is in no function of ours.
+    pub fn is_unused(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == 0
+    }
+
     /// It got the turn from another thread.
     pub fn begins(&self) {
         self.passed.store(0, Ordering::Relaxed);

@@ -253,8 +253,6 @@ pub mod gil {
         pub static mut retrace_next_mutex_unlock: *mut c_void;
 
         pub fn retrace_gil_find();
-        /// Whether the thread that took the GIL last did so only to end, because the interpreter is being finalized.
-        pub fn retrace_gil_is_for_leaving() -> c_int;
         /// Has whoever has the GIL give it up at its next check, for a thread that waits for the turn.
         pub fn retrace_ask_for_turn();
         /// Has `retrace_collection_due` called at the next check of the eval breaker, whichever thread comes to one.
