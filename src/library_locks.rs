@@ -326,23 +326,37 @@ unsafe fn replay_taken(mutex: NativeMutex, taken: Option<u64>) {
 
 // ---- mutexes, where threads take turns (`crate::turns`): they are taken and let go by who has the turn ----
 
-/// Tries to take a mutex.
+/// How long to try a mutex that somebody has who takes no turns, as often as that; and how long that is each time.
+const TRIES: u32 = 400;
+const BETWEEN_TRIES: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+
+/// Tries to take a mutex. Whoever has it and takes no turns (a thread of an allocator's) has it at other times on replay: that
+/// nobody may notice, so it is waited for, with the turn. One that needs the turn to let it go is not waited for long.
 unsafe fn try_in_turn(mutex: NativeMutex) -> c_int {
-    // SAFETY: by the contract of `lock_in_turn`.
+    // SAFETY: by the contract of `lock_in_turn`; the guard is not kept where it is waited.
     unsafe {
         let thread = turns::own_number();
-        let mut mutexes = mutexes();
-        let known = mutexes.entry(mutex as usize).or_default();
-        if known.held > 0 && known.last != thread {
-            return libc::EBUSY;
+        let mut tries = 0;
+        loop {
+            {
+                let mut mutexes = mutexes();
+                let known = mutexes.entry(mutex as usize).or_default();
+                if known.held > 0 && known.last != thread {
+                    return libc::EBUSY;
+                }
+                let error = libc::pthread_mutex_trylock(mutex);
+                if error == 0 {
+                    known.taken += 1;
+                    known.last = thread;
+                    known.held += 1;
+                }
+                if error != libc::EBUSY || known.held > 0 || tries == TRIES {
+                    return error;
+                }
+            }
+            tries += 1;
+            libc::nanosleep(&BETWEEN_TRIES, ptr::null_mut());
         }
-        let error = libc::pthread_mutex_trylock(mutex);
-        if error == 0 {
-            known.taken += 1;
-            known.last = thread;
-            known.held += 1;
-        }
-        error
     }
 }
 

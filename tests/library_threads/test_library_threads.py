@@ -53,6 +53,14 @@ def test_threads_write_to_each_others_own_variables(trial):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+def test_a_mutex_that_a_thread_without_turns_has(trial):
+    """An allocator's own thread has it at other times on replay."""
+    env = prepare(trial, "allocator", "allocator_program.py")
+    recorded = trial.record(["allocator_program.py"], env=env)
+    assert recorded.exit == 0 and recorded.stdout.startswith(b"800 "), recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 def test_a_library_that_computes_is_waited_for(trial):
     """For as long as it takes to make a key of a password."""
     env = prepare(trial, "shared", "computing_program.py")
