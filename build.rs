@@ -11,7 +11,7 @@ const TYPES: usize = 96;
 
 /// Table, type of its elements, generic function in `src/trampoline.rs`, places.
 const TABLES: [(&str, &str, &str, usize); 26] = [
-    ("LIBC_CALLS", "LibcCall", "libc_call", 256),
+    ("LIBC_CALLS", "LibcCall", "libc_call", 512),
     ("NOARGS", "NoargsFunction", "noargs", 640),
     ("ONE", "OneFunction", "one", 384),
     ("FASTCALL", "FastcallFunction", "fastcall", 640),

@@ -82,7 +82,7 @@ fn place_of(name: &CStr) -> Option<usize> {
 /// The table's function for a system call that a module makes by `syscall`, where it takes and returns the same.
 #[cfg(target_os = "linux")]
 pub fn by_number(number: c_long) -> Option<usize> {
-    const SAME: [(c_long, &CStr); 13] = [
+    const SAME: [(c_long, &CStr); 48] = [
         (libc::SYS_getrandom, c"getrandom"),
         (libc::SYS_clock_gettime, c"clock_gettime"),
         (libc::SYS_getpid, c"getpid"),
@@ -96,9 +96,46 @@ pub fn by_number(number: c_long) -> Option<usize> {
         (libc::SYS_eventfd2, c"eventfd"),
         (libc::SYS_epoll_create1, c"epoll_create1"),
         (libc::SYS_accept4, c"accept4"),
+        (libc::SYS_getppid, c"getppid"),
+        (libc::SYS_getuid, c"getuid"),
+        (libc::SYS_geteuid, c"geteuid"),
+        (libc::SYS_getgid, c"getgid"),
+        (libc::SYS_getegid, c"getegid"),
+        (libc::SYS_pread64, c"pread64"),
+        (libc::SYS_pwrite64, c"pwrite64"),
+        (libc::SYS_readv, c"readv"),
+        (libc::SYS_writev, c"writev"),
+        (libc::SYS_lseek, c"lseek"),
+        (libc::SYS_fcntl, c"fcntl"),
+        (libc::SYS_dup, c"dup"),
+        (libc::SYS_dup3, c"dup3"),
+        (libc::SYS_fsync, c"fsync"),
+        (libc::SYS_fdatasync, c"fdatasync"),
+        (libc::SYS_ftruncate, c"ftruncate"),
+        (libc::SYS_fallocate, c"fallocate"),
+        (libc::SYS_flock, c"flock"),
+        (libc::SYS_copy_file_range, c"copy_file_range"),
+        (libc::SYS_splice, c"splice"),
+        (libc::SYS_newfstatat, c"fstatat"),
+        (libc::SYS_fstat, c"fstat"),
+        (libc::SYS_readlinkat, c"readlinkat"),
+        (libc::SYS_unlinkat, c"unlinkat"),
+        (libc::SYS_renameat2, c"renameat2"),
+        (libc::SYS_linkat, c"linkat"),
+        (libc::SYS_symlinkat, c"symlinkat"),
+        (libc::SYS_mkdirat, c"mkdirat"),
+        (libc::SYS_utimensat, c"utimensat"),
+        (libc::SYS_epoll_ctl, c"epoll_ctl"),
+        (libc::SYS_epoll_pwait, c"epoll_pwait"),
+        (libc::SYS_sysinfo, c"sysinfo"),
+        (libc::SYS_uname, c"uname"),
+        (libc::SYS_prlimit64, c"prlimit64"),
+        (libc::SYS_getrusage, c"getrusage"),
     ];
     // The C library has no functions for these.
-    const OWN: [(c_long, &CStr); 2] = [(libc::SYS_ioprio_get, c"ioprio_get"), (libc::SYS_ioprio_set, c"ioprio_set")];
+    const CACHESTAT: c_long = 451;
+    const OWN: [(c_long, &CStr); 3] =
+        [(libc::SYS_ioprio_get, c"ioprio_get"), (libc::SYS_ioprio_set, c"ioprio_set"), (CACHESTAT, c"cachestat")];
     static PLACES: std::sync::LazyLock<Vec<(c_long, usize)>> = std::sync::LazyLock::new(|| {
         let place = |&(number, name): &(c_long, &CStr)| {
             let place = place_of(name)?;

@@ -1,48 +1,90 @@
-//! What `glob` finds: a list that grows if the caller says so, and that the C library's `globfree` frees.
+//! What `glob` finds, and `wordexp` makes: a list that grows if the caller says so, and that the C library's `globfree` or
+//! `wordfree` frees.
 
 use crate::libc_calls::Arguments;
 use crate::libc_memory::{Reader, put_blob, put_number};
+use crate::libc_table::Shape;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
-unsafe fn list_of<'a>(args: &Arguments, i: usize) -> &'a mut libc::glob_t {
-    // SAFETY: by the callers' contract.
-    unsafe { &mut *(args[i] as *mut libc::glob_t) }
+/// Where in `glob_t` or `wordexp_t` what belongs to a list is.
+struct List {
+    count: *mut usize,
+    texts: *mut *mut *mut c_char,
+    offset: *mut usize,
 }
 
-fn has(args: &Arguments, flag: c_int) -> bool {
-    args[1] as c_int & flag != 0
+/// `wordexp_t`, which is the same in each C library, and its flags.
+#[repr(C)]
+struct Words {
+    count: usize,
+    texts: *mut *mut c_char,
+    offset: usize,
+}
+
+const WORDS_AT_OFFSET: c_int = 1;
+const APPEND_WORDS: c_int = 2;
+
+unsafe fn list_of(args: &Arguments, i: usize, shape: Shape) -> List {
+    // SAFETY: by the callers' contract.
+    unsafe {
+        if let Shape::Words = shape {
+            let words = args[i] as *mut Words;
+            return List {
+                count: &raw mut (*words).count,
+                texts: &raw mut (*words).texts,
+                offset: &raw mut (*words).offset,
+            };
+        }
+        let found = args[i] as *mut libc::glob_t;
+        List { count: &raw mut (*found).gl_pathc, texts: &raw mut (*found).gl_pathv, offset: &raw mut (*found).gl_offs }
+    }
+}
+
+fn at_offset(args: &Arguments, shape: Shape) -> bool {
+    match shape {
+        Shape::Words => args[2] as c_int & WORDS_AT_OFFSET != 0,
+        _ => args[1] as c_int & libc::GLOB_DOOFFS != 0,
+    }
+}
+
+fn appends(args: &Arguments, shape: Shape) -> bool {
+    match shape {
+        Shape::Words => args[2] as c_int & APPEND_WORDS != 0,
+        _ => args[1] as c_int & libc::GLOB_APPEND != 0,
+    }
 }
 
 /// How many empty places the caller wants at the beginning of the list.
-unsafe fn places(args: &Arguments, i: usize) -> usize {
+unsafe fn places(args: &Arguments, i: usize, shape: Shape) -> usize {
     // SAFETY: by the callers' contract.
-    if has(args, libc::GLOB_DOOFFS) { unsafe { list_of(args, i).gl_offs } } else { 0 }
+    if at_offset(args, shape) { unsafe { *list_of(args, i, shape).offset } } else { 0 }
 }
 
 /// How many there were in the list before the call.
 ///
 /// # Safety
-/// `args` are those of a call of `glob`, and the list is the argument at `i`; so below.
-pub unsafe fn before(args: &Arguments, i: usize) -> usize {
+/// `args` are those of a call of `glob` or `wordexp`, and the list, of that shape, is the argument at `i`; so below.
+pub unsafe fn before(args: &Arguments, i: usize, shape: Shape) -> usize {
     // SAFETY: by contract.
-    if has(args, libc::GLOB_APPEND) { unsafe { list_of(args, i).gl_pathc } } else { 0 }
+    if appends(args, shape) { unsafe { *list_of(args, i, shape).count } } else { 0 }
 }
 
 /// Whether there is a list after the call, and what was put into it.
 ///
 /// # Safety
 /// As [`before`], after the call.
-pub unsafe fn list(args: &Arguments, i: usize, before: usize) -> Vec<u8> {
+pub unsafe fn list(args: &Arguments, i: usize, before: usize, shape: Shape) -> Vec<u8> {
     // SAFETY: by contract.
     unsafe {
-        let list = list_of(args, i);
+        let list = list_of(args, i, shape);
+        let texts = *list.texts;
         let mut out = Vec::new();
-        put_number(&mut out, (!list.gl_pathv.is_null()).into());
-        if !list.gl_pathv.is_null() {
-            let first = places(args, i);
-            for place in first + before..first + list.gl_pathc {
-                put_blob(&mut out, CStr::from_ptr(*list.gl_pathv.add(place)).to_bytes_with_nul());
+        put_number(&mut out, (!texts.is_null()).into());
+        if !texts.is_null() {
+            let first = places(args, i, shape);
+            for place in first + before..first + *list.count {
+                put_blob(&mut out, CStr::from_ptr(*texts.add(place)).to_bytes_with_nul());
             }
         }
         out
@@ -53,16 +95,16 @@ pub unsafe fn list(args: &Arguments, i: usize, before: usize) -> Vec<u8> {
 ///
 /// # Safety
 /// As [`before`], in place of the call.
-pub unsafe fn make(args: &Arguments, i: usize, before: usize, bytes: &[u8]) {
+pub unsafe fn make(args: &Arguments, i: usize, before: usize, shape: Shape, bytes: &[u8]) {
     // SAFETY: by contract; the memory is large enough for what is written.
     unsafe {
-        let list = list_of(args, i);
-        let first = places(args, i);
-        list.gl_offs = first;
-        let old = if has(args, libc::GLOB_APPEND) { list.gl_pathv } else { ptr::null_mut() };
+        let list = list_of(args, i, shape);
+        let first = places(args, i, shape);
+        *list.offset = first;
+        let old = if appends(args, shape) { *list.texts } else { ptr::null_mut() };
         let mut reader = Reader(bytes);
         if reader.number() == 0 {
-            (list.gl_pathc, list.gl_pathv) = (before, old);
+            (*list.count, *list.texts) = (before, old);
             return;
         }
         let mut found = Vec::new();
@@ -81,6 +123,6 @@ pub unsafe fn make(args: &Arguments, i: usize, before: usize, bytes: &[u8]) {
             *made.add(first + before + place) = libc::strdup(text.as_ptr().cast());
         }
         *made.add(count - 1) = ptr::null_mut();
-        (list.gl_pathc, list.gl_pathv) = (before + found.len(), made);
+        (*list.count, *list.texts) = (before + found.len(), made);
     }
 }

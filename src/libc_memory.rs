@@ -8,7 +8,7 @@ use crate::libc_directories as directories;
 use crate::libc_found as found;
 use crate::libc_interfaces as interfaces;
 use crate::libc_maps as maps;
-use crate::libc_records::{self as records, Kind};
+use crate::libc_records as records;
 use crate::libc_streams as streams;
 use crate::libc_table::{Function, Len, Returns, Shape};
 use crate::platform;
@@ -99,9 +99,9 @@ pub unsafe fn rooms(function: &Function, args: &Arguments) -> Rooms {
             // SAFETY: by contract.
             rooms[i] = unsafe { length(len, args) };
         }
-        if matches!(shape, Shape::Found) {
+        if matches!(shape, Shape::Found | Shape::Words) {
             // SAFETY: by contract.
-            rooms[i] = unsafe { found::before(args, i) };
+            rooms[i] = unsafe { found::before(args, i, *shape) };
         }
     }
     rooms
@@ -170,11 +170,11 @@ unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, resul
 /// Whether a shape has a buffer of its own in the log.
 fn has_output(shape: Shape) -> bool {
     use Shape::{
-        Addresses, EntryList, EntryOut, Events, Found, GroupFound, InOut, Interfaces, MessageOut, Messages, MessagesOut,
+        Addresses, EntryList, EntryOut, Events, Found, InOut, Interfaces, Lookup, MessageOut, Messages, MessagesOut,
     };
-    use Shape::{Out, Passwd, Request, Scatter, Template};
+    use Shape::{Out, Request, Scatter, Template, Words};
     let is_buffer = matches!(shape, Out(_) | Events | InOut(_) | Scatter(_) | MessageOut | Request | Template);
-    let is_list = matches!(shape, Addresses | Interfaces | EntryOut | EntryList | Found | GroupFound | Passwd);
+    let is_list = matches!(shape, Addresses | Interfaces | EntryOut | EntryList | Found | Words | Lookup(_));
     is_buffer || is_list || matches!(shape, Messages(_) | MessagesOut(_))
 }
 
@@ -207,9 +207,8 @@ pub unsafe fn outputs(
             }
             buffers.push(match shape {
                 Shape::InOut(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
-                Shape::Found => found::list(args, i, rooms[i]),
-                Shape::Passwd => records::found(Kind::User, args),
-                Shape::GroupFound => records::found(Kind::Group, args),
+                Shape::Found => found::list(args, i, rooms[i], shape),
+                Shape::Lookup(kind) => records::found(kind, args, i),
                 _ if failed || args[i] == 0 => Vec::new(),
                 Shape::Out(len) => bytes_at(args[i], written(len, args[i], rooms[i], args, result)).to_vec(),
                 Shape::Scatter(_) => taken(gather(shape, i, args), result),
@@ -223,6 +222,7 @@ pub unsafe fn outputs(
                 }
                 Shape::Addresses => list_addresses(*(args[i] as *const *const libc::addrinfo)),
                 Shape::Interfaces => interfaces::list(*(args[i] as *const *const libc::ifaddrs)),
+                Shape::Words => found::list(args, i, rooms[i], shape),
                 Shape::EntryOut => directories::entry_out(args, i),
                 Shape::EntryList => directories::entry_list(args[i], result),
                 Shape::Template => CStr::from_ptr(args[i] as *const c_char).to_bytes_with_nul().to_vec(),
@@ -262,7 +262,7 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
                 Shape::MessageOut => receive_message(args[i], bytes),
                 Shape::Messages(n) => make_sent_lengths(args[i], args[n], bytes),
                 Shape::MessagesOut(n) => receive_messages(args[i], args[n], bytes),
-                Shape::Found => found::make(args, i, rooms[i], bytes),
+                Shape::Found | Shape::Words => found::make(args, i, rooms[i], shape, bytes),
                 Shape::Events => make_events(args, args[i], bytes),
                 Shape::Request => {
                     let mut rest = bytes.as_slice();
@@ -275,8 +275,7 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
                 Shape::Interfaces => *(args[i] as *mut *mut libc::ifaddrs) = interfaces::make(bytes),
                 Shape::EntryOut => directories::make_entry_out(args, i, bytes),
                 Shape::EntryList => directories::make_entry_list(args[i], bytes),
-                Shape::Passwd => records::make_found(Kind::User, args, bytes),
-                Shape::GroupFound => records::make_found(Kind::Group, args, bytes),
+                Shape::Lookup(kind) => records::make_found(kind, args, i, bytes),
                 // As long as the one that it was made of.
                 Shape::Template => copy(bytes, args[i], bytes.len()),
                 _ => copy(bytes, args[i], rooms[i]),

@@ -1,4 +1,4 @@
-//! What the C library looks up in the system's databases of users, groups, services and hosts: structs that lead to texts.
+//! What the C library looks up in the system's databases of users, groups, services, protocols and hosts: structs that lead to texts.
 
 use crate::libc_calls::Arguments;
 use crate::libc_memory::{Reader, bytes_at, put_blob, put_number};
@@ -13,6 +13,7 @@ pub enum Kind {
     Group,
     Service,
     Host,
+    Protocol,
 }
 
 /// What is at an offset of a struct.
@@ -30,7 +31,7 @@ use Field::{Addresses, Number, Text, Texts};
 
 impl Kind {
     fn fields(self) -> &'static [Field] {
-        use libc::{group, hostent, passwd, servent};
+        use libc::{group, hostent, passwd, protoent, servent};
         match self {
             Kind::User => {
                 const {
@@ -76,6 +77,15 @@ impl Kind {
                     ]
                 }
             }
+            Kind::Protocol => {
+                const {
+                    &[
+                        Number(offset_of!(protoent, p_proto)),
+                        Texts(offset_of!(protoent, p_aliases)),
+                        Text(offset_of!(protoent, p_name)),
+                    ]
+                }
+            }
         }
     }
 
@@ -85,6 +95,7 @@ impl Kind {
             Kind::Group => size_of::<libc::group>(),
             Kind::Service => size_of::<libc::servent>(),
             Kind::Host => size_of::<libc::hostent>(),
+            Kind::Protocol => size_of::<libc::protoent>(),
         }
     }
 }
@@ -187,15 +198,15 @@ pub fn make(kind: Kind, bytes: &[u8]) -> usize {
     address
 }
 
-/// What `getgrnam_r` or its like found; a byte for nothing. Its arguments after the key are a struct, a buffer, the size of
+/// What `getgrnam_r` or its like found; a byte for nothing. Its arguments from `i` on are a struct, a buffer, the size of
 /// that, and where the result's address goes.
 ///
 /// # Safety
 /// `args` are those of a call of one; so below, in place of the call.
-pub unsafe fn found(kind: Kind, args: &Arguments) -> Vec<u8> {
+pub unsafe fn found(kind: Kind, args: &Arguments, i: usize) -> Vec<u8> {
     // SAFETY: by contract.
     unsafe {
-        let found = *(args[4] as *const usize);
+        let found = *(args[i + 3] as *const usize);
         if found == 0 { vec![0] } else { read(kind, found) }
     }
 }
@@ -204,8 +215,8 @@ pub unsafe fn found(kind: Kind, args: &Arguments) -> Vec<u8> {
 ///
 /// # Safety
 /// As [`found`].
-pub unsafe fn make_found(kind: Kind, args: &Arguments, bytes: &[u8]) {
-    let (mut at, end) = (args[2].next_multiple_of(8), args[2] + args[3]);
+pub unsafe fn make_found(kind: Kind, args: &Arguments, i: usize, bytes: &[u8]) {
+    let (mut at, end) = (args[i + 1].next_multiple_of(8), args[i + 1] + args[i + 2]);
     let mut room = |size: usize| {
         let size = size.next_multiple_of(8);
         if at + size > end {
@@ -218,8 +229,8 @@ pub unsafe fn make_found(kind: Kind, args: &Arguments, bytes: &[u8]) {
     // SAFETY: by contract.
     unsafe {
         if is_found {
-            fill(kind, args[1], bytes, &mut room);
+            fill(kind, args[i], bytes, &mut room);
         }
-        *(args[4] as *mut usize) = if is_found { args[1] } else { 0 };
+        *(args[i + 3] as *mut usize) = if is_found { args[i] } else { 0 };
     }
 }

@@ -10,8 +10,8 @@ use crate::libc_records::Kind;
 use Len::{Argument, At, Fixed, Items, Result, Terminated};
 use Returns::{Code, Directory, Entry, Int, Known, Long, Map, Nothing, Record, Stream, Text, TextAt};
 use Shape::{
-    Addresses, EntryList, EntryOut, Events, Found, Gather, GroupFound, Ignored, In, InOut, Interfaces, Message,
-    MessageOut, Messages, MessagesOut, Number, Out, Passwd, Request, Scatter, String, Strings, Template, Watch, Wide,
+    Addresses, EntryList, EntryOut, Events, Found, Gather, Ignored, In, InOut, Interfaces, Lookup, Message, MessageOut,
+    Messages, MessagesOut, Number, Out, Request, Scatter, String, Strings, Template, Watch, Wide, Words,
 };
 use retrace_abi::boundary::Fds;
 use std::ffi::CStr;
@@ -81,10 +81,10 @@ pub enum Shape {
     Watch,
     /// The `struct epoll_event`s that `epoll_wait` fills, as many as it returned.
     Events,
-    /// `getpwnam_r` and its like: a `struct passwd`, a buffer, its size, and where the result's address goes.
-    Passwd,
-    /// The same for a `struct group`.
-    GroupFound,
+    /// `wordexp`'s `wordexp_t`, which the caller frees.
+    Words,
+    /// `getpwnam_r` and its like: a struct, and in the next arguments a buffer, its size, and where the result's address goes.
+    Lookup(Kind),
 }
 
 /// What a call returns, and when it has failed.
@@ -174,6 +174,7 @@ const fn asking(name: &'static CStr, returns: Returns, arguments: &'static [Shap
     Function { asks: true, ..function(name, returns, arguments) }
 }
 
+const TIMES: Len = Fixed(2 * size_of::<libc::timespec>());
 const STAT: Shape = Out(Fixed(size_of::<libc::stat>()));
 const TIMEVAL: Len = Fixed(size_of::<libc::timeval>());
 const TIMESPEC: Len = Fixed(size_of::<libc::timespec>());
@@ -186,7 +187,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 252;
+pub const COUNT: usize = 342;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -222,6 +223,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"epoll_ctl", Int, &[Number, Number, Number, Watch]),
     waiting_for(3, c"epoll_wait", Int, &[Number, Events, Number, Number]),
     waiting_for(3, c"epoll_pwait", Int, &[Number, Events, Number, Number, Ignored]),
+    waiting(c"epoll_pwait2", Int, &[Number, Events, Number, In(TIMESPEC), Ignored]),
     with(Fds::Open, c"inotify_init", Int, &[]),
     with(Fds::Open, c"inotify_init1", Int, &[Number]),
     function(c"inotify_add_watch", Int, &[Number, String, Number]),
@@ -247,10 +249,10 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"getifaddrs", Int, &[Interfaces]),
     function(c"freeifaddrs", Nothing, &[Ignored]),
     asking(c"uname", Int, &[Out(Fixed(390))]),
-    waiting(c"getpwnam_r", Code, &[String, Passwd, Ignored, Wide, Ignored]),
-    waiting(c"getpwuid_r", Code, &[Number, Passwd, Ignored, Wide, Ignored]),
-    waiting(c"getgrnam_r", Code, &[String, GroupFound, Ignored, Wide, Ignored]),
-    waiting(c"getgrgid_r", Code, &[Number, GroupFound, Ignored, Wide, Ignored]),
+    waiting(c"getpwnam_r", Code, &[String, Lookup(Kind::User), Ignored, Wide, Ignored]),
+    waiting(c"getpwuid_r", Code, &[Number, Lookup(Kind::User), Ignored, Wide, Ignored]),
+    waiting(c"getgrnam_r", Code, &[String, Lookup(Kind::Group), Ignored, Wide, Ignored]),
+    waiting(c"getgrgid_r", Code, &[Number, Lookup(Kind::Group), Ignored, Wide, Ignored]),
     waiting(c"getpwnam", Known(Kind::User), &[String]),
     waiting(c"getpwuid", Known(Kind::User), &[Number]),
     waiting(c"getgrnam", Known(Kind::Group), &[String]),
@@ -258,18 +260,54 @@ pub static FUNCTIONS: [Function; COUNT] = [
     waiting(c"getservbyname", Known(Kind::Service), &[String, String]),
     waiting(c"getservbyport", Known(Kind::Service), &[Number, String]),
     waiting(c"gethostbyname", Known(Kind::Host), &[String]),
+    waiting(c"gethostbyname2", Known(Kind::Host), &[String, Number]),
+    waiting(c"gethostbyname_r", Code, &[String, Lookup(Kind::Host), Ignored, Wide, Ignored, InOut(Fixed(4))]),
+    waiting(c"gethostbyname2_r", Code, &[String, Number, Lookup(Kind::Host), Ignored, Wide, Ignored, InOut(Fixed(4))]),
+    waiting(c"gethostbyaddr", Known(Kind::Host), &[In(Argument(1)), Number, Number]),
+    waiting(c"getservbyname_r", Code, &[String, String, Lookup(Kind::Service), Ignored, Wide, Ignored]),
+    waiting(c"getservbyport_r", Code, &[Number, String, Lookup(Kind::Service), Ignored, Wide, Ignored]),
+    waiting(c"getprotobyname", Known(Kind::Protocol), &[String]),
+    waiting(c"getprotobynumber", Known(Kind::Protocol), &[Number]),
+    waiting(c"getprotobyname_r", Code, &[String, Lookup(Kind::Protocol), Ignored, Wide, Ignored]),
+    waiting(c"getprotobynumber_r", Code, &[Number, Lookup(Kind::Protocol), Ignored, Wide, Ignored]),
+    // All that there are, one after the other.
+    function(c"setpwent", Nothing, &[]),
+    waiting(c"getpwent", Known(Kind::User), &[]),
+    waiting(c"getpwent_r", Code, &[Lookup(Kind::User), Ignored, Wide, Ignored]),
+    function(c"endpwent", Nothing, &[]),
+    function(c"setgrent", Nothing, &[]),
+    waiting(c"getgrent", Known(Kind::Group), &[]),
+    waiting(c"getgrent_r", Code, &[Lookup(Kind::Group), Ignored, Wide, Ignored]),
+    function(c"endgrent", Nothing, &[]),
+    function(c"setservent", Nothing, &[Number]),
+    waiting(c"getservent", Known(Kind::Service), &[]),
+    function(c"endservent", Nothing, &[]),
+    function(c"setprotoent", Nothing, &[Number]),
+    waiting(c"getprotoent", Known(Kind::Protocol), &[]),
+    function(c"endprotoent", Nothing, &[]),
+    // Questions to name servers.
+    waiting(c"res_query", Int, &[String, Number, Number, Out(Result(4)), Number]),
+    waiting(c"res_search", Int, &[String, Number, Number, Out(Result(4)), Number]),
+    waiting(c"res_nquery", Int, &[Ignored, String, Number, Number, Out(Result(5)), Number]),
+    waiting(c"res_nsearch", Int, &[Ignored, String, Number, Number, Out(Result(5)), Number]),
     // Descriptors.
     moving(c"read", Long, &[Number, Out(Result(2)), Wide]),
     moving(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
     waiting(c"pread", Long, &[Number, Out(Result(2)), Wide, Wide]),
     waiting(c"pread64", Long, &[Number, Out(Result(2)), Wide, Wide]),
     moving(c"readv", Long, &[Number, Scatter(2), Number]),
+    waiting(c"preadv", Long, &[Number, Scatter(2), Number, Wide]),
+    waiting(c"preadv64", Long, &[Number, Scatter(2), Number, Wide]),
     moving(c"write", Long, &[Number, In(Argument(2)), Wide]),
     waiting(c"pwrite", Long, &[Number, In(Argument(2)), Wide, Wide]),
     waiting(c"pwrite64", Long, &[Number, In(Argument(2)), Wide, Wide]),
     moving(c"writev", Long, &[Number, Gather(2), Number]),
+    waiting(c"pwritev", Long, &[Number, Gather(2), Number, Wide]),
+    waiting(c"pwritev64", Long, &[Number, Gather(2), Number, Wide]),
     waiting(c"sendfile", Long, &[Number, Number, InOut(Fixed(8)), Wide]),
     waiting(c"sendfile64", Long, &[Number, Number, InOut(Fixed(8)), Wide]),
+    waiting(c"copy_file_range", Long, &[Number, InOut(Fixed(8)), Number, InOut(Fixed(8)), Wide, Number]),
+    waiting(c"splice", Long, &[Number, InOut(Fixed(8)), Number, InOut(Fixed(8)), Wide, Number]),
     function(c"lseek", Long, &[Number, Wide, Number]),
     function(c"lseek64", Long, &[Number, Wide, Number]),
     with(Fds::Close, c"close", Int, &[Number]),
@@ -289,6 +327,23 @@ pub static FUNCTIONS: [Function; COUNT] = [
     waiting(c"fdatasync", Int, &[Number]),
     function(c"ftruncate", Int, &[Number, Wide]),
     function(c"ftruncate64", Int, &[Number, Wide]),
+    function(c"fallocate", Int, &[Number, Number, Wide, Wide]),
+    function(c"fallocate64", Int, &[Number, Number, Wide, Wide]),
+    function(c"posix_fallocate", Code, &[Number, Wide, Wide]),
+    function(c"posix_fallocate64", Code, &[Number, Wide, Wide]),
+    function(c"posix_fadvise", Code, &[Number, Wide, Wide, Number]),
+    function(c"posix_fadvise64", Code, &[Number, Wide, Wide, Number]),
+    waiting(c"sync", Nothing, &[]),
+    waiting(c"syncfs", Int, &[Number]),
+    waiting(c"sync_file_range", Int, &[Number, Wide, Wide, Number]),
+    function(c"timerfd_gettime", Int, &[Number, Out(TIMER)]),
+    with(Fds::Open, c"posix_openpt", Int, &[Number]),
+    function(c"grantpt", Int, &[Number]),
+    function(c"unlockpt", Int, &[Number]),
+    function(c"ptsname", Text, &[Number]),
+    function(c"ptsname_r", Code, &[Number, Out(Terminated(2)), Wide]),
+    function(c"ttyname", Text, &[Number]),
+    function(c"ttyname_r", Code, &[Number, Out(Terminated(2)), Wide]),
     function(c"isatty", Int, &[Number]),
     function(c"mmap", Map, &[Ignored, Wide, Number, Number, Number, Wide]),
     function(c"mmap64", Map, &[Ignored, Wide, Number, Number, Number, Wide]),
@@ -343,6 +398,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"readlink", Long, &[String, Out(Result(2)), Wide]),
     function(c"realpath", TextAt(1), &[String, Ignored]),
     function(c"__realpath_chk", TextAt(1), &[String, Ignored, Ignored]),
+    function(c"__readlink_chk", Long, &[String, Out(Result(2)), Wide, Ignored]),
+    function(c"readlinkat", Long, &[Number, String, Out(Result(3)), Wide]),
     asking(c"getcwd", TextAt(0), &[Ignored, Wide]),
     asking(c"__getcwd_chk", TextAt(0), &[Ignored, Wide, Ignored]),
     function(c"unlink", Int, &[String]),
@@ -359,6 +416,38 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"fchown", Int, &[Number, Number, Number]),
     function(c"truncate", Int, &[String, Wide]),
     function(c"truncate64", Int, &[String, Wide]),
+    function(c"unlinkat", Int, &[Number, String, Number]),
+    function(c"renameat", Int, &[Number, String, Number, String]),
+    function(c"renameat2", Int, &[Number, String, Number, String, Number]),
+    function(c"linkat", Int, &[Number, String, Number, String, Number]),
+    function(c"symlinkat", Int, &[String, Number, String]),
+    function(c"mkdirat", Int, &[Number, String, Number]),
+    function(c"fchdir", Int, &[Number]),
+    function(c"fchmodat", Int, &[Number, String, Number, Number]),
+    function(c"lchown", Int, &[String, Number, Number]),
+    function(c"fchownat", Int, &[Number, String, Number, Number, Number]),
+    function(c"mkfifo", Int, &[String, Number]),
+    function(c"mknod", Int, &[String, Number, Wide]),
+    function(c"utime", Int, &[String, In(Fixed(size_of::<libc::utimbuf>()))]),
+    function(c"utimes", Int, &[String, In(TIMES)]),
+    function(c"lutimes", Int, &[String, In(TIMES)]),
+    function(c"futimes", Int, &[Number, In(TIMES)]),
+    function(c"utimensat", Int, &[Number, String, In(TIMES), Number]),
+    function(c"futimens", Int, &[Number, In(TIMES)]),
+    function(c"getxattr", Long, &[String, String, Out(Result(3)), Wide]),
+    function(c"lgetxattr", Long, &[String, String, Out(Result(3)), Wide]),
+    function(c"fgetxattr", Long, &[Number, String, Out(Result(3)), Wide]),
+    function(c"setxattr", Int, &[String, String, In(Argument(3)), Wide, Number]),
+    function(c"lsetxattr", Int, &[String, String, In(Argument(3)), Wide, Number]),
+    function(c"fsetxattr", Int, &[Number, String, In(Argument(3)), Wide, Number]),
+    function(c"listxattr", Long, &[String, Out(Result(2)), Wide]),
+    function(c"llistxattr", Long, &[String, Out(Result(2)), Wide]),
+    function(c"flistxattr", Long, &[Number, Out(Result(2)), Wide]),
+    function(c"removexattr", Int, &[String, String]),
+    function(c"lremovexattr", Int, &[String, String]),
+    function(c"fremovexattr", Int, &[Number, String]),
+    opening(c"shm_open", Int, &[String, Number, Number]),
+    function(c"shm_unlink", Int, &[String]),
     // Directories: replay has a stand-in for each, so everything that takes one is here.
     opening(c"opendir", Directory, &[String]),
     function(c"fdopendir", Directory, &[Number]),
@@ -376,6 +465,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     // What is called of its errors, or instead of reading folders, is not called on replay.
     function(c"glob", Code, &[String, Number, Ignored, Found]),
     function(c"glob64", Code, &[String, Number, Ignored, Found]),
+    // The commands in it are run by the recording alone.
+    waiting(c"wordexp", Code, &[String, Words, Number]),
     // Clocks.
     asking(c"time", Long, &[Out(Fixed(8))]),
     asking(c"gettimeofday", Int, &[Out(TIMEVAL), Ignored]),
@@ -413,11 +504,14 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"getpgid", Int, &[Number]),
     asking(c"getlogin", Text, &[]),
     asking(c"getlogin_r", Code, &[Out(Terminated(1)), Wide]),
+    asking(c"gethostid", Long, &[]),
+    asking(c"getdomainname", Int, &[Out(Terminated(1)), Wide]),
     asking(c"getpriority", Int, &[Number, Number]),
     function(c"setpriority", Int, &[Number, Number, Number]),
     // By their numbers.
     asking(c"ioprio_get", Long, &[Wide, Number, Number]),
     function(c"ioprio_set", Long, &[Wide, Number, Number, Number]),
+    function(c"cachestat", Long, &[Wide, Number, In(Fixed(16)), Out(Fixed(40)), Number]),
     function(c"nice", Int, &[Number]),
     function(c"umask", Int, &[Number]),
     asking(c"getloadavg", Int, &[Out(Items(1, size_of::<f64>())), Number]),

@@ -57,16 +57,22 @@ def test_calls_into_a_driver_are_listed(trial, venv, database):
 
 
 LISTS_FOLDERS = r"""
+#define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <ftw.h>
 #include <sys/shm.h>
-#include <wordexp.h>
-static PyObject *count(PyObject *self, PyObject *words)
+static long found;
+static int one(const char *path, const struct stat *status, int kind, struct FTW *level)
 {
-    wordexp_t found;
-    long n = wordexp(PyUnicode_AsUTF8(words), &found, 0) == 0 ? (long)found.we_wordc : -1;
-    wordfree(&found);
-    return PyLong_FromLong(n);
+    found += level->level == 1;
+    return 0;
+}
+static PyObject *count(PyObject *self, PyObject *folder)
+{
+    found = 0;
+    nftw(PyUnicode_AsUTF8(folder), one, 8, FTW_PHYS);
+    return PyLong_FromLong(found);
 }
 static PyObject *share(PyObject *self, PyObject *size)
 {
@@ -80,11 +86,11 @@ COUNTS = """
 import os, sys
 sys.path.insert(0, os.environ["WHERE"])
 import lister
-print(lister.count(os.environ["WHERE"] + "/folders/*") if "count" in sys.argv else 2, flush=True)
+print(lister.count(os.environ["WHERE"] + "/folders") if "count" in sys.argv else 2, flush=True)
 if pid := os.fork():
     os.waitpid(pid, 0)
 else:
-    print(lister.count(os.environ["WHERE"] + "/folders/*"), flush=True)
+    print(lister.count(os.environ["WHERE"] + "/folders"), flush=True)
     os._exit(0)
 """
 
@@ -104,15 +110,15 @@ def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
         assert (replayed.exit, replayed.stderr) == (0, b"") and replayed.stdout.startswith(b"2\n"), replayed
     shown = trial.tool("info", recorded.trace).stdout.decode()
     lines = [line for line in shown.splitlines() if "which is not recorded" in line]
-    assert len(lines) == 2 and all("lister called wordexp, which" in line for line in lines), shown
+    assert len(lines) == 2 and all("lister called nftw64, which" in line for line in lines), shown
     assert all('module = "lister"' in line and "RETRACE_BOUNDARY" in line for line in lines), shown
     processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
-    assert [process["unrecorded"] for process in processes] == [["wordexp"], ["wordexp"]], processes
+    assert [process["unrecorded"] for process in processes] == [["nftw64"], ["nftw64"]], processes
 
     # What the parent has not called: its child has.
     recorded = trial.record(["program.py"], env=where)
     processes = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
-    assert [process["unrecorded"] for process in processes] == [[], ["wordexp"]], processes
+    assert [process["unrecorded"] for process in processes] == [[], ["nftw64"]], processes
 
     terminal, side = os.openpty()
     command, more = trial.record_command(["program.py", "count"], "cli", trial.trace)
@@ -120,7 +126,7 @@ def test_what_an_extension_calls_and_is_not_recorded_is_said(trial):
     os.close(side)
     told = os.read(terminal, 10_000).decode()
     os.close(terminal)
-    assert told.startswith("retrace: lister called wordexp, which is not recorded") and told.count("\n") == 1, told
+    assert told.startswith("retrace: lister called nftw64, which is not recorded") and told.count("\n") == 1, told
 
 
 CALLS = r"""

@@ -3,12 +3,11 @@
 use std::ffi::CStr;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 20] = [
+pub const FUNCTIONS: [&CStr; 17] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
     c"aio_write64",
-    c"copy_file_range",
     c"fts64_open",
     c"fts_open",
     c"ftw",
@@ -21,9 +20,7 @@ pub const FUNCTIONS: [&CStr; 20] = [
     c"process_vm_readv",
     c"scandirat",
     c"shmget",
-    c"splice",
     c"vfork",
-    c"wordexp",
 ];
 
 /// Whether a function is one of them.

@@ -138,6 +138,81 @@ def priorities():
     print(oct(own.umask(0o27)), own.getpgid(0), own.getlogin())
 
 
+class User(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("password", ctypes.c_char_p), ("uid", ctypes.c_uint32), ("gid", ctypes.c_uint32)]
+
+
+class Protocol(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("aliases", ctypes.POINTER(ctypes.c_char_p)), ("number", ctypes.c_int)]
+
+
+class Host(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("aliases", ctypes.POINTER(ctypes.c_char_p)),
+        ("kind", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("addresses", ctypes.POINTER(ctypes.c_void_p)),
+    ]
+
+
+def databases():
+    own.getpwent.restype = ctypes.POINTER(User)
+    own.setpwent()
+    while user := own.getpwent():
+        print(user[0].name, user[0].uid, user[0].gid)
+    own.endpwent()
+    for find, what in ((own.getprotobyname, b"udp"), (own.getprotobynumber, 6), (own.getprotobyname, b"none such")):
+        find.restype = ctypes.POINTER(Protocol)
+        found = find(what)
+        print(found and (found[0].name, found[0].number, found[0].aliases[0]))
+    own.gethostbyaddr.restype = ctypes.POINTER(Host)
+    found = own.gethostbyaddr(bytes((127, 0, 0, 1)), 4, 2)
+    print(found and (found[0].name, found[0].kind, ctypes.string_at(found[0].addresses[0], found[0].length)))
+    room, result, failure = ctypes.create_string_buffer(4096), ctypes.c_void_p(), ctypes.c_int()
+    host = Host()
+    found = own.gethostbyname_r(
+        b"localhost", ctypes.byref(host), room, ctypes.c_size_t(4096), ctypes.byref(result), ctypes.byref(failure)
+    )
+    print(found, result.value == ctypes.addressof(host), host.name, host.length)
+
+
+class Words(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_size_t), ("words", ctypes.POINTER(ctypes.c_char_p)), ("offset", ctypes.c_size_t)]
+
+
+def words():
+    os.makedirs("words")
+    for name in ("b", "a"):
+        open(f"words/{name}", "w").close()
+    found = Words(offset=2)
+    print(own.wordexp(b"words/* $(date +%N)", ctypes.byref(found), 1), own.wordexp(b"'and more'", ctypes.byref(found), 3))
+    print(found.words[0], found.words[: found.count + 3][2:])
+    own.wordfree(ctypes.byref(found))
+    print(own.wordexp(b"(", ctypes.byref(Words()), 0))
+
+
+def in_folders():
+    folder = os.open("words", os.O_RDONLY)
+    times = (ctypes.c_long * 4)(1, 2, 3, 4)
+    target, size = ctypes.create_string_buffer(20), ctypes.c_size_t
+    print(own.mkdirat(folder, b"inner", 0o700), own.symlinkat(b"to", folder, b"link"))
+    print(own.readlinkat(folder, b"link", target, size(20)), target.value)
+    print(own.renameat(folder, b"a", folder, b"inner/c"), own.linkat(folder, b"b", folder, b"d", 0))
+    print(own.utimensat(folder, b"b", times, 0), own.unlinkat(folder, b"d", 0), own.unlinkat(folder, b"none", 0))
+    print(os.strerror(ctypes.get_errno()), sorted(os.listdir(folder)), os.stat("words/b").st_mtime_ns)
+    print(own.fchmodat(folder, b"b", 0o600, 0), oct(os.stat("words/b").st_mode))
+    source, other = os.open("words/b", os.O_RDWR), os.open("words/e", os.O_RDWR | os.O_CREAT)
+    os.write(source, b"from file to file")
+    own.copy_file_range.restype = ctypes.c_ssize_t
+    offset = ctypes.c_int64(5)
+    print(own.copy_file_range(source, ctypes.byref(offset), other, None, size(4), 0), offset.value, os.pread(other, 9, 0))
+    print(own.futimens(other, None), own.posix_fallocate(other, ctypes.c_int64(0), ctypes.c_int64(99)))
+    print(own.setxattr(b"words/b", b"user.k", b"value", size(5), 0) in (0, -1))
+    for descriptor in (folder, source, other):
+        os.close(descriptor)
+
+
 def other_libraries():
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
     libm.cos.restype, libm.cos.argtypes = ctypes.c_double, [ctypes.c_double]
@@ -164,6 +239,9 @@ for part in (
     temporary,
     system_calls,
     priorities,
+    databases,
+    words,
+    in_folders,
     callbacks,
     threads,
     other_libraries,
