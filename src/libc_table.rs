@@ -187,7 +187,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 342;
+pub const COUNT: usize = 354;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -209,6 +209,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     moving_by(3, c"recv", Long, &[Number, Out(Result(2)), Wide, Number]),
     moving_by(4, c"__recv_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number]),
     moving_by(3, c"recvfrom", Long, &[Number, Out(Result(2)), Wide, Number, Out(At(5)), InOut(SOCKLEN)]),
+    moving_by(4, c"__recvfrom_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Number, Out(At(6)), InOut(SOCKLEN)]),
     moving_by(2, c"recvmsg", Long, &[Number, MessageOut, Number]),
     moving_by(3, c"sendmmsg", Int, &[Number, Messages(2), Number, Number]),
     moving_by(3, c"recvmmsg", Int, &[Number, MessagesOut(2), Number, Number, InOut(TIMESPEC)]),
@@ -216,6 +217,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     waiting_for(2, c"poll", Int, &[InOut(Items(1, POLLFD)), Wide, Number]),
     waiting_for(2, c"__poll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, Number, Ignored]),
     waiting(c"ppoll", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored]),
+    waiting(c"__ppoll_chk", Int, &[InOut(Items(1, POLLFD)), Wide, In(TIMESPEC), Ignored, Ignored]),
     waiting(c"select", Int, &[Number, FD_SET, FD_SET, FD_SET, InOut(TIMEVAL)]),
     waiting(c"pselect", Int, &[Number, FD_SET, FD_SET, FD_SET, In(TIMESPEC), Ignored]),
     with(Fds::Open, c"epoll_create", Int, &[Number]),
@@ -295,6 +297,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     moving(c"__read_chk", Long, &[Number, Out(Result(2)), Wide, Ignored]),
     waiting(c"pread", Long, &[Number, Out(Result(2)), Wide, Wide]),
     waiting(c"pread64", Long, &[Number, Out(Result(2)), Wide, Wide]),
+    waiting(c"__pread_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Ignored]),
+    waiting(c"__pread64_chk", Long, &[Number, Out(Result(2)), Wide, Wide, Ignored]),
     moving(c"readv", Long, &[Number, Scatter(2), Number]),
     waiting(c"preadv", Long, &[Number, Scatter(2), Number, Wide]),
     waiting(c"preadv64", Long, &[Number, Scatter(2), Number, Wide]),
@@ -342,8 +346,10 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"unlockpt", Int, &[Number]),
     function(c"ptsname", Text, &[Number]),
     function(c"ptsname_r", Code, &[Number, Out(Terminated(2)), Wide]),
+    function(c"__ptsname_r_chk", Code, &[Number, Out(Terminated(2)), Wide, Ignored]),
     function(c"ttyname", Text, &[Number]),
     function(c"ttyname_r", Code, &[Number, Out(Terminated(2)), Wide]),
+    function(c"__ttyname_r_chk", Code, &[Number, Out(Terminated(2)), Wide, Ignored]),
     function(c"isatty", Int, &[Number]),
     function(c"mmap", Map, &[Ignored, Wide, Number, Number, Number, Wide]),
     function(c"mmap64", Map, &[Ignored, Wide, Number, Number, Number, Wide]),
@@ -354,6 +360,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     opening(c"__open64_2", Int, &[String, Number]),
     opening(c"openat", Int, &[Number, String, Number, Ignored]),
     opening(c"openat64", Int, &[Number, String, Number, Ignored]),
+    opening(c"__openat_2", Int, &[Number, String, Number]),
+    opening(c"__openat64_2", Int, &[Number, String, Number]),
     opening(c"creat", Int, &[String, Number]),
     waiting(c"fopen", Stream, &[String, String]),
     waiting(c"fopen64", Stream, &[String, String]),
@@ -400,6 +408,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"__realpath_chk", TextAt(1), &[String, Ignored, Ignored]),
     function(c"__readlink_chk", Long, &[String, Out(Result(2)), Wide, Ignored]),
     function(c"readlinkat", Long, &[Number, String, Out(Result(3)), Wide]),
+    function(c"__readlinkat_chk", Long, &[Number, String, Out(Result(3)), Wide, Ignored]),
     asking(c"getcwd", TextAt(0), &[Ignored, Wide]),
     asking(c"__getcwd_chk", TextAt(0), &[Ignored, Wide, Ignored]),
     function(c"unlink", Int, &[String]),
@@ -501,11 +510,14 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"sched_getaffinity", Int, &[Number, Wide, Out(Argument(1))]),
     asking(c"sched_getcpu", Int, &[]),
     asking(c"getgroups", Int, &[Number, Out(Items(0, size_of::<libc::gid_t>()))]),
+    asking(c"__getgroups_chk", Int, &[Number, Out(Items(0, size_of::<libc::gid_t>())), Ignored]),
     asking(c"getpgid", Int, &[Number]),
     asking(c"getlogin", Text, &[]),
     asking(c"getlogin_r", Code, &[Out(Terminated(1)), Wide]),
+    asking(c"__getlogin_r_chk", Code, &[Out(Terminated(1)), Wide, Ignored]),
     asking(c"gethostid", Long, &[]),
     asking(c"getdomainname", Int, &[Out(Terminated(1)), Wide]),
+    asking(c"__getdomainname_chk", Int, &[Out(Terminated(1)), Wide, Ignored]),
     asking(c"getpriority", Int, &[Number, Number]),
     function(c"setpriority", Int, &[Number, Number, Number]),
     // By their numbers.

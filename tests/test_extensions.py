@@ -484,6 +484,71 @@ print(outer.now(), outer.call({bytes(inner)!r}, b"draw"), outer.call(None, b"get
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+FROM_FOLDER = r"""
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static long all;
+long add(long number)
+{
+    pthread_mutex_lock(&mutex);
+    all = all * 31 % 1000003 + number;
+    usleep(100);
+    long result = all;
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+static void *sums(void *into)
+{
+    for (long k = 0; k < 100000; k++) *(long *)into += k;
+    return NULL;
+}
+long computed(void)
+{
+    pthread_t thread;
+    long sum = 0;
+    pthread_create(&thread, NULL, sums, &sum);
+    pthread_join(thread, NULL);
+    return sum;
+}
+long later(const char *unused) { struct timespec t; clock_gettime(CLOCK_REALTIME, &t); return t.tv_nsec; }
+"""
+
+
+def test_a_library_by_a_path_from_the_current_folder(trial):
+    """A replay has another one; the program may have changed it. Threads share the library."""
+    folder = trial.folder / "elsewhere" / "libraries"
+    folder.mkdir(parents=True)
+    command = ["cc", "-shared", "-fPIC", "-pthread", "-x", "c", "-", "-o", folder / "libshared.so"]
+    subprocess.run(command, input=FROM_FOLDER.encode(), check=True)
+    trial.prepare()
+    (trial.work / "program.py").write_text(f"""
+import ctypes, os, threading
+try:
+    ctypes.CDLL("./libraries/libshared.so")
+except OSError as error:
+    print(str(error).endswith("No such file or directory"))
+os.chdir({str(folder.parent)!r})
+shared = ctypes.CDLL("./libraries/libshared.so")
+held = ctypes.PyDLL("libraries/libshared.so")
+order = []
+def work(number):
+    for _ in range(20):
+        order.append((number, shared.add(number)))
+threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+shared.computed.restype = held.computed.restype = held.later.restype = ctypes.c_long
+print(order, shared.computed(), held.computed(), held.later(None), held.add(1))
+""")
+    recorded = trial.record(["program.py"])
+    assert recorded.exit == 0 and recorded.stdout.startswith(b"True\n[("), recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
 RAISES = """
 import os, sys, threading, time
 sys.path.insert(0, os.environ["WHERE"])

@@ -207,6 +207,9 @@ def in_folders():
     own.copy_file_range.restype = ctypes.c_ssize_t
     offset = ctypes.c_int64(5)
     print(own.copy_file_range(source, ctypes.byref(offset), other, None, size(4), 0), offset.value, os.pread(other, 9, 0))
+    read = ctypes.create_string_buffer(20)
+    if hasattr(own, "__pread_chk"):  # as fortified code does
+        print(own["__pread_chk"](source, read, size(4), ctypes.c_int64(5), size(20)), read.value)
     print(own.futimens(other, None), own.posix_fallocate(other, ctypes.c_int64(0), ctypes.c_int64(99)))
     print(own.setxattr(b"words/b", b"user.k", b"value", size(5), 0) in (0, -1))
     for descriptor in (folder, source, other):
