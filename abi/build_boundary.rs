@@ -58,8 +58,8 @@ fn write_module(text: &mut String, table: &ModuleTable) {
     let _ = writeln!(
         text,
         "    ], data: &{:?}, default_function: {default_function}, default_type: {default_type}, libc: {}, \
-         versions: {} }},",
-        table.data, table.libc, table.versions
+         threads: {:?}, versions: {} }},",
+        table.data, table.libc, table.threads, table.versions
     );
 }
 

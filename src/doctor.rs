@@ -156,7 +156,7 @@ unsafe fn classified(name: String, path: String) -> Line {
             "" => "it imports nothing that reaches the outside".to_owned(),
             imports => format!("it or its libraries import {imports}"),
         };
-        if libraries::threads_take_turns(imports.split(' ')) {
+        if libraries::threads_take_turns(imports.split(' '), modules::boundary().threads(&name)) {
             why.push_str("; threads of its own take turns with Python's");
         } else if imports.split(' ').any(libraries::makes_threads) {
             why.push_str("; what threads of its own do is not recorded");

@@ -203,6 +203,10 @@ pub unsafe fn enter(place: usize, args: Arguments) -> usize {
             Mode::Recording if schedule::logs_native_calls() => record(place, &args),
             // A part of an external call, during which others go on.
             Mode::Recording if may_wait(place, &args) && turns::has() => turns::without(|| original(place, &args)),
+            Mode::Recording if !FUNCTIONS[place].asks && !schedule::is_ours() => {
+                crate::unrecorded::called_by_thread(place);
+                original(place, &args)
+            }
             Mode::Replaying => replay(place, &args),
             Mode::Diverted => refused(place),
             Mode::Off if retrace_abi::gil::retrace_handlers() != 0 => in_handler(place, &args),
@@ -487,7 +491,8 @@ unsafe fn elsewhere(place: usize, args: &Arguments) -> usize {
     if !function.asks {
         let name = function.name.to_string_lossy();
         eprintln!(
-            "retrace: a thread that a library made for itself calls {name} here: what such threads do was not recorded"
+            "retrace: a thread that a library made for itself calls {name} here: what such threads do was not recorded \
+             (retrace info says what can be done)"
         );
         // SAFETY: ends the process.
         unsafe { libc::_exit(divergence::EXIT_STATUS) };

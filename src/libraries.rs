@@ -111,27 +111,38 @@ impl Extension {
         }
     }
 
-    /// Has what it and its libraries import of the C library come to us.
+    /// Has what it and its libraries import of the C library come to us. `threads`: what a boundary file says of those that
+    /// it makes. Returns whether it may make some that go their own way.
     ///
     /// # Safety
     /// In a session; the GIL is held.
-    pub unsafe fn redirect(&self) {
-        redirect_all(&self.images);
+    pub unsafe fn redirect(&self, threads: Option<bool>) -> bool {
+        redirect_all(&self.images, threads)
     }
 }
 
 /// By which a library's threads do I/O: they have to be followed then. One that only computes goes its own way.
 const REACHES_OUT: [&str; 6] = ["socket", "accept4", "epoll_create", "epoll_create1", "eventfd", "timerfd_create"];
 
-/// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these.
-pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone) -> bool {
-    reaches_out_and_has(imports, &[MAKES_THREADS, c11_threads::MAKES_THREADS, library_threads::STD_THREAD_NAME])
+/// By which threads are made.
+const MAKERS: [&str; 3] = [MAKES_THREADS, c11_threads::MAKES_THREADS, library_threads::STD_THREAD_NAME];
+
+/// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these. `said`: what a boundary
+/// file says.
+pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone, said: Option<bool>) -> bool {
+    match said {
+        Some(take_turns) => cfg!(target_os = "linux") && take_turns && has(imports, &MAKERS),
+        None => reaches_out_and_has(imports, &MAKERS),
+    }
+}
+
+fn has<'a>(mut imports: impl Iterator<Item = &'a str>, names: &[&str]) -> bool {
+    imports.any(|import| names.contains(&import))
 }
 
 /// Whether these imports are of what does I/O of its own and has one of the names, where there are turns at all.
 fn reaches_out_and_has<'a>(imports: impl Iterator<Item = &'a str> + Clone, names: &[&str]) -> bool {
-    let has = |names: &[&str]| imports.clone().any(|import| names.contains(&import));
-    cfg!(target_os = "linux") && has(&REACHES_OUT) && has(names)
+    cfg!(target_os = "linux") && has(imports.clone(), &REACHES_OUT) && has(imports, names)
 }
 
 /// By which a library guards what threads share in it, or has one thread wake another.
@@ -139,19 +150,22 @@ const SHARES: [&str; 6] =
     ["pthread_mutex_lock", "mtx_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "eventfd"];
 
 /// Redirects what belongs together. Python's threads take turns in its code where it does I/O of its own, for several
-/// threads at once.
-fn redirect_all(images: &[Image]) {
+/// threads at once. See [`Extension::redirect`].
+fn redirect_all(images: &[Image], threads: Option<bool>) -> bool {
     // SAFETY: loaded images.
     let imports = images.iter().map(|image| unsafe { imports::imported(image) }.unwrap_or_default());
     let imports: Vec<Vec<String>> = imports.collect();
-    let makes_threads = imports.iter().map(|imports| threads_take_turns(imports.iter().map(String::as_str)));
+    let makes_threads = imports.iter().map(|imports| threads_take_turns(imports.iter().map(String::as_str), threads));
     let makes_threads: Vec<bool> = makes_threads.collect();
     let all = imports.iter().flatten().map(String::as_str);
     let turns = makes_threads.contains(&true) || reaches_out_and_has(all, &SHARES);
-    for (image, makes_threads) in images.iter().zip(makes_threads) {
+    let mut has_free = false;
+    for ((image, imports), makes_threads) in images.iter().zip(&imports).zip(makes_threads) {
+        has_free |= !makes_threads && has(imports.iter().map(String::as_str), &MAKERS);
         // SAFETY: by the callers' contract.
         unsafe { redirect(image, turns, makes_threads) };
     }
+    has_free
 }
 
 /// By which a library runs code of its own beside Python's threads.
@@ -233,7 +247,7 @@ pub unsafe fn redirect_holder(address: *const c_void) {
     let holder = imports::image_at(address, &images).cloned();
     // SAFETY: by contract.
     unsafe {
-        redirect_all(&with_needed(holder.into_iter().collect(), &images));
+        redirect_all(&with_needed(holder.into_iter().collect(), &images), None);
     }
 }
 

@@ -160,7 +160,9 @@ unsafe fn recorded_extension(file: &ExtensionFile) -> Option<Extension> {
         if treatment == ModuleTreatment::Libc
             && let Some(extension) = &opened
         {
-            extension.redirect();
+            if extension.redirect(boundary().threads(&file.name)) {
+                crate::unrecorded::has_free_threads(&file.name);
+            }
             annotate(file, &reasons);
             crate::record::announce_hooks();
         }
@@ -185,7 +187,7 @@ unsafe fn replayed_extension(file: &ExtensionFile) -> Option<Extension> {
             extension.answer_pid();
             return Some(extension);
         }
-        extension.redirect();
+        extension.redirect(boundary().threads(&file.name));
         annotate(file, &imports);
         Some(extension)
     }

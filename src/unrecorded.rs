@@ -40,6 +40,10 @@ const fn is_same(one: &CStr, other: &CStr) -> bool {
 static mut CALLED: [u8; COUNT] = [0; COUNT];
 /// The C library's own.
 static mut NEXT: [*mut c_void; COUNT] = [ptr::null_mut(); COUNT];
+/// Which functions of the table threads have called that go their own way: written like [`CALLED`].
+static mut BY_THREADS: [u8; libc_table::COUNT] = [0; libc_table::COUNT];
+/// The modules that may make such threads.
+static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// The modules that import some, and which.
 static IMPORTED: Mutex<Vec<(String, Vec<String>)>> = Mutex::new(Vec::new());
 
@@ -119,20 +123,43 @@ pub fn imported(module: &str, imports: &str) {
     }
 }
 
+/// A module may make threads that go their own way.
+pub fn has_free_threads(module: &str) {
+    if let Ok(mut modules) = FREE.lock() {
+        modules.push(module.to_owned());
+    }
+}
+
+/// A thread that goes its own way calls the function of the table at `place`.
+pub fn called_by_thread(place: usize) {
+    // SAFETY: within the array; a byte that is only ever set.
+    unsafe { (&raw mut BY_THREADS).cast::<u8>().add(place).write_volatile(1) };
+}
+
 /// The functions that have been called, for the last event.
 pub fn called() -> Vec<String> {
-    // SAFETY: bytes that are only ever set; one that is set just now may be missed.
-    let is_called = |place: usize| unsafe { (&raw const CALLED).cast::<u8>().add(place).read_volatile() != 0 };
-    let called = FUNCTIONS.iter().enumerate().filter(|(place, _)| is_called(*place));
-    called.map(|(_, name)| name.to_string_lossy().into_owned()).collect()
+    // SAFETY: within the arrays; one that is set just now may be missed.
+    let is_set = |bytes: *const u8, place: usize| unsafe { bytes.add(place).read_volatile() != 0 };
+    let called = FUNCTIONS.iter().enumerate().filter(|(place, _)| is_set((&raw const CALLED).cast(), *place));
+    let mut called: Vec<String> = called.map(|(_, name)| name.to_string_lossy().into_owned()).collect();
+    let by_threads = libc_table::FUNCTIONS.iter().enumerate();
+    let by_threads = by_threads.filter(|(place, _)| is_set((&raw const BY_THREADS).cast(), *place));
+    let by_threads: Vec<&str> = by_threads.filter_map(|(_, function)| function.name.to_str().ok()).collect();
+    if !by_threads.is_empty() {
+        let modules = FREE.lock().map(|modules| modules.clone()).unwrap_or_default();
+        called.push(unrecorded::of_threads(&modules, &by_threads));
+    }
+    called
 }
 
 /// A forked process has called none yet.
 pub fn forget() {
-    for place in 0..COUNT {
-        // SAFETY: as above.
-        unsafe { (&raw mut CALLED).cast::<u8>().add(place).write_volatile(0) };
-    }
+    let clear = |bytes: *mut u8, count: usize| {
+        // SAFETY: within the arrays.
+        (0..count).for_each(|place| unsafe { bytes.add(place).write_volatile(0) });
+    };
+    clear((&raw mut CALLED).cast(), COUNT);
+    clear((&raw mut BY_THREADS).cast(), libc_table::COUNT);
 }
 
 /// Names the modules, and says how many forked processes are missing, to who looks on. The program's stderr is its own where it goes anywhere else: `retrace info` says it.
@@ -142,6 +169,9 @@ pub fn tell(called: &[String], children: u64) {
     }
     if children > 0 {
         eprintln!("retrace: {}", unrecorded::children_message(children));
+    }
+    for said in called.iter().filter_map(|said| unrecorded::threads_message(said)) {
+        eprintln!("retrace: {said}");
     }
     for (module, imports) in IMPORTED.lock().iter().flat_map(|modules| modules.iter()) {
         let found: Vec<&str> = imports.iter().filter(|name| called.contains(name)).map(String::as_str).collect();

@@ -1,5 +1,7 @@
 """What C and C++ code of extension modules learns of threads from the C library, and what becomes of their values."""
 
+import json
+
 from harness import compile_extension
 
 MODULE = """
@@ -65,6 +67,61 @@ print(shown)
 def test_what_libstdcxx_does_once_does_not_depend_on_how_many_threads_there_are(trial):
     """It asks a byte of the C library's whether there are several, which a replay never has."""
     assert_replays(trial, LOCALES, IN_THREADS, language="c++")
+
+
+READERS = r"""
+#include <Python.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+static char found[4][17];
+static void *reads(void *place)
+{
+    int descriptor = open("/proc/sys/kernel/random/uuid", O_RDONLY);
+    if (descriptor < 0 || read(descriptor, place, 16) != 16)
+        ((char *)place)[0] = '?';
+    close(descriptor);
+    return NULL;
+}
+static PyObject *show(PyObject *self, PyObject *none)
+{
+    pthread_t threads[4];
+    Py_BEGIN_ALLOW_THREADS
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, reads, found[i]);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("(ssss)", found[0], found[1], found[2], found[3]);
+}
+static PyMethodDef methods[] = {{"show", show, METH_NOARGS, NULL}, {NULL}};
+"""
+
+
+def test_a_modules_threads_that_read_files(trial):
+    """By its imports it only computes; it is named, and the user may say that its threads take turns."""
+    trial.prepare()
+    compile_extension(trial, trial.work / "native", READERS + MODULE)
+    (trial.work / "program.py").write_text("import native\nprint(native.show(), native.show())\n")
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b"") and b"?" not in recorded.stdout, recorded
+    replayed = trial.replay(recorded.trace)
+    assert replayed.exit == 70 and b"a thread that a library made for itself calls open" in replayed.stderr, replayed
+    shown = trial.tool("info", recorded.trace).stdout.decode()
+    said = next(line for line in shown.splitlines() if "what such threads do is not recorded" in line)
+    advice = 'module = "native", treatment = "libc", threads = "turns", why = "…"'
+    assert "a thread that native made for itself called" in said and advice in said, said
+    (process,) = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
+    assert process["by_threads"]["modules"] == ["native"] and process["unrecorded"] == [], process
+    assert {"read", "close"} <= set(process["by_threads"]["functions"]), process
+
+    boundary = trial.folder / "mine.toml"
+    boundary.write_text(advice.replace(", ", "\n"))
+    recorded = trial.record(["program.py"], env={"RETRACE_BOUNDARY": str(boundary)})
+    boundary.unlink()
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+    (process,) = json.loads(trial.tool("info", "--json", recorded.trace).stdout)["processes"]
+    assert process["by_threads"] is None, process
 
 
 KEYS = r"""

@@ -120,6 +120,11 @@ impl Boundary {
         self.tables(module_name).any(|table| table.libc)
     }
 
+    /// Whether the threads that such a module makes take turns with Python's; `None` where no file says anything about it.
+    pub fn threads(&self, module_name: &str) -> Option<bool> {
+        self.tables(module_name).find_map(|table| table.threads)
+    }
+
     /// How a function is treated; `None` where no file says anything about it.
     ///
     /// A name that any file lists wins over every default, the user's name and default over the shipped ones.

@@ -30,6 +30,8 @@ struct Process {
     unstored: Unstored,
     /// Functions of the C library that were called and not recorded.
     unrecorded: Vec<String>,
+    /// What threads that go their own way called, as [`unrecorded::by_threads`] reads it.
+    by_threads: Option<String>,
     sources: usize,
     ending: Ending,
 }
@@ -157,6 +159,7 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
         sources,
         ending,
         unrecorded,
+        by_threads: None,
     };
     while let Some((index, event)) = stream.next_event()? {
         process.events += 1;
@@ -171,7 +174,10 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
             }
             Event::End { status, unrecorded } => {
                 process.ending = Ending::Exited(status);
-                process.unrecorded = unrecorded.iter().map(Str::to_string_lossy).collect();
+                let names = unrecorded.iter().map(Str::to_string_lossy);
+                let (mut by_threads, called): (Vec<_>, Vec<_>) =
+                    names.partition(|name| unrecorded::by_threads(name).is_some());
+                (process.by_threads, process.unrecorded) = (by_threads.pop(), called);
             }
             Event::Stopped(reason) => process.ending = Ending::Stopped(reason.to_string_lossy()),
             _ => {}
@@ -315,6 +321,9 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         for line in process.unstored.lines() {
             writeln!(out, "  {}: a replay that needs it stops there", one_line(&line))?;
         }
+        if let Some(line) = process.by_threads.as_deref().and_then(unrecorded::threads_message) {
+            writeln!(out, "  {line}")?;
+        }
         for line in unrecorded_lines(&process.unrecorded, processes) {
             writeln!(out, "  {}", one_line(&line))?;
         }
@@ -375,6 +384,9 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
             }).collect::<Json>(),
             "unstored": process.unstored.json(),
             "unrecorded": process.unrecorded,
+            "by_threads": process.by_threads.as_deref().and_then(unrecorded::by_threads).map(
+                |(modules, functions)| json!({"modules": modules, "functions": functions}),
+            ),
             "ending": process.ending.json(),
             "start": summary.start.as_ref().map(start_json),
         })

@@ -43,6 +43,32 @@ pub fn message(module: &str, called: &[&str]) -> String {
     )
 }
 
+/// What a process's last event has of functions that a library's threads called, which go their own way.
+const OF_THREADS: &str = "by threads of ";
+
+/// That, of threads that these modules, and perhaps other libraries, may have made.
+pub fn of_threads(modules: &[String], functions: &[&str]) -> String {
+    format!("{OF_THREADS}{}: {}", modules.join(", "), functions.join(", "))
+}
+
+/// The modules and the functions; `None` of anything else.
+pub fn by_threads(said: &str) -> Option<(Vec<&str>, Vec<&str>)> {
+    let (modules, functions) = said.strip_prefix(OF_THREADS)?.split_once(": ")?;
+    Some((modules.split(", ").filter(|name| !name.is_empty()).collect(), functions.split(", ").collect()))
+}
+
+/// What the user is told of it; `None` of anything else.
+pub fn threads_message(said: &str) -> Option<String> {
+    let (modules, functions) = by_threads(said)?;
+    let makers = if modules.is_empty() { "a library".to_owned() } else { modules.join(" or ") };
+    let (module, functions) = (modules.first().unwrap_or(&"NAME"), functions.join(", "));
+    Some(format!(
+        "a thread that {makers} made for itself called {functions}: what such threads do is not recorded, and a replay that \
+         comes there ends. To have them take turns with Python's, which is recorded, say so in a file that RETRACE_BOUNDARY \
+         names: module = \"{module}\", treatment = \"libc\", threads = \"turns\", why = \"…\" (docs/extensions.md)"
+    ))
+}
+
 /// What to say of programs that were started and not recorded.
 pub fn programs_message(count: u64) -> String {
     let were = if count == 1 { "program was" } else { "programs were" };

@@ -137,6 +137,7 @@ const MODULE_KEYS: &[&str] = &[
     "module",
     "optional",
     "platforms",
+    "threads",
     "treatment",
     "types",
     "versions",
@@ -279,9 +280,22 @@ impl Source<'_> {
                 default_function: None,
                 default_type: None,
                 libc: false,
+                threads: None,
                 versions: scope.versions,
             },
         };
+        if let Some(value) = table.get("threads") {
+            if !result.libc {
+                let expected = "nothing: only of a module whose treatment is \"libc\" are threads followed";
+                return Err(self.error(value.span().start, "threads", kind(value.get_ref()), expected));
+            }
+            let take_turns = |word: &str| match word {
+                "turns" => Some(true),
+                "free" => Some(false),
+                _ => None,
+            };
+            result.threads = Some(self.word(value, "threads", "one of \"turns\", \"free\"", take_turns)?);
+        }
         if let Some(default) = table.get("default") {
             let default = self.table(default, "default")?;
             self.known_keys(default, "default", DEFAULT_KEYS)?;
@@ -556,6 +570,7 @@ fn whole_module(module: &'static str, treatment: Treatment, versions: u8) -> Mod
         default_function: Some(treatment),
         default_type: Some(types),
         libc: treatment == Treatment::Libc,
+        threads: None,
         versions,
     }
 }

@@ -241,5 +241,7 @@ pub struct ModuleTable {
     pub default_type: Option<TypeTreatment>,
     /// The whole module is treated at the libc level.
     pub libc: bool,
+    /// Of such a module: whether the threads that it makes take turns with Python's. Where nothing is said, its imports tell.
+    pub threads: Option<bool>,
     pub versions: u8,
 }

@@ -112,6 +112,24 @@ fn a_libc_module() {
 }
 
 #[test]
+fn threads_of_a_libc_module() {
+    let text = |threads| format!("module = \"m\"\ntreatment = \"libc\"\nwhy = \"w\"\n{threads}");
+    let said = |threads| parse_text(&text(threads)).unwrap()[0].threads;
+    assert_eq!(said(""), None);
+    assert_eq!(said("threads = \"turns\"\n"), Some(true));
+    assert_eq!(said("threads = \"free\"\n"), Some(false));
+    assert_eq!(
+        refusal(&text("threads = \"some\"\n")),
+        "mine.toml:4: threads: found \"some\", expected one of \"turns\", \"free\""
+    );
+    assert_eq!(
+        refusal("module = \"m\"\nthreads = \"turns\"\n"),
+        "mine.toml:2: threads: found the string \"turns\", \
+         expected nothing: only of a module whose treatment is \"libc\" are threads followed"
+    );
+}
+
+#[test]
 fn every_option_is_read() {
     let text = r#"
         module = "m"
