@@ -536,9 +536,10 @@ def interrupt_main():
 
     signal.signal(signal.SIGUSR1, note)
     thread = threading.Thread(target=send)
-    thread.start()
     global k
     try:
+        # On a busy machine the interrupt comes before this returns.
+        thread.start()
         while True:
             k += 1
             k -= 0
