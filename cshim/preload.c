@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -29,9 +31,16 @@
 
 static int (*hash_secret)(void *into, size_t size); /* 1 when it filled the buffer */
 
+/* This process is to be recorded and was no Python when it began. It may load one later (dlopen). */
+static int may_load_python;
+
+static void draws_secret(const void *caller);
+
 /* Fills the buffer with the recorded hash secret, once, in a replay. Returns 1 when it did. */
-static int give_hash_secret(void *buffer, size_t length)
+static int give_hash_secret(void *buffer, size_t length, const void *caller)
 {
+    if (length == SECRET_SIZE && may_load_python)
+        draws_secret(caller);
     if (hash_secret == NULL || length != SECRET_SIZE)
         return 0;
     int (*once)(void *, size_t) = hash_secret;
@@ -98,6 +107,27 @@ static void *load_library(const char *directory)
     return library;
 }
 
+/* Somebody draws as much entropy as CPython for its hash secret. If that is a Python that was loaded after this program's
+ * start, nobody records it: there is no library of ours in it. */
+static void draws_secret(const void *caller)
+{
+    Dl_info about;
+    int error = errno;
+    void *image = dladdr(caller, &about) != 0 && about.dli_fname != NULL
+                      ? dlopen(about.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+    if (image != NULL && dlsym(image, "Py_RunMain") != NULL) {
+        may_load_python = 0;
+        if (kept[PARENT] != NULL)
+            count_unrecorded_program(kept[PARENT] + sizeof "RETRACE_PARENT");
+        else
+            fprintf(stderr, "retrace: this program runs Python without CPython's own main (Py_Main, Py_RunMain), so no "
+                            "recording begins; it runs unrecorded\n");
+    }
+    if (image != NULL)
+        dlclose(image);
+    errno = error;
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     int replaying = variable("RETRACE_REPLAY") != NULL;
@@ -117,8 +147,10 @@ __attribute__((constructor)) static void begin(void)
         if (preloaded != NULL && preloaded() == 0 && replaying)
             hash_secret = (int (*)(void *, size_t))dlsym(library, "retrace_recorded_hash_secret");
     }
-    if (!answering)
+    if (!answering) {
         pass_on();
+        may_load_python = passes_on && dlsym(RTLD_DEFAULT, "Py_GetVersion") == NULL;
+    }
     else if (library == NULL)
         return; /* a script on the way to the interpreter that will replay */
     take_out();

@@ -191,6 +191,32 @@ static void count_unreachable(long by)
     __atomic_fetch_add(unreachable, (unsigned long)by, __ATOMIC_RELAXED);
 }
 
+/* Counts a program that is not recorded in the header of its parent's trace (docs/trace-format.md). `parent`: recording,
+ * process and path, separated by colons. */
+static void count_unrecorded_program(const char *parent)
+{
+    enum { ID = 40, ID_SIZE = 16, PROGRAMS = 80, HEADER = 4096 };
+    const char *path = strchr(parent, ':');
+    path = path == NULL ? NULL : strchr(path + 1, ':');
+    if (path == NULL)
+        return;
+    int trace = open(path + 1, O_RDWR | O_CLOEXEC);
+    if (trace < 0)
+        return;
+    if (flock(trace, LOCK_SH | LOCK_NB) == 0) {
+        unsigned char *header = mmap(NULL, HEADER, PROT_READ | PROT_WRITE, MAP_SHARED, trace, 0);
+        if (header != MAP_FAILED) {
+            char id[2 * ID_SIZE + 1];
+            for (int i = 0; i < ID_SIZE; i++)
+                snprintf(id + 2 * i, 3, "%02x", header[ID + i]);
+            if (strncmp(parent, id, 2 * ID_SIZE) == 0)
+                __atomic_fetch_add((unsigned long *)(header + PROGRAMS), 1, __ATOMIC_RELAXED);
+            munmap(header, HEADER);
+        }
+    }
+    close(trace);
+}
+
 /* Called by the library: where to count. */
 EXPORTED void retrace_count_at(unsigned long *counter)
 {

@@ -33,7 +33,7 @@ __attribute__((constructor(101))) static void resolve(void)
 /* CPython's first draw of entropy goes through its PLT, and so to us. */
 EXPORTED ssize_t getrandom(void *buffer, size_t length, unsigned int flags)
 {
-    if (give_hash_secret(buffer, length))
+    if (give_hash_secret(buffer, length, __builtin_return_address(0)))
         return (ssize_t)length;
     ssize_t (*original)(void *, size_t, unsigned int) = NEXT(getrandom);
     if (original == NULL) {

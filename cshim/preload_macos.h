@@ -21,5 +21,5 @@
 /* CPython draws entropy with getentropy() there (Python/bootstrap_hash.c). */
 INTERPOSE(int, getentropy, (void *buffer, size_t length))
 {
-    return give_hash_secret(buffer, length) ? 0 : getentropy(buffer, length);
+    return give_hash_secret(buffer, length, __builtin_return_address(0)) ? 0 : getentropy(buffer, length);
 }

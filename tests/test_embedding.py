@@ -37,6 +37,20 @@ int main(int argc, char **argv)
 """
 # The same without a call of CPython's main in it.
 WITHOUT_MAIN = HOST.replace("return Py_RunMain();", "return 4;")
+# One that is no Python when it begins.
+LOADING = """
+#include <dlfcn.h>
+
+int main(int argc, char **argv)
+{
+    void *python = dlopen(argv[1], RTLD_NOW | (argv[2][0] == 'g' ? RTLD_GLOBAL : RTLD_LOCAL));
+    if (!python)
+        return 5;
+    ((void (*)(int))dlsym(python, "Py_InitializeEx"))(0);
+    int failed = ((int (*)(const char *))dlsym(python, "PyRun_SimpleString"))(argv[3]);
+    return ((int (*)(void))dlsym(python, "Py_FinalizeEx"))() < 0 || failed;
+}
+"""
 SAID = b"retrace: this program runs Python without CPython's own main"
 
 
@@ -61,6 +75,35 @@ def host(trial):
 def record(trial, command):
     command = [RETRACE, "record", "-o", trial.trace, "--", *command]
     return run(command, cwd=trial.work, env=trial.environment())
+
+
+@pytest.fixture
+def loading_host(trial):
+    """The command of a program that loads libpython when it runs, without the last two arguments."""
+    ask = "import sysconfig as s; print(s.get_config_var('LIBDIR'), s.get_config_var('INSTSONAME'), s.get_config_var('LDVERSION'))"
+    libraries, name, version = subprocess.check_output([trial.python, "-c", ask], text=True).split()
+    library = name if ".so" in name else f"libpython{version}.so.1.0"
+    trial.prepare()
+    (trial.work / "host.c").write_text(LOADING)
+    subprocess.run(["cc", "host.c", "-o", "host", "-ldl"], check=True, cwd=trial.work)
+    return ["./host", f"{libraries}/{library}"]
+
+
+@pytest.mark.parametrize("how", ["global", "local"])
+def test_a_host_that_loads_python_later(trial, loading_host, how):
+    result = record(trial, [*loading_host, how, "print(1)"])
+    assert (result.stdout, result.exit) == (b"1\n", 0), result
+    assert result.stderr.startswith(SAID) and result.stderr.count(b"\n") == 1, result
+    assert not trial.trace.exists()
+
+
+def test_a_host_that_loads_python_later_and_that_a_recorded_program_starts(trial, loading_host):
+    command = [*loading_host, "global", "print(1)"]
+    program = f"import subprocess; print(subprocess.run({command!r}, capture_output=True))"
+    recorded = trial.record(["-c", program])
+    assert b"returncode=0, stdout=b'1\\n', stderr=b''" in recorded.stdout, recorded
+    information = json.loads(trial.tool("info", "--json", trial.trace).stdout)
+    assert (len(information["processes"]), information["unrecorded_programs"]) == (1, 1), information
 
 
 @pytest.mark.parametrize(("how", "exit"), [("finalize", 0), ("leave", 3)])
