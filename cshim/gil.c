@@ -39,6 +39,7 @@ int (*retrace_next_cond_signal)(pthread_cond_t *);
 int (*retrace_next_mutex_unlock)(pthread_mutex_t *);
 int (*retrace_next_sem_trywait)(sem_t *);
 int (*retrace_next_sem_wait)(sem_t *);
+int (*retrace_next_sem_post)(sem_t *);
 void (*retrace_next_pthread_exit)(void *);
 int (*retrace_next_sem_clockwait)(sem_t *, clockid_t, const struct timespec *);
 int (*retrace_next_sem_timedwait)(sem_t *, const struct timespec *);
@@ -48,13 +49,20 @@ int (*retrace_next_sem_timedwait)(sem_t *, const struct timespec *);
 /* Seen once, by provoking it (`retrace_learn_checks`): the return address of the hook, and the return addresses that lie
  * at a fixed distance from its frame. Code that returns to the same place has the same frame below it, so the distance
  * holds, and the addresses are enough: no unwinding in earnest. */
-#define CHECKS 8
-static struct check {
+#define SITES 8
+struct site {
     const void *inner;   /* where the hook returns to */
     ptrdiff_t distance;  /* from the hook's frame to the next return address */
-    const void *outer;
-} checks[CHECKS];
-static int check_count, learning;
+    const void *outer;   /* NULL where the first one says it all */
+};
+static struct sites {
+    struct site all[SITES];
+    int count;
+} checks,
+    lock_tries, /* where `_thread.lock` tries its lock from */
+    c_tries;    /* where others do */
+enum { BY_C = 2 };
+static int learning;
 const void *retrace_check_functions[RETRACE_CHECK_FUNCTIONS];
 
 struct walk {
@@ -63,6 +71,7 @@ struct walk {
     const void *inner, *outer;
     ptrdiff_t distance;
     int complete;
+    int is_check;
 };
 
 static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *data)
@@ -80,28 +89,31 @@ static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *data)
         walk->distance = (const char *)place - walk->frame;
         walk->complete = *place == ip;
     }
-    if (check_count == 0)
+    if (walk->is_check && checks.count == 0)
         retrace_check_functions[walk->depth] = (const void *)_Unwind_GetRegionStart(context);
     return ++walk->depth == RETRACE_CHECK_FUNCTIONS ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
-static void learn(const void *inner, const char *frame)
+static void learn(struct sites *sites, const void *inner, const char *frame)
 {
-    struct walk walk = {0, frame, inner, NULL, 0, 0};
+    struct walk walk = {0, frame, inner, NULL, 0, 0, sites == &checks};
     _Unwind_Backtrace(step, &walk);
-    if (!walk.complete || check_count == CHECKS)
+    if (!walk.complete || sites->count == SITES)
         return;
-    for (int i = 0; i < check_count; i++)
-        if (checks[i].inner == inner && checks[i].outer == walk.outer)
+    for (int i = 0; i < sites->count; i++)
+        if (sites->all[i].inner == inner && sites->all[i].outer == walk.outer)
             return;
-    checks[check_count++] = (struct check){inner, walk.distance, walk.outer};
+    sites->all[sites->count++] = (struct site){inner, walk.distance, walk.outer};
 }
 
-static inline int is_check(const void *inner, const char *frame)
+static inline int is_one_of(const struct sites *sites, const void *inner, const char *frame)
 {
-    for (int i = 0; i < check_count; i++)
-        if (checks[i].inner == inner && *(const void *const *)(frame + checks[i].distance) == checks[i].outer)
+    for (int i = 0; i < sites->count; i++) {
+        const struct site *site = &sites->all[i];
+        if (site->inner == inner
+            && (site->outer == NULL || *(const void *const *)(frame + site->distance) == site->outer))
             return 1;
+    }
     return 0;
 }
 
@@ -131,13 +143,13 @@ __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
         const void *inner = __builtin_return_address(0);
         const char *frame = __builtin_frame_address(0);
         if (learning) {
-            learn(inner, frame);
+            learn(&checks, inner, frame);
             /* Nobody waits for the GIL: drop_gil would wait for somebody to take it. */
             *retrace_gil.drop_request = 0;
         }
         else {
             /* At a check somebody has asked for it: CPython takes that back behind this call only. */
-            int at_check = *retrace_gil.drop_request && is_check(inner, frame);
+            int at_check = *retrace_gil.drop_request && is_one_of(&checks, inner, frame);
             int may_wait = retrace_gil_dropped(actor, at_check, is_for_leaving());
             /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
             if (!may_wait || retrace_collection_asked || turn_asked)
@@ -189,7 +201,7 @@ int retrace_learn_checks(PyObject *code, PyObject *globals)
     }
     learning = 0;
     *retrace_gil.drop_request = 0;
-    return check_count;
+    return checks.count;
 }
 
 void retrace_gil_find(void)
@@ -216,23 +228,106 @@ void retrace_set_main_thread_ident(unsigned long ident)
 
 /* ---- locks, while recording: CPython's are semaphores here (Python/thread_pthread.h, PyThread_acquire_lock_timed) ---- */
 
-int retrace_hook_sem_trywait(sem_t *lock)
+/* Who took which lock by a try with the GIL, as long as nobody has let it go: only some of them, because two may want one
+ * place. A thread that tries such a lock again finds it taken in replay as well, so that needs no event. */
+static struct held {
+    const sem_t *lock;
+    uint64_t by; /* a thread's number */
+} held[256];
+
+static inline struct held *held_as(const sem_t *lock)
+{
+    return &held[(uintptr_t)lock / 16 % (sizeof held / sizeof *held)];
+}
+
+void retrace_lock_let_go(const sem_t *lock)
+{
+    struct held *place = held_as(lock);
+    /* Atomic: C code may let a lock go without the GIL. */
+    if (__atomic_load_n(&place->lock, __ATOMIC_RELAXED) == lock)
+        __atomic_store_n(&place->lock, NULL, __ATOMIC_RELAXED);
+}
+
+/* Whether a try is one by `_thread.lock.acquire`: such a lock is let go with the GIL only. */
+static inline int is_lock_object(const void *inner, const char *frame)
+{
+    if (learning == 0)
+        return is_one_of(&lock_tries, inner, frame);
+    learn(learning == BY_C ? &c_tries : &lock_tries, inner, frame);
+    return 1;
+}
+
+__attribute__((noinline)) int retrace_hook_sem_trywait(sem_t *lock)
 {
     int result = retrace_next_sem_trywait(lock);
     struct retrace_actor *its = actor;
     if (its != NULL && its->holds_gil && !*its->external) {
         int error = errno;
+        struct held *place = held_as(lock);
         its->tries++;
         retrace_gil_step();
         if (its->waited_for == lock)
             retrace_lock_retried(its);
         its->waited_for = NULL;
         its->found_busy = result != 0 && error == EAGAIN ? lock : NULL;
-        if (its->found_busy)
+        if (result == 0) {
+            place->by = its->serial;
+            __atomic_store_n(&place->lock, lock, __ATOMIC_RELAXED);
+        }
+        else if (its->found_busy && !(place->lock == lock && place->by == its->serial
+                                      && is_lock_object(__builtin_return_address(0), __builtin_frame_address(0))))
             retrace_lock_busy(its);
         errno = error;
     }
     return result;
+}
+
+/* src/user_threads/locks.rs: 0, -1 with `errno`, or 1 for a lock that this thread has taken itself. */
+int retrace_replayed_try(sem_t *lock);
+void retrace_try_is_lost(void);
+
+/* The same on replay. */
+__attribute__((noinline)) int retrace_hook_sem_trywait_replayed(sem_t *lock)
+{
+    int result = retrace_replayed_try(lock);
+    if (result == 0 || (result < 0 && !learning))
+        return result;
+    if (!is_lock_object(__builtin_return_address(0), __builtin_frame_address(0)))
+        retrace_try_is_lost();
+    errno = EAGAIN;
+    return -1;
+}
+
+/* Runs code that tries a lock object which is taken: `lock` among the globals. As `retrace_learn_checks`. */
+int retrace_learn_lock_tries(PyObject *code, PyObject *globals)
+{
+    PyThread_type_lock lock = PyThread_allocate_lock();
+    if (lock == NULL)
+        return -1;
+    learning = BY_C;
+    PyThread_acquire_lock(lock, NOWAIT_LOCK);
+    PyThread_acquire_lock(lock, NOWAIT_LOCK);
+    learning = 1;
+    PyObject *result = PyEval_EvalCode(code, globals, globals);
+    learning = 0;
+    PyThread_release_lock(lock);
+    PyThread_free_lock(lock);
+    /* Where all is compiled into the lock object's own function, what called that may be anything. */
+    for (int i = 0; i < lock_tries.count; i++) {
+        int is_shared = 0;
+        for (int k = 0; k < c_tries.count; k++)
+            is_shared |= lock_tries.all[i].inner == c_tries.all[k].inner;
+        if (!is_shared)
+            lock_tries.all[i].outer = NULL;
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : lock_tries.count;
+}
+
+int retrace_hook_sem_post(sem_t *lock)
+{
+    retrace_lock_let_go(lock);
+    return retrace_next_sem_post(lock);
 }
 
 /* Who waits for a lock lets others go on. */

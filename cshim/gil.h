@@ -24,6 +24,8 @@ struct retrace_actor {
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
     uint64_t tries;           /* of locks, with the GIL, since another thread had it */
     uint32_t turn;            /* `Hold` of src/turns.rs: not 0 if it has the turn, or had it until that was taken away */
+    uint64_t passed;          /* the rest of `Hold` */
+    uint64_t serial;          /* its number, which no other thread of the program's has */
 };
 
 /* Addresses of the main interpreter's GIL. `GilView` in abi/src/lib.rs. */

@@ -9,6 +9,7 @@ use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
 use crate::turns::{self, Deadline, Inside};
 use crate::{library_waits, native_handlers, pending_calls, platform, schedule, user_threads};
+use retrace_abi::gil;
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use retrace_replay::value::Value;
 use rustc_hash::FxHashMap;
@@ -232,8 +233,15 @@ unsafe extern "C" fn sem_destroy(lock: *mut libc::sem_t) -> c_int {
     if LOCKS_KNOWN.load(Ordering::Relaxed) > 0 && mutexes().remove(&(lock as usize)).is_some() {
         LOCKS_KNOWN.fetch_sub(1, Ordering::Relaxed);
     }
-    // SAFETY: called by CPython with a semaphore.
-    unsafe { replaced!(NEXT_SEM_DESTROY, *mut libc::sem_t => c_int)(lock) }
+    // SAFETY: called by CPython with a semaphore; on replay there is one thread.
+    unsafe {
+        match session::mode() {
+            Mode::Recording => gil::retrace_lock_let_go(lock.cast()),
+            Mode::Replaying if schedule::is_ours() => user_threads::let_go(lock),
+            _ => {}
+        }
+        replaced!(NEXT_SEM_DESTROY, *mut libc::sem_t => c_int)(lock)
+    }
 }
 
 // ---- mutexes ----

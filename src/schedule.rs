@@ -16,7 +16,7 @@ use crate::{address, library_locks, record, subinterpreters, thread, thread_coun
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -247,6 +247,7 @@ pub unsafe fn is_outside() -> bool {
     }
 }
 
+const TRIED: &CStr = c"lock.acquire()\nlock.acquire(False)\nlock.release()\n";
 const CHECKED: &str = "def f():\n    pass\nfor i in (1, 2):\n    f()\n";
 
 /// Finds the GIL, learns what a check of the eval breaker looks like from below, and redirects the imports.
@@ -278,7 +279,12 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         }
         bindings.extend(address::bindings());
         imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
-        learn_checks()
+        learn_checks()?;
+        learn_locks()?;
+        // Both directions count from here on.
+        (*actor).tries = 0;
+        gil::retrace_gil_steps.store(0, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -304,6 +310,7 @@ fn recording_bindings() -> Vec<Binding> {
                 needed,
             ),
             (c"sem_wait", gil::retrace_hook_sem_wait as *mut c_void, &raw mut gil::retrace_next_sem_wait, needed),
+            (c"sem_post", gil::retrace_hook_sem_post as *mut c_void, &raw mut gil::retrace_next_sem_post, needed),
             (
                 c"sem_clockwait",
                 gil::retrace_hook_sem_clockwait as *mut c_void,
@@ -335,6 +342,29 @@ unsafe fn learn_checks() -> Result<(), String> {
         return Err("the interpreter's eval breaker can't be looked at".into());
     }
     if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
+}
+
+/// Learns what the try of a lock object's lock looks like from below. Where nothing is found, each try in vain is logged.
+unsafe fn learn_locks() -> Result<(), String> {
+    // SAFETY: by the contract of `install`.
+    unsafe {
+        let module = Owned(PyImport_ImportModule(c"_thread".as_ptr()));
+        let mut learnt = -1;
+        if !module.is_null() {
+            let lock = Owned(PyObject_CallMethod(module.0, c"allocate_lock".as_ptr(), ptr::null()));
+            let globals = Owned(PyDict_New());
+            let code = Owned(Py_CompileString(TRIED.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
+            if !lock.is_null()
+                && !globals.is_null()
+                && !code.is_null()
+                && PyDict_SetItemString(globals.0, c"lock".as_ptr(), lock.0) == 0
+            {
+                learnt = gil::retrace_learn_lock_tries(code.0, globals.0);
+            }
+        }
+        PyErr_Clear();
+        if learnt < 0 { Err("the interpreter's locks can't be watched".into()) } else { Ok(()) }
+    }
 }
 
 /// Learns what a collection that CPython begins at a check of the eval breaker looks like from below.

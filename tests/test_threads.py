@@ -40,7 +40,8 @@ def test_race(trial, race):
 LOCKS = """
 import queue, sys, threading, time
 plain, again, condition = threading.Lock(), threading.RLock(), threading.Condition()
-event, simple = threading.Event(), queue.SimpleQueue()
+event, simple, full = threading.Event(), queue.SimpleQueue(), queue.Queue()
+own, semaphore = threading.Condition(threading.Lock()), threading.Semaphore(2)
 thread = threading.Thread(target=event.wait)
 thread.start()
 time.time()
@@ -51,6 +52,10 @@ for _ in range(int(sys.argv[1])):
     plain.release()
     event.is_set()
     simple.put(1), simple.get()
+    full.put(1), full.get()
+    with plain, own, semaphore:
+        own.notify_all()
+        assert plain.locked() and not plain.acquire(blocking=False) and not plain.acquire(timeout=0)
 time.monotonic()
 event.set()
 thread.join()
@@ -58,7 +63,7 @@ thread.join()
 
 
 def test_locks_that_are_free_log_nothing(trial):
-    """A try that finds a lock taken does, be it by the same thread: so `queue.Queue` asks whether it has its own."""
+    """Nor do tries of one that the same thread has: so a condition asks whether it has its own."""
     (trial.prepare() / "program.py").write_text(LOCKS)
     for rounds in ("1", "2000"):
         recorded = trial.record(["program.py", rounds])
@@ -69,6 +74,7 @@ def test_locks_that_are_free_log_nothing(trial):
         # The other thread may begin to wait meanwhile; collections are where they are.
         logged = [event for event in between if event["type"] not in ("switch", "collect", "collected")]
         assert len(logged) <= 4, logged
+        trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
 def test_synchronised(trial):

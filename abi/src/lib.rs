@@ -246,6 +246,7 @@ pub mod gil {
         pub static mut retrace_next_cond_signal: *mut c_void;
         pub static mut retrace_next_sem_trywait: *mut c_void;
         pub static mut retrace_next_sem_wait: *mut c_void;
+        pub static mut retrace_next_sem_post: *mut c_void;
         pub static mut retrace_next_pthread_exit: *mut c_void;
         pub static mut retrace_next_sem_clockwait: *mut c_void;
         pub static mut retrace_next_sem_timedwait: *mut c_void;
@@ -265,6 +266,10 @@ pub mod gil {
         pub fn retrace_set_actor(actor: *mut c_void);
         pub fn retrace_hook_cond_signal(cond: *mut libc::pthread_cond_t) -> c_int;
         pub fn retrace_hook_sem_trywait(lock: *mut c_void) -> c_int;
+        pub fn retrace_hook_sem_trywait_replayed(lock: *mut c_void) -> c_int;
+        pub fn retrace_hook_sem_post(lock: *mut c_void) -> c_int;
+        /// Nobody has the lock any more.
+        pub fn retrace_lock_let_go(lock: *const c_void);
         pub fn retrace_hook_sem_wait(lock: *mut c_void) -> c_int;
         pub fn retrace_hook_sem_clockwait(lock: *mut c_void, clock: c_int, until: *const libc::timespec) -> c_int;
         pub fn retrace_hook_sem_timedwait(lock: *mut c_void, until: *const libc::timespec) -> c_int;
@@ -272,6 +277,8 @@ pub mod gil {
         pub fn retrace_hook_pthread_exit(value: *mut c_void);
         /// Learns what a check of the eval breaker looks like from below: how many places, or -1 with an exception.
         pub fn retrace_learn_checks(code: *mut PyObject, globals: *mut PyObject) -> c_int;
+        /// Likewise where a lock object tries its lock.
+        pub fn retrace_learn_lock_tries(code: *mut PyObject, globals: *mut PyObject) -> c_int;
         /// Has the running thread drop the GIL at its next check.
         pub fn retrace_request_check();
         /// Whether the check that a thread has just passed is the one it comes to next, if another is asked for; then

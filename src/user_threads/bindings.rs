@@ -1,11 +1,11 @@
 //! Which functions of the C library are answered here on replay, and what they were before.
 
-use super::locks::{clock_gettime, sem_clockwait, sem_post, sem_timedwait, sem_trywait, sem_wait};
+use super::locks::{clock_gettime, sem_clockwait, sem_post, sem_timedwait, sem_wait};
 use super::processes::{fork, forkpty, open_stream, own_pid};
 use super::pthreads::{create, detach, exit, getspecific, refuse_clock, refuse_kill, setspecific};
 use super::turns::{cond_timedwait, cond_wait, mutex_lock, mutex_unlock};
 use crate::imports::Binding;
-use retrace_abi::gil::retrace_hook_pthread_self;
+use retrace_abi::gil::{retrace_hook_pthread_self, retrace_hook_sem_trywait_replayed};
 use std::ffi::c_void;
 use std::ptr;
 
@@ -27,7 +27,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
         (c"pthread_cond_timedwait", cond_timedwait as *mut c_void, true),
         (c"pthread_getspecific", getspecific as *mut c_void, true),
         (c"pthread_setspecific", setspecific as *mut c_void, true),
-        (c"sem_trywait", sem_trywait as *mut c_void, cfg!(target_os = "linux")),
+        (c"sem_trywait", retrace_hook_sem_trywait_replayed as *mut c_void, cfg!(target_os = "linux")),
         (c"sem_wait", sem_wait as *mut c_void, cfg!(target_os = "linux")),
         (c"sem_clockwait", sem_clockwait as *mut c_void, false),
         (c"sem_timedwait", sem_timedwait as *mut c_void, false),

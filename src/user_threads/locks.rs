@@ -2,11 +2,13 @@
 //! says; the semaphores themselves are real.
 
 use super::bindings::{CLOCK, NEXT, POST, TRYWAIT};
-use super::{LockWait, begin_one, fail, has_gil, leave_turn, lost, me, serve_waiting, wait_for_turn};
+use super::{LockWait, begin_one, fail, has_gil, leave_turn, lost, me, running, serve_waiting, wait_for_turn};
+use crate::gil::GilCell;
 use crate::imports::replaced;
 use crate::replay::{self, Front};
 use crate::{divergence, library_locks, pending_calls, schedule, session, thread, turns};
 use retrace_replay::event::WaitEnd;
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::ptr;
 
@@ -15,8 +17,25 @@ unsafe fn real_trywait(lock: *mut libc::sem_t) -> c_int {
     unsafe { replaced!(NEXT[TRYWAIT], *mut libc::sem_t => c_int)(lock) }
 }
 
-pub(super) unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
-    // SAFETY: called by CPython with a semaphore.
+/// Which threads took which locks by a try with the GIL, as long as nobody has let them go.
+static HELD: GilCell<BTreeMap<usize, usize>> = GilCell::new(BTreeMap::new());
+
+/// Nobody has the lock any more.
+///
+/// # Safety
+/// On replay's one thread.
+pub unsafe fn let_go(lock: *const libc::sem_t) {
+    // SAFETY: by contract.
+    unsafe { HELD.get().remove(&(lock as usize)) };
+}
+
+/// `sem_trywait`. 1 for a lock that is taken because this thread took it: nothing is logged of that, if it is a lock object's.
+///
+/// # Safety
+/// Called by cshim/gil.c, with what CPython called it with.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_replayed_try(lock: *mut libc::sem_t) -> c_int {
+    // SAFETY: by contract, a semaphore of CPython's.
     unsafe {
         if !session::is_replaying() || !has_gil() || thread::last().external.get() {
             return real_trywait(lock);
@@ -38,12 +57,26 @@ pub(super) unsafe extern "C" fn sem_trywait(lock: *mut libc::sem_t) -> c_int {
             return fail(libc::EAGAIN);
         }
         me().found_busy = ptr::null();
-        let result = real_trywait(lock);
-        if result != 0 {
-            divergence::stop_at("a lock is taken here that was free in the recording");
+        if real_trywait(lock) == 0 {
+            HELD.get().insert(lock as usize, running());
+            return 0;
         }
-        result
+        if HELD.get().get(&(lock as usize)) != Some(&running()) {
+            retrace_try_is_lost();
+        }
+        me().found_busy = lock;
+        1
     }
+}
+
+/// A lock is taken, and the log does not say so.
+///
+/// # Safety
+/// Called by cshim/gil.c, as above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_try_is_lost() {
+    // SAFETY: by contract.
+    unsafe { divergence::stop_at("a lock is taken here that was free in the recording") }
 }
 
 /// A wait for a lock. Where it was tried with the GIL before, the lock is this thread's when its turn comes; CPython's
@@ -189,5 +222,10 @@ pub(super) unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut
 
 pub(super) unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: as above.
-    unsafe { replaced!(NEXT[POST], *mut libc::sem_t => c_int)(lock) }
+    unsafe {
+        if session::is_replaying() {
+            let_go(lock);
+        }
+        replaced!(NEXT[POST], *mut libc::sem_t => c_int)(lock)
+    }
 }
