@@ -168,14 +168,24 @@ unsafe fn end_as(kind: &str, divergence: &Divergence) -> ! {
     }
     ENDS.set(true);
     flush_console();
+    let report = divergence.to_string();
     // SAFETY: replaying.
-    unsafe { crate::attempt::end_in_doubt(kind, &divergence.to_string()) };
-    eprint!("{divergence}");
+    unsafe {
+        crate::timeline::report_divergence(&report);
+        crate::attempt::end_in_doubt(kind, &report);
+    }
+    tell(&report);
     // SAFETY: ends the process without running more of the program.
     unsafe {
         crate::timeline::diverged();
         libc::_exit(EXIT_STATUS)
     }
+}
+
+/// Says it on stderr, if that may be written to: a run of a debugger's that evaluates may not.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn flush_console() {
@@ -283,7 +293,7 @@ pub unsafe fn other_arguments(call: &Call, recorded: &[Value], met_values: &[Val
         }
         if !crate::start::is_quiet() {
             let event = source().index().0;
-            eprintln!("retrace: event {event}: the arguments differ: recorded {expected}, met {found}");
+            tell(&format!("retrace: event {event}: the arguments differ: recorded {expected}, met {found}\n"));
         }
     }
 }
@@ -310,7 +320,7 @@ pub unsafe fn recording_stopped() -> ! {
             Ok(Some((_, Event::Stopped(reason)))) => reason.to_string_lossy(),
             _ => "the reason is not readable".to_owned(),
         };
-        eprintln!("retrace: the recording ends here, at event {index}: {reason}");
+        tell(&format!("retrace: the recording ends here, at event {index}: {reason}\n"));
         crate::timeline::ended(crate::start::status_at_cut());
         libc::_exit(crate::start::status_at_cut())
     }
@@ -407,10 +417,10 @@ pub unsafe fn recording_cut(next: &str) -> ! {
     // SAFETY: by contract.
     unsafe {
         session::set_mode(Mode::Off);
-        eprintln!(
-            "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {next})",
+        tell(&format!(
+            "retrace: the recording ends here, at event {}: it was cut, or its process was killed (next would be {next})\n",
             source().index().0
-        );
+        ));
         crate::timeline::ended(crate::start::status_at_cut());
         libc::_exit(crate::start::status_at_cut())
     }
@@ -445,7 +455,7 @@ pub unsafe fn end_of_recording(call: &Call) -> ! {
             "kill" | "killpg" | "pthread_kill" | "pidfd_send_signal" => die(argument(1)),
             "raise_signal" => die(argument(0)),
             name => {
-                eprintln!("retrace: the recording ends here: {name} replaced the program");
+                tell(&format!("retrace: the recording ends here: {name} replaced the program\n"));
                 libc::_exit(0)
             }
         }
@@ -493,8 +503,10 @@ pub unsafe fn events_left() -> bool {
                     stack: Vec::new(),
                     before,
                 };
-                crate::attempt::end_in_doubt("diverged", &divergence.to_string());
-                eprint!("{divergence}");
+                let report = divergence.to_string();
+                crate::timeline::report_divergence(&report);
+                crate::attempt::end_in_doubt("diverged", &report);
+                tell(&report);
                 true
             }
         }

@@ -539,6 +539,8 @@ pub struct Window {
     pub ticks: u64,
     /// Its end is the place that was named, or the recording's end.
     pub matched: bool,
+    /// The report, where the run has left the recording.
+    pub divergence: Option<String>,
     /// The last stop.
     pub last: Option<Stopped>,
     /// Of each watched value, where it first had a meaning and its text there.

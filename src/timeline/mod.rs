@@ -317,6 +317,17 @@ pub unsafe fn ended(status: i32) {
     unsafe { end(status, false) }
 }
 
+/// What is to be said of a divergence. A run that evaluates may write nothing, so that it is told to the debugger.
+///
+/// # Safety
+/// Replaying.
+pub unsafe fn report_divergence(text: &str) {
+    // SAFETY: by contract.
+    if let Some(runner) = unsafe { runner() } {
+        runner.divergence = Some(text.to_owned());
+    }
+}
+
 /// The replay has left the recording, and ends here.
 ///
 /// # Safety

@@ -68,6 +68,7 @@ pub struct Runner {
     stops: Thinned,
     watches: Vec<Watched>,
     pub(super) instructions: Instructions,
+    pub(super) divergence: Option<String>,
 }
 
 /// A check of the eval breaker that line events may lead a thread to more than once. It counts once. Each thread has its
@@ -187,6 +188,7 @@ impl Runner {
             stops: Thinned::default(),
             watches: Vec::new(),
             instructions: Instructions::default(),
+            divergence: None,
         });
         // SAFETY: by contract.
         unsafe { runner.set(run) };
@@ -325,6 +327,7 @@ impl Runner {
             let window = Window {
                 ticks: self.position.tick,
                 matched,
+                divergence: self.divergence.take(),
                 last: self.last.take(),
                 step_depth: self.step_depth(),
                 step_generators: self.generators.addresses(&self.followed),

@@ -457,7 +457,7 @@ impl Timeline {
         if found.matched || is_last && self.engine.ended.diverged {
             return;
         }
-        let divergence = self.engine.divergence();
+        let divergence = found.divergence.clone().or(self.engine.divergence());
         if !std::mem::replace(&mut self.windows[window].is_warned, true) {
             let what = if is_last { "the recording's end was not met" } else { "a checkpoint was not met again" };
             let mut text = format!("{what}; what is found near it may be off by some lines");
