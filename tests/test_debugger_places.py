@@ -488,3 +488,51 @@ def test_an_event_that_is_not_there(trial):
             stop = debugger.go("gotoPosition", position={"event": event})
             assert stop["position"] == there
             assert f"there is no event {event}: the last one is " in debugger.output("important")
+
+
+SERVES = """
+import os
+import threading
+
+asked = threading.Semaphore(0)
+
+
+def answer(number):
+    half = number / 2
+    return half
+
+
+def serve():
+    for number in range(3):
+        asked.acquire()
+        answer(number)
+    os._exit(3)
+
+
+def ask():
+    asked.release(3)
+    threading.Event().wait()
+
+
+threading.Thread(target=serve).start()
+ask()
+"""
+
+
+def test_the_end_is_the_last_line_of_whatever_thread(trial):
+    """The main one of a server only waits, for as long as all the others work."""
+    trial.prepare(inputs=False)
+    path = trial.work / "serves.py"
+    path.write_text(SERVES)
+    recorded = trial.record([path])
+    assert recorded.exit == 3, recorded
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end", [(path, [line_of(path, "return half")])])
+        end = state(debugger)
+        assert (debugger.stop["threadId"], debugger.where()) == (2, ("serve", line_of(path, "os._exit(3)")))
+        for number in (2, 1, 0):
+            assert debugger.go("reverseContinue")["reason"] == "breakpoint"
+            assert debugger.locals() == {"number": str(number), "half": str(number / 2)}
+        for _ in range(3):
+            debugger.go("continue")
+        assert state(debugger) == end

@@ -369,8 +369,8 @@ pub struct WatchFrame {
 pub enum Find {
     /// The last tick of a thread before another that is not deeper than it is, frames that ended in between aside.
     Back {
-        /// The thread's number in the trace.
-        thread: u32,
+        /// The thread's number in the trace. None: any, at whatever depth.
+        thread: Option<u32>,
         /// Where to begin: below this tick. None: at the window's end.
         before: Option<u64>,
         /// The most frames allowed, where that is known from a later window already.

@@ -235,7 +235,7 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
         Some(tick) => (tick as usize).saturating_sub(1).min(ticks.len()),
         None => {
             if !any_depth {
-                allowed = allowed.min(ends.get(thread as usize).copied().unwrap_or(u16::MAX));
+                allowed = allowed.min(thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u16::MAX));
             }
             ticks.len()
         }
@@ -244,7 +244,7 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
     let (mut followed, mut unmet) = (Vec::new(), Vec::new());
     match before.and_then(|tick| ticks.get((tick as usize).wrapping_sub(1))) {
         _ if any_depth => {}
-        Some(here) if u32::from(here.thread) == thread => {
+        Some(here) if Some(u32::from(here.thread)) == thread => {
             let deepest = depth.unwrap_or((i32::from(here.depth) + change).max(0) as u16);
             followed = generators.up_to(here.stack, deepest);
         }
@@ -258,7 +258,7 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
         }
     }
     for (place, tick) in ticks[..last].iter().enumerate().rev() {
-        if u32::from(tick.thread) != thread {
+        if thread.is_some_and(|thread| u32::from(tick.thread) != thread) {
             continue;
         }
         let is_followed = !followed.is_empty() && followed.contains(&generators.at(tick.stack, tick.depth));

@@ -217,8 +217,8 @@ impl Debuggee {
     }
 
     fn end(&mut self) -> Result<Option<Position>> {
-        match self.timeline.end_of(0, self.mine_only)? {
-            None => self.timeline.end_of(0, false),
+        match self.timeline.end(self.mine_only)? {
+            None => self.timeline.end(false),
             found => Ok(found),
         }
     }

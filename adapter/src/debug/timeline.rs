@@ -505,7 +505,7 @@ impl Timeline {
     fn find_back(
         &mut self,
         from: Position,
-        thread: u32,
+        thread: Option<u32>,
         mut depth: Option<u16>,
         change: i32,
         mine_only: bool,
@@ -531,7 +531,8 @@ impl Timeline {
                 translated(&found.generators, &later, &earlier)
             };
             let allowed = depth.unwrap_or(u16::MAX);
-            while generators.is_empty() && window > 0 && self.kept_frames(window, thread) > allowed {
+            let kept = |window| thread.map_or(0, |thread| self.kept_frames(window, thread));
+            while generators.is_empty() && window > 0 && kept(window) > allowed {
                 window -= 1;
             }
         }
@@ -544,13 +545,13 @@ impl Timeline {
         end.zip(begin).map_or(0, |(end, begin)| end.kept_since(&begin))
     }
 
-    /// The last line of a thread of all.
-    pub fn end_of(&mut self, thread: u32, mine_only: bool) -> Result<Option<Position>> {
+    /// The last line of all, of whatever thread: where the main one waits for a server's, those have run since.
+    pub fn end(&mut self, mine_only: bool) -> Result<Option<Position>> {
         self.complete()?;
         let window = self.windows.len() - 1;
         self.index(window)?;
         let after = self.windows[window].ticks.unwrap_or(0) + 1;
-        self.find_back(Position::line(window, after), thread, None, 1, mine_only)
+        self.find_back(Position::line(window, after), None, None, 1, mine_only)
     }
 
     /// Where the exception was raised that ended the program.
@@ -630,7 +631,7 @@ impl Timeline {
             }
             depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
         }
-        let Some(to) = self.find_back(from, thread, depth, change, mine_only)? else { return Ok(false) };
+        let Some(to) = self.find_back(from, Some(thread), depth, change, mine_only)? else { return Ok(false) };
         self.go_to(to)?;
         Ok(true)
     }

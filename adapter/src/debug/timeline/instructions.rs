@@ -23,7 +23,7 @@ impl Timeline {
             let behind = to.map(|(tick, raise, instruction)| tick + u64::from(raise > 0 || instruction > 0));
             for (depth_of_line, change_of_line) in [(None, 1), (depth, change)] {
                 let find = Find::Back {
-                    thread,
+                    thread: Some(thread),
                     before: behind,
                     depth: depth_of_line,
                     change: change_of_line,
@@ -47,7 +47,14 @@ impl Timeline {
                     None,
                     self.find(
                         window,
-                        Find::Back { thread, before: behind, depth, change, mine_only, generators: Vec::new() },
+                        Find::Back {
+                            thread: Some(thread),
+                            before: behind,
+                            depth,
+                            change,
+                            mine_only,
+                            generators: Vec::new(),
+                        },
                     )?
                     .depth,
                 );
