@@ -331,3 +331,27 @@ def test_an_address_that_nobody_knows_is_not_made_up(trial):
         assert debugger.where()[1] == line_of(program, "burn(100_000)")
         stop = debugger.go("reverseContinue")
         assert stop["text"].endswith(f"-> {unknown}") and "NameError" in stop["text"], stop
+
+
+def test_names_in_other_scripts(trial):
+    """The compiler brings them into one form with a module that a program need not have: its own code is compiled already."""
+    trial.prepare(inputs=False)
+    module = trial.work / "größen.py"
+    module.write_text("def fläche(länge, breite):\n    ergebnis = 0\n    größe = länge * breite\n    return größe\n")
+    program = trial.work / "program.py"
+    program.write_text("import importlib\nprint(vars(importlib.import_module('gr\\xf6\\xdfen'))['fl\\xe4che'](2, 3))\n")
+    assert trial.plain([program]).stdout == b"6\n"
+    assert list((trial.work / "__pycache__").iterdir())
+    recorded = trial.record([program])
+    assert recorded.stdout == b"6\n" and "unicodedata" not in trial.tool("events", recorded.trace).stdout.decode()
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(module, [{"line": 4, "condition": "größe == 6"}])])
+        (known,) = debugger.set_breakpoints(module, [{"line": 4, "condition": "größe == 6"}])
+        assert known["verified"]
+        assert debugger.go("continue")["reason"] == "breakpoint", debugger.output("important")
+        assert debugger.evaluate("größe + länge") == "8"
+        debugger.evaluate("größe = 7", "repl")
+        assert debugger.evaluate("größe") == "7"
+        assert debugger.evaluate("'unicodedata' in __import__('sys').modules") == "False"
+        debugger.request("setVariable", variablesReference=debugger.scope(), name="breite", value="größe * 2")
+        assert debugger.evaluate("breite") == "14"

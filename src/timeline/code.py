@@ -4,7 +4,7 @@
 
 def codes_of(question):
     """All code objects of a source, outer ones first."""
-    found = [compile(question["source"], question["path"], "exec", dont_inherit=True)]
+    found = [compiled_here(question["source"], "exec", question["path"])]
     for code in found:
         found.extend(constant for constant in code.co_consts if isinstance(constant, type(code)))
     return found
@@ -58,7 +58,7 @@ def locations(question, _state, _exception):
 
 def places_of(question, first, last):
     """The statements in some lines, then calls and what lambdas and comprehensions evaluate there."""
-    todo, statements, others = [compile(question["source"], question["path"], "exec", AST_ONLY, dont_inherit=True)], [], []
+    todo, statements, others = [compiled_here(question["source"], "exec", question["path"], AST_ONLY)], [], []
     while todo:
         node = todo.pop(0)
         for field in node._fields:

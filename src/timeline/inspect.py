@@ -534,12 +534,12 @@ def evaluate(question, state, exception):
 
     def run():
         try:
-            code = compile(source.strip(), "<evaluation>", "eval")
+            code = compiled_here(source.strip(), "eval")
         except SyntaxError as error:
             if not question.get("statements"):
                 raise unplaced(error) from None
             try:
-                code = compile(source, "<evaluation>", "exec")
+                code = compiled_here(source, "exec")
             except SyntaxError as error:
                 raise unplaced(error) from None
             run_statement(code, names, local)
@@ -558,6 +558,27 @@ def evaluate(question, state, exception):
     if question.get("form"):
         entry["value"] = FORMS[question["form"]](value)
     return entry
+
+
+class WithoutTables:
+    """Stands for `unicodedata` where the program has not imported it, which can't be done here: the compiler has it bring names
+    that are not ASCII into one form, which they have been written in, as a rule."""
+
+    @staticmethod
+    def normalize(_form, text):
+        return text
+
+
+def compiled_here(source, mode, path="<evaluation>", flags=0):
+    modules = sys.modules
+    lacks = not source.isascii() and "unicodedata" not in modules
+    if lacks:
+        modules["unicodedata"] = WithoutTables
+    try:
+        return compile(source, path, mode, flags, dont_inherit=True)
+    finally:
+        if lacks:
+            del modules["unicodedata"]
 
 
 def names_for(code, names, local):
@@ -687,7 +708,7 @@ def set_expression(question, state, _exception):
     frame = find_frame(question, state)
     local = frame.f_locals
     expression = question["expression"]
-    run_statement(compile(f"{expression} = {question['value']}", "<evaluation>", "exec"), frame.f_globals, local)
+    run_statement(compiled_here(f"{expression} = {question['value']}", "exec"), frame.f_globals, local)
     write_back(frame)
     value = value_of(compiled(expression), frame.f_globals, local)
     return describe(expression, value, [])
@@ -784,7 +805,7 @@ AST_ONLY = 0x400
 
 def block(question, _state, _exception):
     """The first and last line of a function or class of a source, by what `definition` says of it."""
-    todo = [("", compile(question["source"], question["path"], "exec", AST_ONLY, dont_inherit=True))]
+    todo = [("", compiled_here(question["source"], "exec", question["path"], AST_ONLY))]
     while todo:
         outer, node = todo.pop()
         name = getattr(node, "name", None)
@@ -809,7 +830,7 @@ COMPILED = {}
 def compiled(expression):
     code = COMPILED.get(expression)
     if code is None:
-        code = COMPILED[expression] = compile(expression.strip(), "<evaluation>", "eval")
+        code = COMPILED[expression] = compiled_here(expression.strip(), "eval")
     return code
 
 
@@ -838,8 +859,8 @@ def expression_function(expression, code, names):
         if any(not name.isidentifier() for name, _ in wanted):
             return None
     source = f"lambda {', '.join(name for name, _ in wanted)}: (\n{expression.strip()}\n)"
-    made = eval(compile(source, "<evaluation>", "eval"), {})
-    return [type(made)(made.__code__, names), [place for _, place in wanted]]
+    made = eval(compiled_here(source, "eval"), {})
+    return [made.__code__, [place for _, place in wanted], None]
 
 
 def condition(expression):
