@@ -86,6 +86,29 @@ retrace_globals_above(PyThreadState *tstate, int above)
     return NULL;
 }
 
+PyObject *
+retrace_swap_locals(PyThreadState *tstate, int above, PyObject *locals)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    for (; frame != NULL; frame = frame->previous) {
+        if (retrace_is_python_frame(frame) && above-- == 0) {
+            if (!retrace_has_own_names(frame->f_code)) {
+                break;
+            }
+            PyObject *before = frame->f_locals;
+            frame->f_locals = locals;
+            return before;
+        }
+    }
+    return locals;
+}
+
+PyObject *
+retrace_names_of_variables(PyCodeObject *code)
+{
+    return code->co_localsplusnames;
+}
+
 int
 retrace_names_are_globals(PyThreadState *tstate, int above)
 {

@@ -29,6 +29,13 @@ int retrace_variable_slot(PyCodeObject *code, const char *name);
 /* The globals of that frame; borrowed, or NULL where there is none. */
 PyObject *retrace_globals_above(PyThreadState *tstate, int above);
 
+/* Gives that frame, where it is a function's, another dictionary for locals(), or none, and returns the one that it had: both
+ * are stolen and new references. What is not a function's keeps its own, and `locals` is returned. */
+PyObject *retrace_swap_locals(PyThreadState *tstate, int above, PyObject *locals);
+
+/* The names of a code's variables, by their places; borrowed. */
+PyObject *retrace_names_of_variables(PyCodeObject *code);
+
 /* Whether all of that frame's names are its globals: so it is with a module's. */
 int retrace_names_are_globals(PyThreadState *tstate, int above);
 

@@ -154,7 +154,11 @@ def test_the_same_code_with_other_globals(recorded):
     "line, message, wanted",
     [
         ("# plain", "{number} twice is {doubled}", [f"{n} twice is {2 * n}" for n in range(3000)]),
-        ("# plain", "{place}{[number, doubled] if number < 2 else ''}", ["global[0, 0]", "global[1, 2]"] + ["global"] * 2998),
+        (
+            "# plain",
+            "{place}{[number, doubled] if number < 2 else ''}",
+            ["global[0, 0]", "global[1, 2]"] + ["global"] * 2998,
+        ),
         ("# plain", "{sum(doubled for _ in (1, 2))}", [str(4 * n) for n in range(3000)]),
         ("# plain", "{ number }{(number, 'a')}", [f"{n}{(n, 'a')}" for n in range(3000)]),
         ("# plain", "{sorted(locals())}", ["['doubled', 'number']"] * 3000),
@@ -179,7 +183,12 @@ def test_what_a_log_point_says(recorded, line, message, wanted):
 
 @pytest.mark.parametrize(
     "message, error",
-    [("{number / 0}", "ZeroDivisionError"), ("{nothing}", "NameError"), ("{1 +}", "SyntaxError"), ("a{}", "SyntaxError")],
+    [
+        ("{number / 0}", "ZeroDivisionError"),
+        ("{nothing}", "NameError"),
+        ("{1 +}", "SyntaxError"),
+        ("a{}", "SyntaxError"),
+    ],
 )
 def test_a_log_point_that_fails_is_said_and_passed(recorded, message, error):
     trace, program = recorded
@@ -192,7 +201,7 @@ def test_a_log_point_that_fails_is_said_and_passed(recorded, message, error):
         assert len(said) == 3 and all(error in line for line in said), said
 
 
-WATCHED = '''
+WATCHED = """
 place = 0
 
 
@@ -224,7 +233,7 @@ work(3000)
 for place in range(2000):
     abs(place)
 print(place)
-'''
+"""
 
 
 def lengths():
@@ -298,7 +307,7 @@ def test_conditions_of_what_a_module_has(watched, condition, values):
         assert debugger.output("console") + debugger.output("important") == ""
 
 
-GROWS = '''
+GROWS = """
 def grow(rounds):
     text = ""
     for number in range(rounds):
@@ -309,7 +318,7 @@ def grow(rounds):
 
 
 grow(300_000)
-'''
+"""
 
 
 def test_a_watched_string_grows_in_place_as_it_did(trial):
@@ -359,3 +368,54 @@ def test_a_search_is_ended_while_something_is_asked(recorded, asked, end):
         debugger.send(end, **about)
         assert debugger.stopped()["reason"] == "pause" and debugger.stop["position"] == there
         assert debugger.answers.pop(asked)["success"] and debugger.evaluate("1 + 1") == "2"
+
+
+ENDS = """
+import threading
+
+
+class Closes:
+    def __del__(self):
+        print("closed", flush=True)
+
+
+def work(rounds):
+    closes = Closes()
+    for number in range(rounds):
+        twice = number * 2
+        other = twice  # asked
+    del closes
+    print("worked", flush=True)
+
+
+thread = threading.Thread(target=work, args=(2000,))
+thread.start()
+thread.join()
+work(2000)
+"""
+
+
+@pytest.mark.parametrize("condition", ["number < 0", "not locals()", "[other] == [0] or missing"])
+@pytest.mark.parametrize("asked", ["condition", "log", "watch"])
+def test_what_is_asked_keeps_nothing_of_the_program(trial, asked, condition):
+    """The program ends as it did: what it gives up, and its modules, are gone then."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(ENDS)
+    line = line_of(program, "# asked")
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+        if asked == "watch":
+            known = debugger.request("dataBreakpointInfo", name="twice", variablesReference=debugger.scope())
+            wanted = {"dataId": known["dataId"], "condition": f"twice < 0 and ({condition})"}
+            debugger.request("setDataBreakpoints", breakpoints=[wanted])
+        else:
+            said = {"logMessage": "{not locals()}"}
+            wanted = {"condition": f"number < 0 and ({condition})"} if asked == "condition" else said
+            debugger.set_breakpoints(program, [{"line": line, **wanted}])
+        assert debugger.go("continue")["reason"] == "step"
+        said = debugger.output("console").replace("False\n", "")
+        assert "not met" not in said and "gone" not in debugger.output("important"), said
+        assert debugger.output() == "closed\nworked\nclosed\n"

@@ -350,6 +350,10 @@ pub mod line_events {
         pub fn retrace_variable_slot(code: *mut PyObject, name: *const std::ffi::c_char) -> c_int;
         /// The globals of the frame that lies so many above the innermost one; null where there is none.
         pub fn retrace_globals_above(tstate: *mut ThreadState, above: c_int) -> *mut PyObject;
+        /// Gives that frame another dictionary for `locals()`: see cshim/activations.h.
+        pub fn retrace_swap_locals(tstate: *mut ThreadState, above: c_int, locals: *mut PyObject) -> *mut PyObject;
+        /// The names of a code's variables; borrowed.
+        pub fn retrace_names_of_variables(code: *mut PyObject) -> *mut PyObject;
         /// Whether all of that frame's names are its globals.
         pub fn retrace_names_are_globals(tstate: *mut ThreadState, above: c_int) -> c_int;
         /// Whether a code is a function's.

@@ -8,7 +8,8 @@ use crate::session::{self, Mode};
 use pyo3_ffi::*;
 use retrace_abi::ThreadState;
 use retrace_abi::line_events::{
-    retrace_frame_above, retrace_globals_above, retrace_has_own_names, retrace_names_are_globals, retrace_value_in_slot,
+    retrace_frame_above, retrace_globals_above, retrace_has_own_names, retrace_names_are_globals,
+    retrace_names_of_variables, retrace_swap_locals, retrace_value_in_slot,
 };
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -27,17 +28,32 @@ pub enum Scope {
 
 pub const HERE: Scope = Scope::Frame(0);
 
-/// What is known of one expression, in the code where it was asked last.
+/// What is known of one expression, in the code where it was asked last. Nothing of the program's is held between two hits but
+/// names: it has to end as it did.
 pub struct Expression {
     /// What of inspect.py makes it a function.
     maker: &'static CStr,
-    /// Null in a module.
-    code: *mut PyObject,
-    /// Held, so that no other has its address.
-    globals: Owned,
-    /// Null where it has to be evaluated in the frame.
-    function: Owned,
-    slots: Vec<c_int>,
+    /// The names of the code's variables: null where all names are globals. They are held, so that no others have their
+    /// address.
+    names: Owned,
+    is_known: bool,
+    made: Made,
+}
+
+/// An expression as a function.
+pub struct Made {
+    /// The function's code; null where the expression has to be evaluated in the frame.
+    pub code: Owned,
+    /// The places of the variables that it takes.
+    pub slots: Vec<c_int>,
+    /// What a log point says between its expressions, or null.
+    pub texts: Owned,
+}
+
+impl Made {
+    pub fn nothing() -> Made {
+        Made { code: Owned(ptr::null_mut()), slots: Vec::new(), texts: Owned(ptr::null_mut()) }
+    }
 }
 
 impl Expression {
@@ -51,8 +67,7 @@ impl Expression {
     }
 
     fn made_by(maker: &'static CStr) -> Expression {
-        let nothing = || Owned(ptr::null_mut());
-        Expression { maker, code: ptr::null_mut(), globals: nothing(), function: nothing(), slots: Vec::new() }
+        Expression { maker, names: Owned(ptr::null_mut()), is_known: false, made: Made::nothing() }
     }
 
     /// Whether it is true, or why it fails. None where it has to be evaluated in the frame.
@@ -99,15 +114,18 @@ impl Expression {
             if globals.is_null() {
                 return None;
             }
-            if (code, globals) != (self.code, self.globals.0) {
-                (self.function, self.slots) = inspect::function_of(self.maker, source, code, globals);
-                (self.code, self.globals) = (code, Owned::borrowed(globals));
+            let has_own = !code.is_null() && retrace_has_own_names(code) != 0;
+            let names = if has_own { retrace_names_of_variables(code) } else { ptr::null_mut() };
+            if !self.is_known || names != self.names.0 {
+                (self.is_known, self.names) = (true, Owned::borrowed(names));
+                self.made = inspect::function_of(self.maker, source, if has_own { code } else { Py_None() });
             }
-            if self.function.is_null() || self.slots.len() > VARIABLES {
+            let Made { code: function, slots, texts } = &self.made;
+            if function.is_null() || slots.len() > VARIABLES {
                 return None;
             }
             let mut arguments = [ptr::null_mut(); VARIABLES];
-            for (argument, slot) in arguments.iter_mut().zip(&self.slots) {
+            for (argument, slot) in arguments.iter_mut().zip(slots) {
                 *argument = retrace_value_in_slot(code, variables, *slot);
                 // A global may have the name.
                 if argument.is_null() {
@@ -115,8 +133,15 @@ impl Expression {
                 }
             }
             let saved = SavedError::take();
-            let count = self.slots.len();
-            let result = Owned(PyObject_Vectorcall(self.function.0, arguments.as_ptr(), count, ptr::null_mut()));
+            let function = Owned(PyFunction_New(function.0, globals));
+            let mut result = Owned(ptr::null_mut());
+            if !function.is_null() {
+                result = Owned(PyObject_Vectorcall(function.0, arguments.as_ptr(), slots.len(), ptr::null_mut()));
+            }
+            if !result.is_null() && !texts.is_null() {
+                result = inspect::joined(texts, &result);
+            }
+            drop(function);
             let found = read(result);
             drop(saved);
             Some(found)
@@ -135,6 +160,27 @@ pub unsafe fn diverted<T>(run: impl FnOnce() -> T) -> T {
             session::set_mode(Mode::Diverted);
             let result = run();
             session::set_mode(Mode::Replaying);
+            result
+        })
+    }
+}
+
+/// As [`diverted`], in a frame: what the user may see as its `locals()` is not there for the program.
+///
+/// # Safety
+/// At a tick of the running thread; the GIL is held.
+pub unsafe fn diverted_in<T>(scope: Scope, run: impl FnOnce() -> T) -> T {
+    let Scope::Frame(above) = scope else {
+        // SAFETY: by contract.
+        return unsafe { diverted(run) };
+    };
+    // SAFETY: by contract; the frame gets back what it had.
+    unsafe {
+        diverted(|| {
+            let tstate: *mut ThreadState = PyThreadState_Get().cast();
+            let before = retrace_swap_locals(tstate, above, ptr::null_mut());
+            let result = run();
+            drop(Owned(retrace_swap_locals(tstate, above, before)));
             result
         })
     }

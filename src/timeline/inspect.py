@@ -846,9 +846,9 @@ def names_used(code):
     return names
 
 
-def expression_function(expression, code, names):
-    """An expression as a function of variables of a frame, and where in the frame these are; None where that won't do.
-    `code` is None where all names are globals."""
+def expression_function(expression, code):
+    """The code of an expression as a function of variables of a frame, where in the frame these are, and None; None for all
+    where that won't do. `code` is the frame's, or None where all names are globals."""
     used = names_used(compiled(expression))
     if used & LOOKING:
         return None
@@ -891,17 +891,14 @@ def log(template):
     return joined(texts, [value_of(compiled(e), frame.f_globals, frame.f_locals) for e in expressions])
 
 
-def message_function(template, code, names):
-    """What a log point says, as `expression_function`."""
+def message_function(template, code):
+    """As `expression_function`, for the values in what a log point says, and the texts between them."""
     texts, expressions = parts_of(template)
     for expression in expressions:
         compiled(expression)
     values = "(" + "".join(f"(\n{expression.strip()}\n)," for expression in expressions) + ")"
-    found = expression_function(values, code, names)
-    if found is None:
-        return None
-    function, places = found
-    return [lambda *arguments: joined(texts, function(*arguments)), places]
+    found = expression_function(values, code)
+    return found and [*found[:2], texts]
 
 
 def names_at(frame, depth, function, module):

@@ -1,13 +1,13 @@
 //! Questions about the state of a stopped replay. What answers them is Python (`inspect.py`), because a value is shown by
 //! its own `__repr__`; it runs in a copy that is thrown away, so that nothing it does can change the timeline.
 
+use super::expressions::{Made, Scope, diverted_in};
 use super::process::{self, Channel, fork};
 use crate::gil::GilCell;
 use crate::python::{Definition, Owned, SavedError, attribute, string, text};
 use crate::session::{self, Mode};
 use crate::user_threads;
 use pyo3_ffi::*;
-use retrace_abi::line_events::retrace_has_own_names;
 use retrace_replay::debug_protocol::{Report, Watch};
 use serde_json::{Map, Value, json};
 use std::ffi::{CStr, CString, c_int};
@@ -321,39 +321,50 @@ pub unsafe fn evaluate(kind: &str, expression: &str) -> Result<String, String> {
     }
 }
 
-/// An expression as a function of some of a frame's variables, and their places: null where it has to be evaluated in the
-/// frame. `maker`: the function of inspect.py that makes it.
+/// An expression as a function of some of a frame's variables, by the frame's code, or None where all names are globals.
+/// `maker`: the function of inspect.py that makes it.
 ///
 /// # Safety
-/// The frame's code and globals, or a module's; the GIL is held, the mode Diverted.
-pub unsafe fn function_of(
-    maker: &CStr,
-    expression: &str,
-    code: *mut PyObject,
-    globals: *mut PyObject,
-) -> (Owned, Vec<c_int>) {
-    // SAFETY: by contract: what the function of inspect.py returns is a list of a function and a list of numbers, or None.
+/// The GIL is held, the mode Diverted.
+pub unsafe fn function_of(maker: &CStr, expression: &str, code: *mut PyObject) -> Made {
+    // SAFETY: by contract: what the function of inspect.py returns is a code, a list of numbers and a list of texts or None, or
+    // None for all.
     unsafe {
         let saved = SavedError::take();
         let function = function(maker);
         let expression = string(expression);
-        let has_own = !code.is_null() && retrace_has_own_names(code) != 0;
-        let code = if has_own { code } else { Py_None() };
         let result = if function.is_null() || expression.is_null() {
             Owned(ptr::null_mut())
         } else {
-            let end = ptr::null_mut::<PyObject>();
-            Owned(PyObject_CallFunctionObjArgs(function.0, expression.0, code, globals, end))
+            Owned(PyObject_CallFunctionObjArgs(function.0, expression.0, code, ptr::null_mut::<PyObject>()))
         };
-        let mut found = (Owned(ptr::null_mut()), Vec::new());
-        if !result.is_null() && PyList_Check(result.0) != 0 && PyList_GET_SIZE(result.0) == 2 {
+        let mut made = Made::nothing();
+        if !result.is_null() && PyList_Check(result.0) != 0 && PyList_GET_SIZE(result.0) == 3 {
             let slots = from_python(PyList_GET_ITEM(result.0, 1), 0);
-            found.1 = slots.as_array().into_iter().flatten().filter_map(|slot| Some(slot.as_i64()? as c_int)).collect();
-            found.0 = Owned::borrowed(PyList_GET_ITEM(result.0, 0));
+            made.slots =
+                slots.as_array().into_iter().flatten().filter_map(|slot| Some(slot.as_i64()? as c_int)).collect();
+            made.code = Owned::borrowed(PyList_GET_ITEM(result.0, 0));
+            let texts = PyList_GET_ITEM(result.0, 2);
+            made.texts = Owned::borrowed(if texts == Py_None() { ptr::null_mut() } else { texts });
         }
         PyErr_Clear();
         drop(saved);
-        found
+        made
+    }
+}
+
+/// What a log point says, by its texts and the values between them.
+///
+/// # Safety
+/// The GIL is held, the mode Diverted. Null: an exception is set.
+pub unsafe fn joined(texts: &Owned, values: &Owned) -> Owned {
+    // SAFETY: by contract.
+    unsafe {
+        let function = function(c"joined");
+        if function.is_null() {
+            return function;
+        }
+        Owned(PyObject_CallFunctionObjArgs(function.0, texts.0, values.0, ptr::null_mut::<PyObject>()))
     }
 }
 
@@ -387,34 +398,39 @@ pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int>
 ///
 /// # Safety
 /// At a tick; the GIL is held.
-pub unsafe fn watched(watch: &Watch, thread: u32) -> Option<String> {
+pub unsafe fn watched(watch: &Watch, thread: u32, scope: Scope) -> Option<String> {
     // SAFETY: by contract.
-    unsafe { ask_about_watch(c"watch", &watch.expression, watch, thread).ok().flatten() }
+    unsafe { ask_about_watch(c"watch", &watch.expression, watch, thread, scope).ok().flatten() }
 }
 
 /// Whether a watched value's condition is true, or why it fails.
 ///
 /// # Safety
 /// As [`watched`].
-pub unsafe fn watch_holds(watch: &Watch, thread: u32) -> Result<bool, String> {
+pub unsafe fn watch_holds(watch: &Watch, thread: u32, scope: Scope) -> Result<bool, String> {
     // SAFETY: by contract.
     unsafe {
         let Some(condition) = &watch.condition else { return Ok(true) };
-        Ok(ask_about_watch(c"watch_condition", condition, watch, thread)?.is_some_and(|text| text == "True"))
+        Ok(ask_about_watch(c"watch_condition", condition, watch, thread, scope)?.is_some_and(|text| text == "True"))
     }
 }
 
 /// Calls a function of `inspect.py` with an expression and where it has its meaning.
-unsafe fn ask_about_watch(name: &CStr, expression: &str, watch: &Watch, thread: u32) -> Result<Option<String>, String> {
-    // SAFETY: at a tick; the mode is put back.
+unsafe fn ask_about_watch(
+    name: &CStr,
+    expression: &str,
+    watch: &Watch,
+    thread: u32,
+    scope: Scope,
+) -> Result<Option<String>, String> {
+    // SAFETY: at a tick.
     unsafe {
         let (depth, of_function) = match &watch.frame {
             Some(frame) if frame.thread != thread => return Ok(None),
             Some(frame) => (i64::from(frame.depth), frame.function.as_str()),
             None => (0, ""),
         };
-        super::clock::uncounted(|| {
-            session::set_mode(Mode::Diverted);
+        diverted_in(scope, || {
             let saved = SavedError::take();
             let function = function(name);
             let module = watch.module.as_deref().unwrap_or_default();
@@ -438,7 +454,6 @@ unsafe fn ask_about_watch(name: &CStr, expression: &str, watch: &Watch, thread: 
                 Ok(if result.0 == Py_None() { None } else { Some(text(result.0)) })
             };
             drop(saved);
-            session::set_mode(Mode::Replaying);
             found
         })
     }

@@ -1,6 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
-use super::expressions::{Expression, HERE, diverted};
+use super::expressions::{Expression, HERE, diverted_in};
 use super::generators::{self, Generators};
 use super::instructions::Instructions;
 use super::process::{self, Channel, fork};
@@ -665,7 +665,7 @@ impl Runner {
                 (_, None) => Ok(false),
                 (Some(condition), Some(scope)) => self.conditions[first + place]
                     .holds(condition, scope)
-                    .unwrap_or_else(|| inspect::watch_holds(watch, self.position.thread)),
+                    .unwrap_or_else(|| inspect::watch_holds(watch, self.position.thread, scope)),
             };
             let holds = holds.unwrap_or_else(|text| {
                 self.say(watch.id, text, true);
@@ -712,7 +712,7 @@ pub(super) fn is_over(stops: &Stops, tick: u64, instruction: u32) -> bool {
 /// Evaluates in the frame that the line event is in.
 unsafe fn evaluate_here(kind: &str, expression: &str) -> Result<String, String> {
     // SAFETY: the GIL is held.
-    unsafe { diverted(|| inspect::evaluate(kind, expression)) }
+    unsafe { diverted_in(HERE, || inspect::evaluate(kind, expression)) }
 }
 
 unsafe fn is_at(place: &Place) -> bool {

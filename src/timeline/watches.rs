@@ -153,7 +153,7 @@ impl Watched {
             });
             now.unwrap_or_else(|| {
                 self.value = Owned(ptr::null_mut());
-                inspect::watched(&self.watch, at.thread).map_or(Now::Absent, Now::Other)
+                inspect::watched(&self.watch, at.thread, scope).map_or(Now::Absent, Now::Other)
             })
         }
     }
