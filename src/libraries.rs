@@ -38,6 +38,9 @@ const SYSTEM: [&str; 13] = [
 /// Images that are redirected already, and whether threads take turns in them. A library may look functions up without the GIL.
 static REDIRECTED: Mutex<BTreeMap<usize, bool>> = Mutex::new(BTreeMap::new());
 
+/// Images that call libraries in which threads take turns, which they looked up.
+static CALLERS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
 /// An extension module's file, opened before CPython does: what it needs is loaded, and none of its code has run but its
 /// libraries' constructors. To be held until the module is there.
 pub struct Extension {
@@ -117,7 +120,7 @@ impl Extension {
     /// # Safety
     /// In a session; the GIL is held.
     pub unsafe fn redirect(&self, threads: Option<bool>) -> bool {
-        redirect_all(&self.images, threads)
+        redirect_all(&self.images, threads).has_free_threads
     }
 }
 
@@ -149,12 +152,23 @@ fn reaches_out_and_has<'a>(imports: impl Iterator<Item = &'a str> + Clone, names
 const SHARES: [&str; 6] =
     ["pthread_mutex_lock", "mtx_lock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "eventfd"];
 
+fn imports_of(image: &Image) -> Vec<String> {
+    // SAFETY: a loaded image.
+    unsafe { imports::imported(image) }.unwrap_or_default()
+}
+
+/// What [`redirect_all`] found.
+struct Redirected {
+    /// Python's threads take turns in it.
+    turns: bool,
+    /// It may make threads that go their own way.
+    has_free_threads: bool,
+}
+
 /// Redirects what belongs together. Python's threads take turns in its code where it does I/O of its own, for several
-/// threads at once. See [`Extension::redirect`].
-fn redirect_all(images: &[Image], threads: Option<bool>) -> bool {
-    // SAFETY: loaded images.
-    let imports = images.iter().map(|image| unsafe { imports::imported(image) }.unwrap_or_default());
-    let imports: Vec<Vec<String>> = imports.collect();
+/// threads at once. `threads`: as in [`Extension::redirect`].
+fn redirect_all(images: &[Image], threads: Option<bool>) -> Redirected {
+    let imports: Vec<Vec<String>> = images.iter().map(imports_of).collect();
     let makes_threads = imports.iter().map(|imports| threads_take_turns(imports.iter().map(String::as_str), threads));
     let makes_threads: Vec<bool> = makes_threads.collect();
     let all = imports.iter().flatten().map(String::as_str);
@@ -165,7 +179,26 @@ fn redirect_all(images: &[Image], threads: Option<bool>) -> bool {
         // SAFETY: by the callers' contract.
         unsafe { redirect(image, turns, makes_threads) };
     }
-    has_free
+    Redirected { turns, has_free_threads: has_free }
+}
+
+/// By which threads wait for one another in a library's code.
+const WAITS: [&str; 7] = [
+    "pthread_cond_wait",
+    "pthread_cond_timedwait",
+    "pthread_cond_clockwait",
+    "cnd_wait",
+    "cnd_timedwait",
+    "sem_wait",
+    "sem_timedwait",
+];
+
+/// Whether threads take turns in a library that C code has loaded itself: where it makes some, which may call back by a
+/// function that they were given (ctypes'), or where Python's wait for one another in it. Nothing shows the former.
+fn is_shared(image: &Image) -> bool {
+    let imports = imports_of(image);
+    let has = |names: &[&str]| has(imports.iter().map(String::as_str), names);
+    cfg!(target_os = "linux") && (has(&MAKERS) || has(&WAITS))
 }
 
 /// By which a library runs code of its own beside Python's threads.
@@ -238,16 +271,30 @@ pub fn is_system(address: *const c_void) -> bool {
     image.is_none_or(|image| is_system_image(image) || interpreter_images(&images).contains(&image.address))
 }
 
-/// Redirects the image that holds `address`, which is not the system's, and what it needs.
+/// Redirects the image that holds `address`, which is not the system's, and what it needs. `caller` is in the image that is
+/// about to call it.
 ///
 /// # Safety
-/// In a session; the image is loaded.
-pub unsafe fn redirect_holder(address: *const c_void) {
+/// In a session; the images are loaded.
+pub unsafe fn redirect_holder(address: *const c_void, caller: *const c_void) {
     let images = imports::images();
-    let holder = imports::image_at(address, &images).cloned();
+    let Some(holder) = imports::image_at(address, &images).cloned() else { return };
+    let known = locked(&REDIRECTED).get(&holder.address).copied();
     // SAFETY: by contract.
     unsafe {
-        redirect_all(&with_needed(holder.into_iter().collect(), &images), None);
+        let turns = known.unwrap_or_else(|| {
+            let is_shared = is_shared(&holder);
+            if is_shared {
+                redirect(&holder, true, true);
+            }
+            redirect_all(&with_needed(vec![holder], &images), None).turns || is_shared
+        });
+        if turns
+            && let Some(caller) = imports::image_at(caller, &images)
+            && locked(&CALLERS).insert(caller.address)
+        {
+            let _ = imports::rebind(caller.address as *const c_void, &library_threads::going_into());
+        }
     }
 }
 

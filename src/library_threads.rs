@@ -78,6 +78,11 @@ pub fn with_turns() -> Vec<Binding> {
     bound(functions, SAVE)
 }
 
+/// What is put into the import table of a module that has not such an image, but calls one: ctypes.
+pub fn going_into() -> Vec<Binding> {
+    bound([(c"PyEval_SaveThread", save_thread as *mut c_void)], SAVE)
+}
+
 /// What is put into the import tables of all other extension modules, by which a library's threads may call back: cffi's.
 pub fn calling_back() -> Vec<Binding> {
     let functions: [(&CStr, *mut c_void); 3] = [

@@ -98,6 +98,7 @@ struct Found {
 #[unsafe(naked)]
 unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     std::arch::naked_asm!(
+        "mov rdx, [rsp]",
         "push rdi",
         "push rsi",
         "sub rsp, 8",
@@ -121,6 +122,7 @@ unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_v
     std::arch::naked_asm!(
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
+        "mov x2, x30",
         "bl {look_up}",
         "cbnz x0, 2f",
         "mov x16, x1",
@@ -139,7 +141,8 @@ fn is_relative(handle: *mut c_void) -> bool {
     [libc::RTLD_DEFAULT, libc::RTLD_NEXT].contains(&handle) || cfg!(target_os = "macos") && (handle as isize) < 0
 }
 
-unsafe extern "C" fn look_up(handle: *mut c_void, name: *const c_char) -> Found {
+/// `caller` is where in the image that asks.
+unsafe extern "C" fn look_up(handle: *mut c_void, name: *const c_char, caller: *const c_void) -> Found {
     // SAFETY: called with dlsym's arguments, by an image that was redirected.
     unsafe {
         let next = replaced!(NEXT, *mut c_void, *const c_char => *mut c_void);
@@ -154,7 +157,7 @@ unsafe extern "C" fn look_up(handle: *mut c_void, name: *const c_char) -> Found 
             return elsewhere;
         }
         if !libraries::is_system(address) {
-            libraries::redirect_holder(address);
+            libraries::redirect_holder(address, caller);
             return if is_relative(handle) { elsewhere } else { Found { answer: address, ..elsewhere } };
         }
         let Some(binding) = function else { return Found { answer: address, ..elsewhere } };

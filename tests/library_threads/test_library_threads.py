@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,18 @@ def test_a_mutex_that_a_thread_without_turns_has(trial):
     env = prepare(trial, "allocator", "allocator_program.py")
     recorded = trial.record(["allocator_program.py"], env=env)
     assert recorded.exit == 0 and recorded.stdout.startswith(b"800 "), recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_library_that_ctypes_loads(trial, attempt):
+    """Its thread calls Python, and Python's threads wait for one another in it, though it does no I/O."""
+    trial.prepare(inputs=False)
+    command = ["cc", "-shared", "-fPIC", "-O1", "-pthread", HERE / "loaded.c", "-o", trial.work / "loaded.so"]
+    subprocess.run(command, check=True)
+    shutil.copy(HERE / "loaded_program.py", trial.work)
+    recorded = trial.record(["loaded_program.py"])
+    assert recorded.exit == 0 and recorded.stdout.startswith(b"called 60 in 3 threads\n"), recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
