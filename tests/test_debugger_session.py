@@ -378,3 +378,15 @@ def test_an_interrupt_ends_a_server_and_its_processes(endless):
     os.kill(debugger.server.pid, signal.SIGTERM)
     debugger.server.wait()
     assert_gone(processes)
+
+
+def test_the_text_of_a_source_that_is_gone(trial):
+    trace, path = record_trace(trial, "debugged_state.py")
+    text = path.read_text()
+    with Debugger(trace) as debugger:
+        for change in (path.unlink, lambda: path.write_text("another = 1\n")):
+            change()
+            debugger.launch("end")
+            source = debugger.stack()[0]["source"]
+            assert source["path"] == str(path) and source["sourceReference"] > 0
+            assert debugger.request("source", sourceReference=source["sourceReference"])["content"] == text
