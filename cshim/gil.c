@@ -240,13 +240,15 @@ static inline struct held *held_as(const sem_t *lock)
     return &held[(uintptr_t)lock / 16 % (sizeof held / sizeof *held)];
 }
 
-void retrace_lock_let_go(const sem_t *lock)
+static inline void let_go(const sem_t *lock)
 {
     struct held *place = held_as(lock);
     /* Atomic: C code may let a lock go without the GIL. */
     if (__atomic_load_n(&place->lock, __ATOMIC_RELAXED) == lock)
         __atomic_store_n(&place->lock, NULL, __ATOMIC_RELAXED);
 }
+
+void retrace_lock_let_go(const sem_t *lock) { let_go(lock); }
 
 /* Whether a try is one by `_thread.lock.acquire`: such a lock is let go with the GIL only. */
 static inline int is_lock_object(const void *inner, const char *frame)
@@ -257,27 +259,45 @@ static inline int is_lock_object(const void *inner, const char *frame)
     return 1;
 }
 
+/* A try in vain. */
+__attribute__((noinline, cold)) static void tried_in_vain(struct retrace_actor *its, const sem_t *lock, const void *inner,
+                                                          const char *frame)
+{
+    int error = errno;
+    const struct held *place = held_as(lock);
+    its->found_busy = error == EAGAIN ? lock : NULL;
+    int is_own = place->lock == lock && place->by == its->serial && is_lock_object(inner, frame);
+    if (its->found_busy && !is_own)
+        retrace_lock_busy(its);
+    errno = error;
+}
+
+__attribute__((noinline, cold)) static void tried_again(struct retrace_actor *its, const sem_t *lock)
+{
+    int error = errno;
+    if (its->waited_for == lock)
+        retrace_lock_retried(its);
+    its->waited_for = NULL;
+    errno = error;
+}
+
 __attribute__((noinline)) int retrace_hook_sem_trywait(sem_t *lock)
 {
     int result = retrace_next_sem_trywait(lock);
     struct retrace_actor *its = actor;
     if (its != NULL && its->holds_gil && !*its->external) {
-        int error = errno;
-        struct held *place = held_as(lock);
         its->tries++;
         retrace_gil_step();
-        if (its->waited_for == lock)
-            retrace_lock_retried(its);
-        its->waited_for = NULL;
-        its->found_busy = result != 0 && error == EAGAIN ? lock : NULL;
+        if (its->waited_for != NULL)
+            tried_again(its, lock);
         if (result == 0) {
+            struct held *place = held_as(lock);
+            its->found_busy = NULL;
             place->by = its->serial;
             __atomic_store_n(&place->lock, lock, __ATOMIC_RELAXED);
         }
-        else if (its->found_busy && !(place->lock == lock && place->by == its->serial
-                                      && is_lock_object(__builtin_return_address(0), __builtin_frame_address(0))))
-            retrace_lock_busy(its);
-        errno = error;
+        else
+            tried_in_vain(its, lock, __builtin_return_address(0), __builtin_frame_address(0));
     }
     return result;
 }
@@ -326,7 +346,7 @@ int retrace_learn_lock_tries(PyObject *code, PyObject *globals)
 
 int retrace_hook_sem_post(sem_t *lock)
 {
-    retrace_lock_let_go(lock);
+    let_go(lock);
     return retrace_next_sem_post(lock);
 }
 
