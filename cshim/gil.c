@@ -94,7 +94,8 @@ static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *data)
     return ++walk->depth == RETRACE_CHECK_FUNCTIONS ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
-static void learn(struct sites *sites, const void *inner, const char *frame)
+/* Out of line: the hook, which calls it in the beginning only, is run through all the time. */
+__attribute__((noinline, cold)) static void learn(struct sites *sites, const void *inner, const char *frame)
 {
     struct walk walk = {0, frame, inner, NULL, 0, 0, sites == &checks};
     _Unwind_Backtrace(step, &walk);
