@@ -191,7 +191,12 @@ extern "C" fn look(_: *mut c_void) -> c_int {
             _ => return 0,
         };
         if is_here {
-            return replay(thread, number);
+            let result = replay(thread, number);
+            if result == 0 && matches!(at, Position::Check(_)) {
+                // Signals' handlers came before.
+                replay::go_on_at_check(u64::MAX);
+            }
+            return result;
         }
         await_interpreter();
         0

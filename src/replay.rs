@@ -28,8 +28,8 @@ use std::ptr;
 
 pub use expected::{expect_callback_end, extension_missing, extension_module, finalizer_was_open, foreign_callback};
 pub use front::{
-    Front, arm, calls_at_end, consume_front, ends_before, front, is_searched, read_pending_hooks, recorded_end, settle,
-    trip_again,
+    Front, arm, calls_at_end, consume_front, ends_before, front, go_on_at_check, is_searched, read_pending_hooks,
+    recorded_end, settle, trip_again,
 };
 pub use native_calls::{
     annotation, front_call, is_call_of, native_call, native_calls_at_front, native_calls_of, pass_native_call,

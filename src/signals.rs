@@ -16,6 +16,7 @@ use crate::replay::{self, Front};
 use crate::session::{self, Mode};
 use crate::{schedule, thread, timeline, user_threads};
 use pyo3_ffi::*;
+use retrace_abi::gil;
 use retrace_replay::event::{Event, Position, code};
 use std::ptr;
 
@@ -203,7 +204,7 @@ unsafe fn put_off(args: *mut PyObject) -> *mut PyObject {
     // SAFETY: as in `handle`.
     unsafe {
         timeline::put_clock_back();
-        retrace_abi::gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
+        gil::retrace_forget_frame_object(PyTuple_GET_ITEM(args, 1));
         let none = Py_None();
         Py_INCREF(none);
         none
@@ -260,12 +261,14 @@ unsafe fn record_call(number: usize, args: *mut PyObject) -> *mut PyObject {
 unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
     // SAFETY: as in `handle`.
     unsafe {
+        let mut is_at_check = false;
         let here = match replay::front() {
             Front::Signal { number: recorded, at } if recorded == number as u64 => match at {
                 Position::Check(wanted) => {
                     let found = user_threads::is_at(&wanted);
-                    let tstate = *retrace_abi::gil::retrace_gil.last_holder;
-                    if !found && retrace_abi::gil::retrace_check_repeats(tstate) == 0 {
+                    is_at_check = found;
+                    let tstate = *gil::retrace_gil.last_holder;
+                    if !found && gil::retrace_check_repeats(tstate) == 0 {
                         replay::trip_again(recorded, at);
                     }
                     found
@@ -290,6 +293,9 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         let result = call_program(number, args);
         user_threads::swap_lock_wait(waited);
         expect_end(result.is_null());
+        if is_at_check && !result.is_null() {
+            replay::go_on_at_check(number as u64);
+        }
         result
     }
 }

@@ -1,5 +1,8 @@
 """Signals: handlers run where they ran, and leave the program as it was."""
 
+import collections
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -41,6 +44,19 @@ def test_interrupted_while(trial, wait):
 def test_part(trial, part):
     recorded = trial.assert_replays(["signals.py", part], programs=["signals.py"])
     assert recorded.stdout and not recorded.stderr, recorded
+
+
+def test_what_follows_a_handler_at_the_same_check(trial):
+    """The check of the eval breaker that called it goes on: with another signal's handler, then by giving the GIL up."""
+    recorded = trial.assert_replays(["signals.py", "at_one_check"], programs=["signals.py"])
+    events = [json.loads(line) for line in trial.tool("events", "--json", recorded.trace).stdout.splitlines()]
+    places, followed = [], collections.Counter()
+    for event, after in itertools.pairwise(events):
+        if event.get("type") == "signal":
+            places.append(event["at"])
+        elif event.get("type") == "signal end" and places.pop() in (after.get("at"), after.get("from")):
+            followed[after["type"]] += 1
+    assert followed["signal"] and followed["switch"], followed
 
 
 def test_interrupt_main(trial):

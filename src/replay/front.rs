@@ -293,6 +293,36 @@ pub unsafe fn trip_again(number: u64, at: Position) {
     }
 }
 
+/// What a check of the eval breaker called has returned (a signal's handler, a pending call), and the check goes on: with the
+/// handlers of signals with higher numbers than `handled`, then with what else there is. What comes next in the recording may
+/// have been there, too, where a search does not see it: that looks at the beginnings of checks.
+///
+/// # Safety
+/// As [`settle`]; the GIL is held.
+pub unsafe fn go_on_at_check(handled: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        if !is_searched() {
+            return;
+        }
+        match front() {
+            Front::Switch { from: Position::Check(_), .. } | Front::Collect(_) => {
+                gil::retrace_search_end();
+                gil::retrace_request_check();
+            }
+            Front::Signal { number, at: Position::Check(wanted) }
+                if number > handled
+                    && gil::retrace_fingerprint_place(*gil::retrace_gil.last_holder) == wanted.place =>
+            {
+                gil::retrace_search_end();
+                crate::timeline::mark_clock();
+                PyErr_SetInterruptEx(number as i32);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Has the running thread look at each check of the eval breaker where the next event is at one.
 ///
 /// # Safety

@@ -258,6 +258,45 @@ def raised_in_handler():
     print(log)
 
 
+def at_one_check():
+    """Handlers of two signals run at one check, and then the GIL is given up there."""
+    sys.setswitchinterval(0.0001)
+    stop = threading.Event()
+
+    def handler(number, frame):
+        log.append((number, len(log)))
+        # Computed without a check: meanwhile others ask for the GIL.
+        log[0] ** 40000
+
+    log.append(3)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, handler)
+
+    def spin():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            if n % 1000 == 0:
+                log.append(n)
+
+    def send():
+        for _ in range(40):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            time.sleep(0.003)
+        stop.set()
+
+    threads = [threading.Thread(target=target) for target in (spin, spin, send)]
+    for thread in threads:
+        thread.start()
+    total = 0
+    while not stop.is_set():
+        total += log[0] ** 5000 % 1000
+    for thread in threads:
+        thread.join()
+    print(total, len(log), digest())
+
+
 def with_threads():
     """Signals arrive while other threads work: the main thread's turn comes later."""
     sys.setswitchinterval(0.0005)
