@@ -321,10 +321,8 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         for line in process.unstored.lines() {
             writeln!(out, "  {}: a replay that needs it stops there", one_line(&line))?;
         }
-        if let Some(line) = process.by_threads.as_deref().and_then(unrecorded::threads_message) {
-            writeln!(out, "  {line}")?;
-        }
-        for line in unrecorded_lines(&process.unrecorded, processes) {
+        let by_threads = process.by_threads.as_deref().and_then(unrecorded::threads_message);
+        for line in by_threads.into_iter().chain(unrecorded_lines(&process.unrecorded, processes)) {
             writeln!(out, "  {}", one_line(&line))?;
         }
         for module in process.modules.iter().filter(|module| module.is_guessed()) {
