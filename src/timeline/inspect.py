@@ -6,9 +6,12 @@ import sys
 FORMAT = {"hex": False}
 HIDDEN = ("<retrace>", "<frozen runpy>")
 TEXT_LIMIT = 4000
+# What is in a container is cut sooner, as debugpy does.
+INNER_LIMIT = 128
 ITEM_LIMIT = 100
 FUNCTIONS = frozenset(
-    ("function", "builtin_function_or_method", "method", "method-wrapper", "wrapper_descriptor", "method_descriptor")
+    """function builtin_function_or_method builtin_method method method-wrapper wrapper_descriptor
+    method_descriptor""".split()
 )
 NO_CHILDREN = (str, bytes, bytearray, int, float, complex, bool, type(None), type(Ellipsis), type(NotImplemented))
 
@@ -130,20 +133,20 @@ def column_of(frame):
 # ---- values ----
 
 
-def show(value, limit=TEXT_LIMIT):
+def show(value, limit=TEXT_LIMIT, inner=INNER_LIMIT):
     """A value's `repr`, cut where it is long. Containers are cut before their items are asked."""
     kind = type(value)
     if APART["is_on"] and kind not in AT_HAND and kind.__repr__ is not object.__repr__:
-        return show_apart(value, limit)
-    return show_here(value, limit)
+        return show_apart(value, limit, inner)
+    return show_here(value, limit, inner)
 
 
 AT_HAND = frozenset((str, bytes, int, float, complex, bool, type(None), type(len), type(sys), type(answer)))
 GIVEN_UP = 4
 
 
-def show_apart(value, limit):
-    text = apart(lambda: show_here(value, limit))
+def show_apart(value, limit, inner):
+    text = apart(lambda: show_here(value, limit, inner))
     if text is None:
         return f"<{type(value).__name__} whose repr takes too long, or ends the process>"
     return text
@@ -181,40 +184,73 @@ def can_get(value, name):
     return "it came to an end"
 
 
-def show_here(value, limit):
+def show_here(value, limit, inner):
+    text = shown_item(value, (), limit, Room(limit, inner))
+    # A string has been cut in its middle.
+    return text if len(text) <= limit or type(value) in (str, bytes) else text[:limit] + "..."
+
+
+class Room:
+    """How much may still be shown, and how much of one thing in a container."""
+
+    def __init__(self, left, inner):
+        self.left = left
+        self.inner = inner
+
+
+def shown_item(value, around, limit, room):
+    """A value in the containers `around` it. That it can't be shown does not hide the others."""
     try:
-        text = shorten(value, 0)
+        text = shorten(value, around, limit, room)
     except BaseException as error:
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}: {error}>"
-    return text if len(text) <= limit else text[:limit] + "..."
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}: {error}>"
+    # Of containers, what is in them has been counted.
+    room.left -= 2 if type(value) in BRACKETS else len(text)
+    return text
 
 
-def shorten(value, depth):
+def shorten(value, around, limit, room):
     kind = type(value)
     if kind is str or kind is bytes:
-        return repr(value if len(value) <= TEXT_LIMIT else value[:TEXT_LIMIT])
+        return repr(cut(value, limit))
     if kind is int:
         if FORMAT["hex"]:
             return hex(value)
         return repr(value) if value.bit_length() <= 13000 else f"<int of {value.bit_length()} bits>"
-    if kind in BRACKETS and (len(value) > ITEM_LIMIT or depth < 6):
-        begin, end = BRACKETS[kind]
-        if not value:
-            return repr(value)
-        if depth == 6:
-            return begin + "..." + end
-        parts = []
-        for item in value:
-            if len(parts) == ITEM_LIMIT:
-                parts.append("...")
-                break
-            text = shorten(item, depth + 1)
-            parts.append(f"{text}: {shorten(value[item], depth + 1)}" if kind is dict else text)
-        if kind is tuple and len(parts) == 1:
-            parts.append("")
-            return begin + parts[0] + "," + end
-        return begin + ", ".join(parts) + end
-    return repr(value)
+    base = next((base for base in BRACKETS if kind is base or is_shown_as(kind, base)), None)
+    if base is None:
+        text = repr(value)
+        return cut(text, limit) if around else text
+    if not base.__len__(value):
+        return repr(value)
+    begin, end = BRACKETS[base]
+    if len(around) == 6 or any(value is other for other in around):
+        return begin + "..." + end
+    around, parts = (*around, value), []
+    for item in base.__iter__(value):
+        if len(parts) == ITEM_LIMIT or room.left < 0:
+            parts.append("...")
+            break
+        text = shown_item(item, around, room.inner, room)
+        if base is dict:
+            text = f"{text}: {shown_item(dict.__getitem__(value, item), around, room.inner, room)}"
+        parts.append(text)
+    if base is tuple and len(parts) == 1:
+        parts.append("")
+        return begin + parts[0] + "," + end
+    return begin + ", ".join(parts) + end
+
+
+def is_shown_as(kind, base):
+    """Whether a subclass has its base's `repr`. A set's says the class."""
+    return base in (list, tuple, dict) and kind.__repr__ is base.__repr__
+
+
+def cut(text, limit):
+    """A text, or bytes, without what is too much in its middle."""
+    if len(text) <= limit:
+        return text
+    return text[: limit * 2 // 3] + (b"..." if type(text) is bytes else "...") + text[-(limit // 3) :]
 
 
 BRACKETS = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"), frozenset: ("frozenset({", "})")}
@@ -344,8 +380,15 @@ def namespace(names, steps, group):
                 groups.append(belongs)
             continue
         entries.append(describe(name, value, [["item", name]], name))
-    heads = [group_entry(name, steps) for name in sorted(groups)]
-    return heads + entries
+    return group_entries(groups, steps) + entries
+
+
+# As debugpy has them.
+GROUPS = ("special variables", "function variables", "class variables")
+
+
+def group_entries(groups, steps):
+    return [group_entry(name, steps) for name in GROUPS if name in groups]
 
 
 def group_entry(name, steps):
@@ -381,7 +424,7 @@ def items_of(value, steps, parent, part):
     stop = part.start + MOST_ITEMS if part.stop is None else part.stop
     for place, item in enumerate(some_of(value, part.start, stop), part.start):
         if is_dict:
-            where = f"{parent}[{show(item)}]" if parent else None
+            where = f"{parent}[{show(item, inner=TEXT_LIMIT)}]" if parent else None
             content = dict.__getitem__(value, item)
             entries.append(describe(show(item, 200), content, steps + [["key", place]], where))
         else:
@@ -446,9 +489,10 @@ def attributes(value, steps, group, parent):
                 groups.append(belongs)
             continue
         entries.append(describe(name, item, steps + [["attr", name]], where))
-    heads = [group_entry(name, steps) for name in sorted(groups)] if not plain or not entries else []
+    heads = group_entries(groups, steps) if not plain or not entries else []
     if group is None and issubclass(type(value), (dict, *SEQUENCES)):
-        entries.append({"name": "len()", "value": str(len(value)), "type": "int", "steps": steps})
+        count = {"name": "len()", "value": str(len(value)), "type": "int", "steps": steps}
+        entries.append({**count, "evaluateName": f"len({parent})"} if parent else count)
     return heads + entries
 
 
