@@ -456,3 +456,22 @@ def test_back_from_a_raise_to_the_breakpoint_on_its_line(trial):
         while (stop := debugger.go("continue"))["reason"] in ("breakpoint", "exception"):
             seen.append((stop["reason"], debugger.where()[1], debugger.stack()[1]["line"]))
         assert seen == [*reversed(back), ("exception", inner, last)]
+
+
+@pytest.mark.parametrize("name, changes", [("counter", ["0 -> 1", "1 -> 3", "3 -> 6"]), ("box.value", None)])
+def test_a_data_breakpoint_by_a_name_alone_is_a_global_s(trial, name, changes):
+    """Without a frame it has its meaning in the module that one stands in, and no checkpoint is missed for it."""
+    trace, program = record_trace(trial, "debugged_state.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("end")
+        known = debugger.request("dataBreakpointInfo", name=name)
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"]}])
+        changes = changes or ["0 -> 1", "1 -> 2", "2 -> 3"]
+        backwards, forwards = [], []
+        while debugger.go("reverseContinue")["reason"] == "data breakpoint":
+            backwards.append(debugger.stop["text"])
+        while debugger.go("continue")["reason"] == "data breakpoint":
+            forwards.append(debugger.stop["text"])
+        assert [text for text in forwards if "<" not in text] == changes
+        assert [text for text in backwards[::-1] if "<" not in text] == changes
+        assert "not met" not in debugger.output("console")

@@ -267,8 +267,8 @@ impl Debuggee {
     pub fn watch_global(&mut self, id: i64, expression: String, thread: u32, frame: Option<u64>) -> Result<Watch> {
         let stack = self.stack(thread)?;
         let entry = stack.iter().find(|entry| frame.is_none() || entry["frame"].as_u64() == frame);
-        let module = entry.and_then(|entry| entry["module"].as_str()).map(str::to_owned);
-        Ok(Watch { id, expression, module, ..Watch::default() })
+        let module = entry.and_then(|entry| entry["module"].as_str()).unwrap_or("__main__").to_owned();
+        Ok(Watch { id, expression, module: Some(module), ..Watch::default() })
     }
 
     /// Evaluates as a question says. An expression leaves no trace; a statement is there to leave one, in the diversion.

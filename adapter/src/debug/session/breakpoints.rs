@@ -260,7 +260,11 @@ impl<W: Write + 'static> Session<W> {
                         let (thread, frame) = handles.frame(id)?;
                         (thread, Some(frame), expression.to_owned())
                     }
-                    None => (debuggee.timeline.present()?.at.thread, None, expression.to_owned()),
+                    // A name without a frame is a global's.
+                    None => {
+                        let thread = debuggee.timeline.present()?.at.thread;
+                        return debuggee.watch_global(id, expression.to_owned(), thread, None);
+                    }
                 }
             }
         };
