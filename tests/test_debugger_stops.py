@@ -475,3 +475,37 @@ def test_a_data_breakpoint_by_a_name_alone_is_a_global_s(trial, name, changes):
         assert [text for text in forwards if "<" not in text] == changes
         assert [text for text in backwards[::-1] if "<" not in text] == changes
         assert "not met" not in debugger.output("console")
+
+
+LONG_VALUES = """
+def work():
+    items, text, table, data = list(range(500)), "a" * 9000, {n: n for n in range(500)}, b"b" * 9000
+    texts = ["c" * 1000] * 50
+    for number in range(3):
+        items.append(number)
+        text = text[:4500] + str(number) + text[4501:]
+        table[1000 + number] = 1
+        data = data[:4500] + bytes([number]) + data[4501:]
+        texts[40] = texts[40][:500] + str(number)
+    return number
+
+
+work()
+"""
+
+
+@pytest.mark.parametrize("name", ["items", "text", "table", "data", "texts"])
+def test_changes_that_the_text_of_a_long_value_does_not_show(trial, name):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(LONG_VALUES)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return number")])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+        known = debugger.request("dataBreakpointInfo", **variable(debugger, "Locals", name))
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"]}])
+        for number in ("2", "1", "0"):
+            stop = debugger.go("reverseContinue")
+            assert (stop["reason"], debugger.locals()["number"]) == ("data breakpoint", number)
+            assert "\1" not in stop["text"]

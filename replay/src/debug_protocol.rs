@@ -532,6 +532,11 @@ pub enum Cause {
     },
 }
 
+/// What the user sees of a watched value's text. Behind it may be what else tells it from another.
+pub fn shown(text: &str) -> &str {
+    text.split(['\0', '\u{1}']).next().unwrap_or_default()
+}
+
 /// What there was in a window.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Window {

@@ -981,10 +981,21 @@ def watch(expression, depth, function, module):
     return watched_text(value)
 
 
+# What of a long value is compared.
+WATCHED_LIMIT = 100_000
+
+
 def watched_text(value):
-    text = show(value)
+    """What is shown; behind it what else tells one value from another, in any run, and in this one."""
+    whole = show(value, WATCHED_LIMIT, TEXT_LIMIT)
+    text = whole if len(whole) <= TEXT_LIMIT else whole[:TEXT_LIMIT] + "..."
+    kind = type(value)
+    if kind is str or kind is bytes:
+        text = f"{show(value)}\1{hash(value)}" if len(value) > TEXT_LIMIT else text
+    elif len(whole) > TEXT_LIMIT or kind in BRACKETS and len(value) > ITEM_LIMIT:
+        text = f"{text}\1{hash(whole)} {len(value) if kind in BRACKETS else 0}"
     # Two objects that are shown alike are two.
-    return f"{text}\0{id(value)}" if "0x?" in text else text
+    return f"{text}\0{id(value)}" if "0x?" in whole else text
 
 
 ANSWERS = {

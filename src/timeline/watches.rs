@@ -6,7 +6,7 @@ use super::{clock, inspect};
 use crate::python::{Owned, string, text};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{retrace_frame_above, retrace_variable_slot};
-use retrace_replay::debug_protocol::{Cause, Stopped, Watch};
+use retrace_replay::debug_protocol::{Cause, Stopped, Watch, shown};
 use std::ffi::{CString, c_int};
 use std::ptr;
 
@@ -194,19 +194,19 @@ impl Watched {
 
     /// Its text at the end, and where it first had one.
     pub fn ends(&self) -> (Option<String>, Option<(Stopped, String)>) {
-        let shown = |text: &String| shown(text).to_owned();
-        (self.text.as_ref().map(shown), self.first.as_ref().map(|(at, text)| (at.clone(), shown(text))))
+        let compared = |text: &String| compared(text).to_owned();
+        (self.text.as_ref().map(compared), self.first.as_ref().map(|(at, text)| (at.clone(), compared(text))))
     }
 }
 
-/// What the user sees of a value's text. Behind it may be which object it is, in this run.
-fn shown(text: &str) -> &str {
+/// What of a value's text means the same in each run. Behind it may be which object it is, in this run.
+fn compared(text: &str) -> &str {
     text.split('\0').next().unwrap_or_default()
 }
 
 /// Whether two texts are of values that differ. In another run an object is elsewhere.
 fn differ(a: &str, b: &str) -> bool {
-    if a.contains('\0') && b.contains('\0') { a != b } else { shown(a) != shown(b) }
+    if a.contains('\0') && b.contains('\0') { a != b } else { compared(a) != compared(b) }
 }
 
 impl Variable {

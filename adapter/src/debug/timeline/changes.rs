@@ -2,7 +2,7 @@
 //! a condition can be asked only where the change is seen: a window's search has to begin with what the one before it left.
 //! That is found out once, window by window from the first.
 
-use retrace_replay::debug_protocol::{Cause, Stopped, Stops, Window};
+use retrace_replay::debug_protocol::{Cause, Stopped, Stops, Window, shown};
 
 use super::Timeline;
 use crate::debug::engine::Result;
@@ -43,7 +43,7 @@ pub(super) fn changed_between(
 ) -> Option<(usize, Stopped, Cause)> {
     stops.watches.iter().zip(later).zip(&earlier.last_watched).find_map(|((watch, later), before)| {
         let ((window, at, after), before) = (later.as_ref()?, before.as_ref()?);
-        let change = Cause::Change { id: watch.id, before: before.clone(), after: after.clone() };
+        let change = Cause::Change { id: watch.id, before: shown(before).to_owned(), after: shown(after).to_owned() };
         (before != after).then(|| (*window, at.clone(), change))
     })
 }
