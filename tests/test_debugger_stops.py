@@ -509,3 +509,41 @@ def test_changes_that_the_text_of_a_long_value_does_not_show(trial, name):
             stop = debugger.go("reverseContinue")
             assert (stop["reason"], debugger.locals()["number"]) == ("data breakpoint", number)
             assert "\1" not in stop["text"]
+
+
+FLOOD = """
+for number in range(200_000):
+    pass
+end = True
+"""
+
+
+def test_a_search_that_says_something_all_the_time_can_be_given_up(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(FLOOD)
+    with Debugger(trial.record([program]).trace, shows_progress=True) as debugger:
+        debugger.launch("end")
+        debugger.set_breakpoints(program, [{"line": 3, "logMessage": "at {number}"}])
+        debugger.request("reverseContinue", threadId=1)
+        debugger.wait(lambda: debugger.take("progressStart"))
+        debugger.request("pause", threadId=1)
+        assert debugger.stopped()["reason"] == "pause"
+
+
+@pytest.mark.parametrize("command", ["continue", "reverseContinue"])
+def test_what_log_points_say_is_bounded(trial, command):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(FLOOD)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry" if command == "continue" else "end")
+        debugger.set_breakpoints(program, [{"line": 3, "logMessage": "at {number} " + "{'x' * number}"}])
+        debugger.go(command)
+        said = debugger.output("console").splitlines()
+        numbers = [int(line.split()[1]) for line in said if line.startswith("at ")]
+        ends = [0, 199_999]
+        assert [numbers[0], numbers[-1]] == (ends if command == "continue" else ends[::-1])
+        assert numbers == sorted(numbers, reverse=command != "continue") and 2000 < len(numbers) <= 10_000
+        assert len(said) <= len(numbers) + 20 and max(map(len, said)) < 5000
+        assert any("left out" in line for line in said)

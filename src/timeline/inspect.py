@@ -925,7 +925,7 @@ def parts_of(template):
 
 
 def joined(texts, values):
-    values = [value if isinstance(value, str) else show(value) for value in values]
+    values = [cut(str.__str__(value), TEXT_LIMIT) if isinstance(value, str) else show(value) for value in values]
     return "".join([part for pair in zip(texts, [*values, ""]) for part in pair])
 
 

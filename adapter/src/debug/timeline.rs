@@ -4,6 +4,7 @@
 
 mod changes;
 mod instructions;
+mod said;
 mod tally;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use super::engine::{Cancel, Engine, Failure, Process, Result, message};
 use changes::changed_between;
+use said::{OfRun, Said};
 use tally::Tallies;
 
 /// The most processes there are at a time.
@@ -117,22 +119,13 @@ impl Present {
     }
 }
 
-/// What breakpoints said on the way, and at which line.
-pub struct Said {
-    window: usize,
-    tick: u64,
-    pub id: i64,
-    pub text: String,
-    pub failure: bool,
-}
-
 // The engine is last: it is dropped when all processes have been.
 pub struct Timeline {
     windows: Vec<Stretch>,
     present: Option<Present>,
     /// Where the exception was raised that ended the program, once that has been looked for.
     crash: Option<Option<(usize, Stopped)>>,
-    pub said: Vec<Said>,
+    said: Vec<Said>,
     /// What to tell the user about, once.
     pub warnings: Vec<String>,
     /// Windows that are searched at a time.
@@ -287,15 +280,28 @@ impl Timeline {
     /// The next report of a run that is not something a breakpoint says.
     fn outcome(&mut self, window: usize, process: &Process) -> Result<Report> {
         let cancel = self.cancel();
-        loop {
-            match process.receive_soon(&cancel)? {
-                Some(Report::Said { id, tick, text, failure }) => {
-                    self.said.push(Said { window, tick, id, text, failure });
+        let mut said = OfRun::default();
+        let outcome = loop {
+            match process.receive_soon(&cancel) {
+                Ok(Some(Report::Said { id, tick, text, failure })) => {
+                    said.push(Said { window, tick, until: tick, id, text, failure });
+                    // There may always be more of it.
+                    if cancel.is_set() {
+                        break Err(Failure::Cancelled);
+                    }
                 }
-                Some(report) => return Ok(report),
-                None => self.tell(),
+                Ok(Some(report)) => break Ok(report),
+                Ok(None) => self.tell(),
+                Err(failure) => break Err(failure),
             }
-        }
+        };
+        self.said.extend(said.all());
+        outcome
+    }
+
+    /// What breakpoints have said on the way, once.
+    pub fn take_said(&mut self) -> Vec<Said> {
+        said::of_movement(std::mem::take(&mut self.said))
     }
 
     fn tell(&mut self) {
@@ -575,8 +581,8 @@ impl Timeline {
             self.go_to(crash)?;
             let crash = (crash.window, crash.tick);
             self.said.retain(|said| {
-                let at = (said.window, said.tick);
-                if forwards { at <= crash } else { at >= crash }
+                let (at, until) = ((said.window, said.tick), (said.window, said.until));
+                if forwards { at <= crash } else { until >= crash }
             });
         }
         Ok(passed)
@@ -711,7 +717,7 @@ impl Timeline {
         let came = self.search_back(stops, with_present)?;
         // Windows are run through forwards, and to their ends.
         let stop = self.present.as_ref().filter(|_| came).map_or((0, 0), |present| (present.window, present.at.tick));
-        self.said.retain(|said| (said.window, said.tick) >= stop);
+        self.said.retain(|said| (said.window, said.until) >= stop);
         self.said.sort_by_key(|said| (said.window, said.tick));
         self.said.reverse();
         Ok(came)

@@ -34,6 +34,9 @@ use state::Handles;
 /// How often it is looked what a replay does that still runs.
 const MEANWHILE: Duration = Duration::from_millis(20);
 
+/// Output of the program that is sent at a time, unless it was written at once.
+const OUTPUT: usize = 32 << 10;
+
 /// What the reader of requests and the session know of each other.
 #[derive(Clone, Default)]
 struct Shared {
@@ -333,7 +336,7 @@ impl<W: Write + 'static> Session<W> {
     fn stopped(&mut self, why: &str, text: &str) -> Result<()> {
         let (debuggee, handles) = self.parts()?;
         *handles = Handles::default();
-        let said = std::mem::take(&mut debuggee.timeline.said);
+        let said = debuggee.timeline.take_said();
         let warnings = std::mem::take(&mut debuggee.timeline.warnings);
         let present = debuggee.timeline.present().ok().map(|present| (present.window, present.at.clone()));
         for said in said {
@@ -377,9 +380,15 @@ impl<W: Write + 'static> Session<W> {
     /// The recorded output up to here, once.
     fn show_output(&mut self) {
         let Some(debuggee) = &mut self.debuggee else { return };
-        for output in debuggee.new_output() {
-            let category = if output.stream == 2 { "stderr" } else { "stdout" };
-            self.to.event("output", json!({ "category": category, "output": output.text }));
+        // What a program writes piece by piece is not worth a message each.
+        let mut pieces = debuggee.new_output().iter().peekable();
+        while let Some(first) = pieces.next() {
+            let mut text = first.text.clone();
+            while let Some(more) = pieces.next_if(|more| more.stream == first.stream && text.len() < OUTPUT) {
+                text.push_str(&more.text);
+            }
+            let category = if first.stream == 2 { "stderr" } else { "stdout" };
+            self.to.event("output", json!({ "category": category, "output": text }));
         }
     }
 }

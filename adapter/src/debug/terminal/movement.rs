@@ -139,7 +139,7 @@ impl Terminal {
 
     /// What the program wrote, and what breakpoints and the replay have to say.
     fn say_on_the_way(&mut self) {
-        for said in std::mem::take(&mut self.debuggee.timeline.said) {
+        for said in self.debuggee.timeline.take_said() {
             let failed = if said.failure { "*** condition of " } else { "" };
             self.say(&format!("{failed}breakpoint {}: {}", said.id, said.text));
         }
