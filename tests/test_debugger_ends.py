@@ -1,7 +1,9 @@
 """However a session ends, no process of it is left."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -143,16 +145,12 @@ def test_a_terminal_that_closes_leaves_nothing(trial):
 
 
 def test_a_session_on_a_port_leaves_nothing_when_its_client_goes(trial):
-    import socket
-
     recorded, _ = long_recording(trial)
     server = subprocess.Popen([RETRACE, "dap", "--port", "0"], stdout=subprocess.PIPE)
     port = int(server.stdout.readline().rsplit(b":", 1)[1])
     with socket.create_connection(("127.0.0.1", port)) as client:
 
         def send(number, command, arguments):
-            import json
-
             body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()
             client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
 
@@ -173,6 +171,73 @@ def test_a_session_on_a_port_leaves_nothing_when_its_client_goes(trial):
             pass
     taken = subprocess.run([RETRACE, "dap", "--port", str(port)], capture_output=True, text=True, timeout=HANG)
     assert taken.returncode == 2 and f"cannot listen on port {port}" in taken.stderr
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+PRINTS = "for _ in range(40):\n    print('x' * 500_000)\n"
+
+
+def printed(trial):
+    """A recording that has more to say than is kept for a client that does not read."""
+    trial.prepare(inputs=False)
+    path = trial.work / "prints.py"
+    path.write_text(PRINTS)
+    return trial.record([path]).trace
+
+
+@pytest.mark.parametrize("end", ["closes its end", "disconnects", "terminates", "closes the server's end"])
+def test_a_client_that_does_not_read_any_more_keeps_nothing(trial, end):
+    """It may leave in one direction only, or say that it leaves."""
+    debugger = Debugger(printed(trial))
+    debugger.flush()
+    debugger.wait(lambda: debugger.take("initialized"))
+    debugger.request("launch", **debugger.arguments, stopOn="end")
+    left = begun(debugger)
+    debugger.send("configurationDone")
+    # Then there is more to come than anybody has room for.
+    debugger.wait(lambda: debugger.output() or None)
+    if end == "closes its end":
+        debugger.server.stdin.close()
+    elif end == "closes the server's end":
+        debugger.server.stdout.close()
+    else:
+        debugger.send("disconnect" if end == "disconnects" else "terminate")
+    # A session that was only terminated goes on, without a recording.
+    if end == "terminates":
+        assert_gone(left)
+        debugger.server.stdin.close()
+    debugger.server.wait(HANG)
+    assert_gone(left)
+    for pipe in (debugger.server.stdin, debugger.server.stdout, debugger.server.stderr):
+        pipe.close()
+
+
+def test_a_client_of_a_port_that_stops_reading_does_not_keep_the_next_one(trial):
+    trace = printed(trial)
+    server = subprocess.Popen([RETRACE, "dap", "--port", "0"], stdout=subprocess.PIPE)
+    port = int(server.stdout.readline().rsplit(b":", 1)[1])
+
+    def send(client, number, command, arguments):
+        body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()
+        client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with socket.create_connection(("127.0.0.1", port)) as silent:
+        send(silent, 1, "initialize", {"adapterID": "retrace"})
+        send(silent, 2, "launch", {"recording": str(trace), "stopOn": "end"})
+        send(silent, 3, "configurationDone", {})
+        deadline = time.monotonic() + HANG
+        while len(left := descendants(server.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        while b'"output"' not in silent.recv(65536):
+            pass
+        silent.shutdown(socket.SHUT_WR)
+        with socket.create_connection(("127.0.0.1", port), HANG) as client:
+            send(client, 1, "initialize", {"adapterID": "retrace"})
+            assert client.recv(65536)
+        assert_gone(left)
     server.kill()
     server.wait()
     server.stdout.close()

@@ -1,15 +1,18 @@
 //! Messages of the Debug Adapter Protocol: a header with the length, and JSON.
 
-use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::rc::Rc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 /// A longer message is not a client's.
 const LONGEST: usize = 64 << 20;
+/// So much is written at a time.
+const PART: usize = 64 << 10;
 /// The header that there must be, in lower case.
 const CONTENT_LENGTH: &str = "content-length:";
 
@@ -38,6 +41,11 @@ impl Request {
         &self.arguments[name]
     }
 
+    /// The client has no more to ask.
+    pub fn is_last(&self) -> bool {
+        matches!(&*self.command, "disconnect" | "terminate")
+    }
+
     /// A string argument; empty where it is missing.
     pub fn text(&self, name: &str) -> &str {
         self.arguments[name].as_str().unwrap_or_default()
@@ -49,21 +57,43 @@ impl Request {
     }
 }
 
-/// Reads requests on a thread of its own. `watch` sees each before it waits for its turn.
-pub fn read(from: impl Read + Send + 'static, watch: impl Fn(&mut Incoming) + Send + 'static) -> Receiver<Incoming> {
+/// Reads requests on a thread of its own, and writes on another. `watch` sees each request before it waits for its turn.
+pub fn connect(
+    from: impl Read + Send + 'static,
+    to: impl Write + Send + 'static,
+    watch: impl Fn(&mut Incoming) + Send + Sync + 'static,
+) -> (Receiver<Incoming>, Writer) {
     let (sender, receiver) = channel();
+    let watch = Arc::new(watch);
+    let writer = Writer(Arc::default());
+    let (written, gone, seen) = (writer.clone(), sender.clone(), Arc::clone(&watch));
+    thread::spawn(move || {
+        written.write_all_to(to);
+        // Whoever does not read any more has gone, whether it says so or not.
+        pass(Incoming::Gone, &*seen, &gone);
+    });
+    let read_for = writer.clone();
     thread::spawn(move || {
         let mut from = BufReader::new(from);
         loop {
-            let mut incoming = read_one(&mut from).unwrap_or(Incoming::Gone);
-            watch(&mut incoming);
+            let incoming = read_one(&mut from).unwrap_or(Incoming::Gone);
             let is_end = matches!(incoming, Incoming::Gone);
-            if sender.send(incoming).is_err() || is_end {
+            let leaves = is_end || matches!(&incoming, Incoming::Request(request) if request.is_last());
+            let is_taken = pass(incoming, &*watch, &sender);
+            if leaves {
+                read_for.hurry();
+            }
+            if !is_taken || is_end {
                 return;
             }
         }
     });
-    receiver
+    (receiver, writer)
+}
+
+fn pass(mut incoming: Incoming, watch: &dyn Fn(&mut Incoming), sender: &Sender<Incoming>) -> bool {
+    watch(&mut incoming);
+    sender.send(incoming).is_ok()
 }
 
 fn read_one(from: &mut impl BufRead) -> io::Result<Incoming> {
@@ -111,26 +141,120 @@ fn parse(body: &[u8]) -> Result<Incoming, String> {
     }
 }
 
-/// Writes messages. A client that has gone is noticed by the reader. Copies write to the same client.
-pub struct Writer<W>(Rc<RefCell<(W, i64)>>);
+/// So much waits for a client that does not read; then the session waits too.
+const MOST_WAITING: usize = 4 << 20;
+/// How long a client that leaves may read nothing while there is something for it.
+const LAST_READING: Duration = Duration::from_secs(2);
 
-impl<W> Clone for Writer<W> {
-    fn clone(&self) -> Writer<W> {
-        Writer(Rc::clone(&self.0))
-    }
+/// Writes messages, on a thread of its own: whoever has them written need not wait for a client that has left without
+/// reading. Copies write to the same client.
+#[derive(Clone)]
+pub struct Writer(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
 }
 
-impl<W: Write> Writer<W> {
-    pub fn new(to: W) -> Writer<W> {
-        Writer(Rc::new(RefCell::new((to, 0))))
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Vec<u8>>,
+    /// Bytes that wait, the message that is being written too.
+    waiting: usize,
+    /// Parts of messages that have been written.
+    written: u64,
+    seq: i64,
+    /// The client is leaving: it is not waited for any longer than it reads.
+    hurries: bool,
+    /// Nothing can be written any more, or nobody will.
+    is_closed: bool,
+}
+
+impl Writer {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what there is to write, until nothing can be written or there will be nothing.
+    fn write_all_to(&self, mut to: impl Write) {
+        let mut queue = self.queue();
+        loop {
+            let Some(message) = queue.messages.pop_front() else {
+                if queue.is_closed {
+                    return;
+                }
+                queue = self.0.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(queue);
+            let is_written = message.chunks(PART).try_for_each(|part| {
+                to.write_all(part)?;
+                self.queue().written += 1;
+                self.0.changed.notify_all();
+                Ok::<(), io::Error>(())
+            });
+            let is_written = is_written.and_then(|()| to.flush()).is_ok();
+            queue = self.queue();
+            queue.waiting -= message.len();
+            if !is_written {
+                queue.is_closed = true;
+                queue.messages.clear();
+                queue.waiting = 0;
+            }
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// The client leaves.
+    fn hurry(&self) {
+        self.queue().hurries = true;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until no more than so much waits to be written.
+    fn wait_until<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, most: usize) -> MutexGuard<'a, Queue> {
+        while queue.waiting > most && !queue.is_closed {
+            if !queue.hurries {
+                queue = self.0.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let written = queue.written;
+            let is_same = |queue: &mut Queue| queue.written == written && queue.waiting > most && !queue.is_closed;
+            let waited = self.0.changed.wait_timeout_while(queue, LAST_READING, is_same);
+            let (after, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = after;
+            if timed_out.timed_out() {
+                queue.is_closed = true;
+                queue.messages.clear();
+            }
+        }
+        queue
+    }
+
+    /// No more will be written. Waits until all of it has been, or the client does not read any more.
+    pub fn close(&self) {
+        self.hurry();
+        let mut queue = self.wait_until(self.queue(), 0);
+        queue.is_closed = true;
+        drop(queue);
+        self.0.changed.notify_all();
     }
 
     fn send(&mut self, mut message: Value) {
-        let (to, seq) = &mut *self.0.borrow_mut();
-        *seq += 1;
-        message["seq"] = (*seq).into();
+        let mut queue = self.queue();
+        queue.seq += 1;
+        message["seq"] = queue.seq.into();
+        if queue.is_closed {
+            return;
+        }
         let body = message.to_string();
-        let _ = write!(to, "Content-Length: {}\r\n\r\n{body}", body.len()).and_then(|()| to.flush());
+        let message = format!("Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
+        queue.waiting += message.len();
+        queue.messages.push_back(message);
+        self.0.changed.notify_all();
+        // What has been begun is written whole.
+        drop(self.wait_until(queue, MOST_WAITING));
     }
 
     pub fn event(&mut self, name: &str, body: Value) {

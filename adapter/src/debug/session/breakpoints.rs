@@ -1,7 +1,5 @@
 //! What to stop at: lines, functions, exceptions and values that change.
 
-use std::io::Write;
-
 use retrace_replay::debug_protocol::{Breakpoint, Exceptions, FunctionBreakpoint, Hits, Stops, Watch};
 use serde_json::{Value, json};
 
@@ -24,7 +22,7 @@ pub(super) struct Breakpoints {
     given: i64,
 }
 
-impl<W: Write + 'static> Session<W> {
+impl Session {
     /// All breakpoints.
     pub(super) fn stops(&self) -> Stops {
         let exceptions = &self.breakpoints.exceptions;

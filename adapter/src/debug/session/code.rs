@@ -1,7 +1,5 @@
 //! Code: where breakpoints can be, what can be stepped into, and instructions.
 
-use std::io::Write;
-
 use serde_json::{Value, json};
 
 use super::Session;
@@ -13,7 +11,7 @@ const LABEL: usize = 60;
 /// The most instructions that are listed at a time.
 const MOST: i64 = 10_000;
 
-impl<W: Write + 'static> Session<W> {
+impl Session {
     pub(super) fn breakpoint_locations(&mut self, request: &Request) -> Result<Value> {
         let debuggee = self.debuggee()?;
         let Some(path) = debuggee.sources.path_of(request.get("source")) else {

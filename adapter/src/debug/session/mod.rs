@@ -109,10 +109,10 @@ impl Shared {
 }
 
 /// Serves one client until it leaves. Whatever it leaves behind ends then.
-pub fn serve(from: impl Read + Send + 'static, to: impl Write + 'static) {
+pub fn serve(from: impl Read + Send + 'static, to: impl Write + Send + 'static) {
     let shared = Shared::default();
     let seen = shared.clone();
-    let incoming = protocol::read(from, move |incoming| {
+    let (incoming, to) = protocol::connect(from, to, move |incoming| {
         seen.waiting.fetch_add(1, Ordering::Relaxed);
         match incoming {
             // A movement in progress ends; the request itself waits for its turn.
@@ -121,13 +121,14 @@ pub fn serve(from: impl Read + Send + 'static, to: impl Write + 'static) {
             Incoming::Malformed(_) => {}
         }
     });
-    Session::new(Writer::new(to), shared).run(&incoming);
+    Session::new(to.clone(), shared).run(&incoming);
+    to.close();
 }
 
-struct Session<W> {
-    to: Writer<W>,
+struct Session {
+    to: Writer,
     shared: Shared,
-    progress: Rc<RefCell<Progress<W>>>,
+    progress: Rc<RefCell<Progress>>,
     debuggee: Option<Debuggee>,
     handles: Handles,
     breakpoints: Breakpoints,
@@ -137,8 +138,8 @@ struct Session<W> {
     waiting: Vec<Request>,
 }
 
-impl<W: Write + 'static> Session<W> {
-    fn new(to: Writer<W>, shared: Shared) -> Session<W> {
+impl Session {
+    fn new(to: Writer, shared: Shared) -> Session {
         let progress = Rc::new(RefCell::new(Progress::new(to.clone())));
         Session {
             to,
@@ -181,7 +182,6 @@ impl<W: Write + 'static> Session<W> {
 
     /// Answers a request. True where it was the last one.
     fn take(&mut self, request: &Request) -> bool {
-        let is_last = matches!(&*request.command, "disconnect" | "terminate");
         let is_wanted = self.shared.begin(request);
         self.progress.borrow_mut().begin(request.seq);
         let result = if is_wanted { self.handle(request) } else { Err(Failure::Cancelled) };
@@ -190,7 +190,7 @@ impl<W: Write + 'static> Session<W> {
         if let Err(failure) = result {
             self.to.fail(request, &failure.to_string());
         }
-        if is_last {
+        if request.is_last() {
             self.debuggee = None;
             self.to.event("terminated", json!({}));
         }

@@ -1,7 +1,5 @@
 //! Going forwards and backwards, to a stop or to a place.
 
-use std::io::Write;
-
 use serde_json::{Value, json};
 
 use super::Session;
@@ -10,7 +8,7 @@ use crate::debug::engine::{Failure, Result, message};
 use crate::debug::protocol::Request;
 use crate::debug::timeline::{Position, StepKind};
 
-impl<W: Write + 'static> Session<W> {
+impl Session {
     pub(super) fn movement(&mut self, request: &Request) -> Result<()> {
         self.debuggee()?.timeline.present()?;
         if request.command == "lastChange" {

@@ -1,6 +1,5 @@
 //! Progress of what takes long, for clients that show it.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,8 +17,8 @@ struct Current {
     shown: Option<Instant>,
 }
 
-pub(super) struct Progress<W> {
-    to: Writer<W>,
+pub(super) struct Progress {
+    to: Writer,
     /// The client shows it.
     pub(super) is_wanted: bool,
     current: Option<Current>,
@@ -30,8 +29,8 @@ pub(super) fn id_of(request: i64) -> String {
     format!("request-{request}")
 }
 
-impl<W: Write> Progress<W> {
-    pub(super) fn new(to: Writer<W>) -> Progress<W> {
+impl Progress {
+    pub(super) fn new(to: Writer) -> Progress {
         Progress { to, is_wanted: false, current: None }
     }
 

@@ -1,7 +1,6 @@
 //! What is known of the recording as a whole: its processes, events and exceptions.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +13,7 @@ use super::{Session, position_json};
 use crate::debug::engine::Result;
 use crate::debug::protocol::Request;
 
-impl<W: Write + 'static> Session<W> {
+impl Session {
     pub(super) fn processes(&mut self) -> Result<Value> {
         let trace = &self.debuggee()?.trace;
         let processes = trace.processes().into_iter().map(|summary| {

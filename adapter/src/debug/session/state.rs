@@ -1,7 +1,5 @@
 //! What is shown where the debugger stands: threads, stacks, variables, and what the user evaluates.
 
-use std::io::Write;
-
 use retrace_replay::debug_protocol::Cause;
 use serde_json::{Value, json};
 
@@ -33,7 +31,7 @@ pub(super) struct Handles {
     targets: Vec<(u32, u16, (i32, i32))>,
 }
 
-impl<W: Write + 'static> Session<W> {
+impl Session {
     pub(super) fn threads(&mut self) -> Result<Value> {
         let Some(debuggee) = &mut self.debuggee else { return Ok(json!({ "threads": [] })) };
         if debuggee.timeline.present().is_err() {
