@@ -2,13 +2,15 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
-from debugger import Debugger, RequestFailed, assert_gone, descendants, record
+from debugger import Debugger, RequestFailed, assert_gone, descendants, record, start_time
 from harness import HANG, RETRACE
 from test_debugger import WALK
 
@@ -241,3 +243,38 @@ def test_a_client_of_a_port_that_stops_reading_does_not_keep_the_next_one(trial)
     server.kill()
     server.wait()
     server.stdout.close()
+
+
+def test_there_are_never_more_than_32_processes(trial):
+    """In a session that goes to and fro, evaluates, watches and changes."""
+    recorded, path = long_recording(trial, 300_000)
+    choose = random.Random(3)
+    most = 0
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        done = threading.Event()
+
+        def count():
+            nonlocal most
+            while not done.is_set():
+                most = max(most, sum(start_time(pid) is not None for pid in descendants(debugger.server.pid)))
+
+        counting = threading.Thread(target=count)
+        counting.start()
+        try:
+            positions = []
+            for round in range(40):
+                debugger.set_breakpoints(path, [{"line": 4, "condition": f"i == {choose.randrange(300_000)}"}])
+                debugger.go("continue" if round % 2 else "reverseContinue")
+                debugger.set_breakpoints(path, [])
+                for command in choose.choices(["stepBack", "next", "stepOut", "reverseStepOut"], k=2):
+                    debugger.go(command)
+                positions.append(debugger.stop["position"])
+                debugger.locals()
+                debugger.evaluate("round = 5", "repl")
+                debugger.go("gotoPosition", position=choose.choice(positions))
+                debugger.evaluate("[].append(1)", "watch")
+        finally:
+            done.set()
+            counting.join()
+    assert 5 < most <= 32

@@ -1,6 +1,7 @@
 """The hard places, each by itself: where the debugger comes to by a step back, what it shows there, and that it comes to
 the same state again forwards."""
 
+import json
 import random
 
 import pytest
@@ -536,3 +537,58 @@ def test_the_end_is_the_last_line_of_whatever_thread(trial):
         for _ in range(3):
             debugger.go("continue")
         assert state(debugger) == end
+
+
+CALLS = """
+import os
+import time
+
+
+def called(number):
+    pid = os.getpid()
+    now = time.time()
+    return number * 2
+
+
+def main():
+    for number in range(20):
+        called(number)
+        late = time.monotonic(); also = time.perf_counter()
+
+
+main()
+"""
+
+
+def test_each_event_is_where_its_call_is(trial):
+    """Whichever comes first: an event far ahead, or one that has passed."""
+    trial.prepare(inputs=False)
+    path = trial.work / "calls.py"
+    path.write_text(CALLS)
+    recorded = trial.record([path])
+    assert recorded.exit == 0, recorded
+    listed = trial.tool("events", "--json", recorded.trace).stdout.decode().splitlines()
+    events = [json.loads(line) for line in listed]
+    lines = {
+        "posix.getpid": "os.getpid()",
+        "time.time": "now = time.time()",
+        "time.monotonic": "time.monotonic()",
+        "time.perf_counter": "time.perf_counter()",
+    }
+    wanted = []
+    for call, text in lines.items():
+        found = [event["index"] for event in events if event["text"].startswith(f"{call}(")][-20:]
+        assert len(found) == 20, (call, found)
+        wanted += [(index, line_of(path, text), number) for number, index in enumerate(found)]
+    random.Random(5).shuffle(wanted)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        for index, line, number in wanted:
+            stop = debugger.go("gotoPosition", position={"event": index})
+            assert stop["reason"] == "goto" and debugger.where()[1] == line, (index, debugger.where())
+            assert debugger.evaluate("number") == str(number)
+            # The position that it says is that of the line.
+            assert debugger.go("gotoPosition", position=stop["position"])["position"] == stop["position"]
+            later = {"event": stop["position"]["event"], "ticks": stop["position"]["ticks"] + 1}
+            debugger.go("gotoPosition", position=later)
+            assert debugger.where()[1] != line
