@@ -3,7 +3,7 @@
 
 use crate::imports::{self, Binding};
 use crate::libc_table;
-use retrace_replay::unrecorded::{self, FUNCTIONS};
+use retrace_replay::unrecorded::{self, ByThreads, FUNCTIONS};
 use std::ffi::{CStr, c_void};
 use std::io::{IsTerminal, stderr};
 use std::ptr;
@@ -142,12 +142,12 @@ pub fn called() -> Vec<String> {
     let is_set = |bytes: *const u8, place: usize| unsafe { bytes.add(place).read_volatile() != 0 };
     let called = FUNCTIONS.iter().enumerate().filter(|(place, _)| is_set((&raw const CALLED).cast(), *place));
     let mut called: Vec<String> = called.map(|(_, name)| name.to_string_lossy().into_owned()).collect();
-    let by_threads = libc_table::FUNCTIONS.iter().enumerate();
-    let by_threads = by_threads.filter(|(place, _)| is_set((&raw const BY_THREADS).cast(), *place));
-    let by_threads: Vec<&str> = by_threads.filter_map(|(_, function)| function.name.to_str().ok()).collect();
-    if !by_threads.is_empty() {
+    let functions = libc_table::FUNCTIONS.iter().enumerate();
+    let functions = functions.filter(|(place, _)| is_set((&raw const BY_THREADS).cast(), *place));
+    let functions: Vec<String> = functions.map(|(_, function)| function.name.to_string_lossy().into_owned()).collect();
+    if !functions.is_empty() {
         let modules = FREE.lock().map(|modules| modules.clone()).unwrap_or_default();
-        called.push(unrecorded::of_threads(&modules, &by_threads));
+        called.push(ByThreads { modules, functions }.to_string());
     }
     called
 }
@@ -170,8 +170,8 @@ pub fn tell(called: &[String], children: u64) {
     if children > 0 {
         eprintln!("retrace: {}", unrecorded::children_message(children));
     }
-    for said in called.iter().filter_map(|said| unrecorded::threads_message(said)) {
-        eprintln!("retrace: {said}");
+    for by_threads in called.iter().filter_map(|said| ByThreads::parse(said)) {
+        eprintln!("retrace: {}", by_threads.message());
     }
     for (module, imports) in IMPORTED.lock().iter().flat_map(|modules| modules.iter()) {
         let found: Vec<&str> = imports.iter().filter(|name| called.contains(name)).map(String::as_str).collect();

@@ -8,8 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use retrace_replay::event::{Event, ModuleTreatment};
 use retrace_replay::start::Start;
 use retrace_replay::trace_reader::ProcessSummary;
+use retrace_replay::unrecorded::{self, ByThreads};
 use retrace_replay::value::Str;
-use retrace_replay::{EventIndex, Trace, TraceWriter, unrecorded};
+use retrace_replay::{EventIndex, Trace, TraceWriter};
 use serde_json::{Value as Json, json};
 
 use crate::cli::InfoArguments;
@@ -30,8 +31,7 @@ struct Process {
     unstored: Unstored,
     /// Functions of the C library that were called and not recorded.
     unrecorded: Vec<String>,
-    /// What threads that go their own way called, as [`unrecorded::by_threads`] reads it.
-    by_threads: Option<String>,
+    by_threads: Option<ByThreads>,
     sources: usize,
     ending: Ending,
 }
@@ -174,10 +174,12 @@ fn walk(trace: &Trace, summary: ProcessSummary, live: bool) -> Result<Process, C
             }
             Event::End { status, unrecorded } => {
                 process.ending = Ending::Exited(status);
-                let names = unrecorded.iter().map(Str::to_string_lossy);
-                let (mut by_threads, called): (Vec<_>, Vec<_>) =
-                    names.partition(|name| unrecorded::by_threads(name).is_some());
-                (process.by_threads, process.unrecorded) = (by_threads.pop(), called);
+                for said in unrecorded.iter().map(Str::to_string_lossy) {
+                    match ByThreads::parse(&said) {
+                        Some(by_threads) => process.by_threads = Some(by_threads),
+                        None => process.unrecorded.push(said),
+                    }
+                }
             }
             Event::Stopped(reason) => process.ending = Ending::Stopped(reason.to_string_lossy()),
             _ => {}
@@ -321,7 +323,7 @@ fn write_text(out: &mut impl Write, trace: &Trace, processes: &[Process]) -> io:
         for line in process.unstored.lines() {
             writeln!(out, "  {}: a replay that needs it stops there", one_line(&line))?;
         }
-        let by_threads = process.by_threads.as_deref().and_then(unrecorded::threads_message);
+        let by_threads = process.by_threads.as_ref().map(ByThreads::message);
         for line in by_threads.into_iter().chain(unrecorded_lines(&process.unrecorded, processes)) {
             writeln!(out, "  {}", one_line(&line))?;
         }
@@ -382,9 +384,7 @@ fn json(trace: &Trace, processes: &[Process]) -> Json {
             }).collect::<Json>(),
             "unstored": process.unstored.json(),
             "unrecorded": process.unrecorded,
-            "by_threads": process.by_threads.as_deref().and_then(unrecorded::by_threads).map(
-                |(modules, functions)| json!({"modules": modules, "functions": functions}),
-            ),
+            "by_threads": process.by_threads.as_ref().map(|by| json!({"modules": by.modules, "functions": by.functions})),
             "ending": process.ending.json(),
             "start": summary.start.as_ref().map(start_json),
         })

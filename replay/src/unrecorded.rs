@@ -1,6 +1,7 @@
 //! What of the C library reaches the outside and is not recorded: it is run for real, by the replay as well.
 
 use std::ffi::CStr;
+use std::fmt;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
 pub const FUNCTIONS: [&CStr; 17] = [
@@ -44,29 +45,41 @@ pub fn message(module: &str, called: &[&str]) -> String {
 }
 
 /// What a process's last event has of functions that a library's threads called, which go their own way.
-const OF_THREADS: &str = "by threads of ";
+const BY_THREADS: &str = "by threads of ";
 
-/// That, of threads that these modules, and perhaps other libraries, may have made.
-pub fn of_threads(modules: &[String], functions: &[&str]) -> String {
-    format!("{OF_THREADS}{}: {}", modules.join(", "), functions.join(", "))
+/// Functions called by threads that these modules, and perhaps other libraries, made for themselves.
+pub struct ByThreads {
+    /// Names of extension modules; empty where none is known to make threads.
+    pub modules: Vec<String>,
+    /// Names of functions of the C library.
+    pub functions: Vec<String>,
 }
 
-/// The modules and the functions; `None` of anything else.
-pub fn by_threads(said: &str) -> Option<(Vec<&str>, Vec<&str>)> {
-    let (modules, functions) = said.strip_prefix(OF_THREADS)?.split_once(": ")?;
-    Some((modules.split(", ").filter(|name| !name.is_empty()).collect(), functions.split(", ").collect()))
+impl ByThreads {
+    /// Reads what [`fmt::Display`] writes; `None` of anything else.
+    pub fn parse(said: &str) -> Option<Self> {
+        let (modules, functions) = said.strip_prefix(BY_THREADS)?.split_once(": ")?;
+        let names = |list: &str| list.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Some(Self { modules: names(modules), functions: names(functions) })
+    }
+
+    /// What the user is told of it.
+    pub fn message(&self) -> String {
+        let makers = if self.modules.is_empty() { "a library".to_owned() } else { self.modules.join(" or ") };
+        let (module, functions) = (self.modules.first().map_or("NAME", String::as_str), self.functions.join(", "));
+        format!(
+            "a thread that {makers} made for itself called {functions}: what such threads do is not recorded, and a replay \
+             that comes there ends. To have them take turns with Python's, which is recorded, say so in a file that \
+             RETRACE_BOUNDARY names: module = \"{module}\", treatment = \"libc\", threads = \"turns\", why = \"…\" \
+             (docs/extensions.md)"
+        )
+    }
 }
 
-/// What the user is told of it; `None` of anything else.
-pub fn threads_message(said: &str) -> Option<String> {
-    let (modules, functions) = by_threads(said)?;
-    let makers = if modules.is_empty() { "a library".to_owned() } else { modules.join(" or ") };
-    let (module, functions) = (modules.first().unwrap_or(&"NAME"), functions.join(", "));
-    Some(format!(
-        "a thread that {makers} made for itself called {functions}: what such threads do is not recorded, and a replay that \
-         comes there ends. To have them take turns with Python's, which is recorded, say so in a file that RETRACE_BOUNDARY \
-         names: module = \"{module}\", treatment = \"libc\", threads = \"turns\", why = \"…\" (docs/extensions.md)"
-    ))
+impl fmt::Display for ByThreads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{BY_THREADS}{}: {}", self.modules.join(", "), self.functions.join(", "))
+    }
 }
 
 /// What to say of programs that were started and not recorded.
