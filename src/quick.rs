@@ -332,10 +332,11 @@ unsafe fn copy_loosely(from: *const u8, to: *mut u8, n: usize) {
     }
 }
 
-/// Copies fewer than [`SHORT`] bytes, in parts that may cover each other.
+/// Copies fewer than [`SHORT`] bytes, in parts that may cover each other: without a call, which would be to libc's `memcpy`
+/// for what is too short for chunks.
 #[inline(always)]
 unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
-    // SAFETY: by contract.
+    // SAFETY: by contract; no part goes beyond `n`.
     unsafe {
         if likely(n >= 16) {
             let mut done = 0;
@@ -344,16 +345,18 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
                 done += 16;
             }
             copy_chunk::<16>(from.add(n - 16), to.add(n - 16));
-        } else {
-            copy_few(from, to, n);
+        } else if n >= 8 {
+            copy_chunk::<8>(from, to);
+            copy_chunk::<8>(from.add(n - 8), to.add(n - 8));
+        } else if n >= 4 {
+            copy_chunk::<4>(from, to);
+            copy_chunk::<4>(from.add(n - 4), to.add(n - 4));
+        } else if n > 0 {
+            *to = *from;
+            copy_chunk::<1>(from.add(n / 2), to.add(n / 2));
+            *to.add(n - 1) = *from.add(n - 1);
         }
     }
-}
-
-#[inline(never)]
-unsafe fn copy_few(from: *const u8, to: *mut u8, n: usize) {
-    // SAFETY: by contract.
-    unsafe { ptr::copy_nonoverlapping(from, to, n) };
 }
 
 #[inline(always)]
