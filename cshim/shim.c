@@ -108,8 +108,17 @@ Py_ssize_t retrace_structseq_fields(PyTypeObject *type)
 {
     if (!(type->tp_flags & Py_TPFLAGS_TUPLE_SUBCLASS))
         return -1;
-    PyObject *n = PyDict_GetItemString(retrace_type_dict(type), "n_fields");
-    if (n == NULL || !PyLong_CheckExact(n) || PyDict_GetItemString(retrace_type_dict(type), "n_sequence_fields") == NULL)
+    static PyObject *fields, *visible;
+    if (fields == NULL)
+        fields = PyUnicode_InternFromString("n_fields");
+    if (visible == NULL)
+        visible = PyUnicode_InternFromString("n_sequence_fields");
+    if (fields == NULL || visible == NULL) {
+        PyErr_Clear();
+        return -1;
+    }
+    PyObject *n = PyDict_GetItem(retrace_type_dict(type), fields);
+    if (n == NULL || !PyLong_CheckExact(n) || PyDict_GetItem(retrace_type_dict(type), visible) == NULL)
         return -1;
     return PyLong_AsSsize_t(n);
 }

@@ -8,6 +8,7 @@ use crate::capi::{
 };
 use crate::decode::{self, Decoder, Failure};
 use crate::encode::{self, Encoder, put_str};
+use crate::globals;
 use crate::python::{Owned, SavedError};
 use crate::record::Outside;
 use crate::session::{self, Mode};
@@ -297,7 +298,7 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
                 return 0;
             }
         }
-        if encode::global_name(function).is_some() || crate::binding::name_of(function).is_some() {
+        if globals::is_global(function) || crate::binding::name_of(function).is_some() {
             let mut encoder = Encoder::for_program(out, context);
             encoder.value(function);
             return encoder.opaque;

@@ -12,7 +12,7 @@ use crate::external;
 use crate::external_function;
 use crate::gil::GilCell;
 use crate::patch;
-use crate::python::{SavedError, string};
+use crate::python::{Interned, SavedError};
 use crate::session::{self, Mode};
 use crate::thread;
 use pyo3_ffi::*;
@@ -35,6 +35,9 @@ struct Originals {
     definitions: FxHashMap<usize, *mut PyMethodDef>,
 }
 
+static CALL: Interned = Interned::new(c"__call__");
+static NEXT: Interned = Interned::new(c"__next__");
+
 static ORIGINALS: GilCell<Option<Originals>> = GilCell::new(None);
 
 unsafe fn originals() -> &'static mut Originals {
@@ -56,13 +59,13 @@ pub unsafe fn watch_arguments(call: &Call) {
             if (!callable && !iterator) || !is_internal_c(argument) {
                 continue;
             }
-            if callable && is_written_in_c(class, "__call__") {
+            if callable && is_written_in_c(class, &CALL) {
                 watch_callable(argument);
                 if external_function::is_body(call) && PyCFunction_Check(argument) != 0 {
                     despecialize(argument.cast());
                 }
             }
-            if iterator && is_written_in_c(class, "__next__") {
+            if iterator && is_written_in_c(class, &NEXT) {
                 watch_iterator(class);
             }
         }
@@ -82,10 +85,13 @@ unsafe fn is_internal_c(object: *mut PyObject) -> bool {
     }
 }
 
-unsafe fn is_written_in_c(class: *mut PyTypeObject, name: &str) -> bool {
+unsafe fn is_written_in_c(class: *mut PyTypeObject, name: &Interned) -> bool {
     // SAFETY: by contract of the caller; the method is borrowed.
     unsafe {
-        let method = _PyType_Lookup(class, string(name).0);
+        if (*class).tp_flags & Py_TPFLAGS_IMMUTABLETYPE != 0 {
+            return true;
+        }
+        let method = _PyType_Lookup(class, name.get());
         !method.is_null() && Py_TYPE(method) == &raw mut PyWrapperDescr_Type
     }
 }

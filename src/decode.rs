@@ -1,7 +1,7 @@
 //! From the trace's values back to Python objects.
 
-use crate::encode::resolve_global;
 use crate::external::{self, ExternalType};
+use crate::globals::resolve_global;
 use crate::python::{Owned, string, text};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::{ByteSource, DecodeError};

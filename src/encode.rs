@@ -5,9 +5,10 @@
 
 use crate::capi::{_PyLong_NumBits, bytes_size, is_method, method_receiver};
 use crate::external::{self, ExternalType};
+use crate::globals::put_global;
 use crate::notes;
 use crate::path::Root;
-use crate::python::{Owned, SavedError, attribute, loaded_module, string, text};
+use crate::python::{Interned, Owned, SavedError, attribute, text};
 use pyo3_ffi::*;
 pub use retrace_replay::value::put_str;
 use retrace_replay::value::{
@@ -19,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The longest string or bytes argument that is logged by value.
 const SHORT: usize = 64;
+static REDUCE: Interned = Interned::new(c"__reduce_ex__");
 /// Nesting beyond which a value is opaque: a list may contain itself.
 const DEPTH: usize = 64;
 
@@ -302,7 +304,7 @@ impl<'a> Encoder<'a> {
                 return;
             }
             if (PyType_Check(object) != 0 || PyFunction_Check(object) != 0 || PyCFunction_Check(object) != 0)
-                && self.global(object)
+                && put_global(self.out, object)
             {
                 return;
             }
@@ -460,8 +462,7 @@ impl<'a> Encoder<'a> {
                 return false;
             }
             let protocol = Owned(PyLong_FromLong(4));
-            let reduce = string("__reduce_ex__");
-            let reduced = Owned(PyObject_CallMethodOneArg(object, reduce.0, protocol.0));
+            let reduced = Owned(PyObject_CallMethodOneArg(object, REDUCE.get(), protocol.0));
             if reduced.is_null() {
                 PyErr_Clear();
                 return false;
@@ -517,7 +518,7 @@ impl<'a> Encoder<'a> {
             let class = Py_TYPE(object).cast::<PyObject>();
             if class == self.context.class {
                 self.out.push(tag::RECEIVER);
-            } else if !self.global(class) {
+            } else if !put_global(self.out, class) {
                 if let Some(i) = self.context.args.iter().position(|&arg| arg == class) {
                     // A function's own class, as a factory.
                     self.tag_varint(tag::ARGUMENT, i);
@@ -549,7 +550,7 @@ impl<'a> Encoder<'a> {
         let start = self.out.len();
         self.out.push(mark);
         // SAFETY: by the contract of `value`.
-        let found = unsafe { self.global(class) || self.of_module(class) };
+        let found = unsafe { put_global(self.out, class) || self.of_module(class) };
         if !found {
             self.out.truncate(start);
         }
@@ -572,18 +573,6 @@ impl<'a> Encoder<'a> {
                 }
             }
             false
-        }
-    }
-
-    /// A type or function by module and qualified name, if that finds the very object. Imports nothing.
-    unsafe fn global(&mut self, object: *mut PyObject) -> bool {
-        // SAFETY: by the contract of `value`.
-        unsafe {
-            let Some((module, name)) = global_name(object) else { return false };
-            self.out.push(tag::GLOBAL);
-            notes::put_name(self.out, &module);
-            notes::put_name(self.out, &name);
-            true
         }
     }
 
@@ -664,7 +653,7 @@ impl<'a> Encoder<'a> {
             if let Some(number) = external::handle_of(object) {
                 return self.tag_varint(tag::HANDLE, number as usize);
             }
-            if PyType_Check(object) != 0 && self.global(object) {
+            if PyType_Check(object) != 0 && put_global(self.out, object) {
                 return;
             }
             let (length, hash) = self.summary(object, xxh3_64);
@@ -741,53 +730,5 @@ unsafe fn position_in(sequence: *mut PyObject, object: *mut PyObject) -> Option<
         } else {
             None
         }
-    }
-}
-
-/// The module and qualified name under which `sys.modules` finds this very object.
-///
-/// # Safety
-/// `object` is live; the GIL is held, and the thread is marked external.
-pub unsafe fn global_name(object: *mut PyObject) -> Option<(String, String)> {
-    // SAFETY: by contract.
-    unsafe {
-        let saved = SavedError::take();
-        let module = text(attribute(object, c"__module__").0);
-        let mut name = text(attribute(object, c"__qualname__").0);
-        if name.is_empty() {
-            name = text(attribute(object, c"__name__").0);
-        }
-        let module = if module.is_empty() { "builtins".to_owned() } else { module };
-        let found = resolve_global(&module, &name);
-        drop(saved);
-        (found.0 == object && !name.is_empty()).then_some((module, name))
-    }
-}
-
-/// What `module` has under a dotted name; null where the module is not loaded or has no such name.
-///
-/// # Safety
-/// The GIL is held.
-pub unsafe fn resolve_global(module: &str, name: &str) -> Owned {
-    // SAFETY: by contract.
-    unsafe {
-        if module == "builtins" {
-            // At shutdown the module is emptied while objects still die.
-            let key = string(name);
-            return Owned::borrowed(PyDict_GetItemWithError(crate::start::builtins(), key.0));
-        }
-        let mut object = Owned::borrowed(loaded_module(module));
-        for part in name.split('.') {
-            if object.is_null() {
-                break;
-            }
-            let key = string(part);
-            let next = PyObject_GetAttr(object.0, key.0);
-            if next.is_null() {
-                PyErr_Clear();
-            }
-            object = Owned(next);
-        }
-        object
     }
 }

@@ -24,6 +24,7 @@ mod external;
 mod external_function;
 mod file_memory;
 mod gil;
+mod globals;
 mod handler_writes;
 mod hook;
 mod hot;

@@ -9,7 +9,7 @@ use crate::session::{self, Mode};
 use retrace_replay::content_hash;
 use retrace_replay::notes::{MAX_NOTES, MAX_SECTION, NOTED, put_note};
 use retrace_replay::value::{put_again, put_str, put_varint};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// Longer names are not noted.
 const MAX_STRING: usize = 64;
@@ -19,8 +19,8 @@ const MIN_STRING: usize = 4;
 /// What this process's stream has noted, and in which order.
 #[derive(Default)]
 struct Notes {
-    strings: HashMap<Box<str>, usize>,
-    arguments: HashMap<Box<[u8]>, usize>,
+    strings: FxHashMap<Box<str>, usize>,
+    arguments: FxHashMap<Box<[u8]>, usize>,
 }
 
 static NOTES: GilCell<Option<Notes>> = GilCell::new(None);

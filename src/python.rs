@@ -2,9 +2,11 @@
 #![allow(deprecated, reason = "3.11 has no PyErr_GetRaisedException, and 3.12 keeps these")]
 
 use pyo3_ffi::*;
+use std::borrow::Cow;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_int};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A new reference that is given back when dropped. Null is allowed: then it owns nothing.
 pub struct Owned(pub *mut PyObject);
@@ -157,10 +159,37 @@ pub unsafe fn loaded_module(name: &str) -> *mut PyObject {
 /// The name of an object's type, for messages.
 ///
 /// # Safety
-/// `object` is live; the GIL is held.
-pub unsafe fn type_name(object: *mut PyObject) -> String {
+/// `object` is live, and its type as long as the name is used; the GIL is held.
+pub unsafe fn type_name<'a>(object: *mut PyObject) -> Cow<'a, str> {
     // SAFETY: `tp_name` of a live type is a C string.
-    unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name).to_string_lossy().into_owned() }
+    unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name).to_string_lossy() }
+}
+
+/// A string that is made once and kept.
+pub struct Interned {
+    text: &'static CStr,
+    object: AtomicPtr<PyObject>,
+}
+
+impl Interned {
+    pub const fn new(text: &'static CStr) -> Interned {
+        Interned { text, object: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Borrowed; null, with an exception set, where there is no memory.
+    ///
+    /// # Safety
+    /// The GIL is held.
+    pub unsafe fn get(&self) -> *mut PyObject {
+        let kept = self.object.load(Ordering::Relaxed);
+        if !kept.is_null() {
+            return kept;
+        }
+        // SAFETY: by contract; the reference is never given back.
+        let made = unsafe { PyUnicode_InternFromString(self.text.as_ptr()) };
+        self.object.store(made, Ordering::Relaxed);
+        made
+    }
 }
 
 /// Runs Python code of ours in a namespace of its own. False with an exception set.

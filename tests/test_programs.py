@@ -32,6 +32,7 @@ TEXT = b"Ada\nand Grace\nthird \xc3\xa9\nfourth\nstop here\n12345 buffered\nthe 
         "atexit_time",
         "addresses",
         "rebound_names",
+        "names_moved",
         "handlers_in_calls",
         "profiled",
     ],

@@ -245,7 +245,7 @@ pub unsafe fn error_text() -> String {
         if saved.value.is_null() {
             return "unknown".into();
         }
-        let kind = crate::python::type_name(saved.value);
+        let kind = crate::python::type_name(saved.value).into_owned();
         let message = Owned(PyObject_Str(saved.value));
         let message = text(message.0);
         let value = saved.value;
