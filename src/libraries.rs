@@ -77,13 +77,15 @@ impl Extension {
     pub fn reasons(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for image in &self.images {
-            // SAFETY: the image is loaded as long as `self` is.
-            for name in unsafe { imports::imported(image) }.unwrap_or_default() {
+            let imports = imports_of(image);
+            let calls_back = has(imports.iter().map(String::as_str), &MAKERS);
+            for name in imports {
                 // Who maps files opens them; others map memory.
                 let is_it = |it: &Function| it.name.to_bytes() == name.as_bytes() && it.returns != Returns::Map;
                 let is_recorded = FUNCTIONS.iter().any(is_it);
                 let reaches = is_recorded || unrecorded::has(&name);
-                if reaches || makes_threads(&name) || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
+                let by_threads = calls_back && TAKE_GIL.contains(&name.as_str());
+                if reaches || by_threads || makes_threads(&name) || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
                     found.insert(name);
                 }
             }
@@ -130,12 +132,19 @@ const REACHES_OUT: [&str; 6] = ["socket", "accept4", "epoll_create", "epoll_crea
 /// By which threads are made.
 const MAKERS: [&str; 3] = [MAKES_THREADS, c11_threads::MAKES_THREADS, library_threads::STD_THREAD_NAME];
 
+/// By which a thread that Python did not make takes the GIL: one of the library's own may call Python then, and what it and
+/// Python's do to each other's memory has to be in one order.
+const TAKE_GIL: [&str; 2] = ["PyGILState_Ensure", "PyEval_AcquireThread"];
+
 /// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these. `said`: what a boundary
 /// file says.
 pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone, said: Option<bool>) -> bool {
     match said {
         Some(take_turns) => cfg!(target_os = "linux") && take_turns && has(imports, &MAKERS),
-        None => reaches_out_and_has(imports, &MAKERS),
+        None => {
+            let may_call_back = cfg!(target_os = "linux") && has(imports.clone(), &TAKE_GIL);
+            reaches_out_and_has(imports.clone(), &MAKERS) || may_call_back && has(imports, &MAKERS)
+        }
     }
 }
 
@@ -206,7 +215,7 @@ const MAKES_THREADS: &str = "pthread_create";
 
 /// Whether a library that imports this runs code of its own beside Python's threads.
 pub fn makes_threads(import: &str) -> bool {
-    [MAKES_THREADS, c11_threads::MAKES_THREADS].contains(&import)
+    MAKERS.contains(&import)
 }
 
 /// How a module is treated, and what it imports that speaks for it: what a boundary file says, or what its imports say.

@@ -21,7 +21,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 type Destructor = unsafe extern "C" fn(*mut c_void);
 type Ident = libc::pthread_t;
 
-const FUNCTIONS: usize = 17;
+const FUNCTIONS: usize = 20;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 const CREATE: usize = 0;
@@ -39,6 +39,9 @@ const START: usize = 13;
 const ENSURE_FOR_OTHERS: usize = 14;
 const RELEASE_FOR_OTHERS: usize = 15;
 const RESTORE_FOR_OTHERS: usize = 16;
+const ACQUIRE: usize = 17;
+const RELEASE_THREAD: usize = 18;
+const DELETE_CURRENT: usize = 19;
 
 /// Bindings of functions whose places in `NEXT` begin at `first`.
 fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: usize) -> Vec<Binding> {
@@ -75,7 +78,15 @@ pub fn with_turns() -> Vec<Binding> {
         (c"PyGILState_Ensure", ensure as *mut c_void),
         (c"PyGILState_Release", release as *mut c_void),
     ];
-    bound(functions, SAVE)
+    let mut bindings = bound(functions, SAVE);
+    // pybind11's, on a thread that Python did not make.
+    let functions: [(&CStr, *mut c_void); 3] = [
+        (c"PyEval_AcquireThread", acquire_thread as *mut c_void),
+        (c"PyEval_ReleaseThread", release_thread as *mut c_void),
+        (c"PyThreadState_DeleteCurrent", delete_current as *mut c_void),
+    ];
+    bindings.extend(bound(functions, ACQUIRE));
+    bindings
 }
 
 /// What is put into the import table of a module that has not such an image, but calls one: ctypes.
@@ -205,6 +216,33 @@ unsafe extern "C" fn ensure() -> PyGILState_STATE {
     unsafe {
         before_gil();
         replaced!(NEXT[ENSURE], => PyGILState_STATE)()
+    }
+}
+
+unsafe extern "C" fn acquire_thread(state: *mut PyThreadState) {
+    let _inside = turns::enter();
+    // SAFETY: called by an extension module.
+    unsafe {
+        before_gil();
+        replaced!(NEXT[ACQUIRE], *mut PyThreadState => ())(state);
+    }
+}
+
+unsafe extern "C" fn release_thread(state: *mut PyThreadState) {
+    let _inside = turns::enter();
+    // SAFETY: called by an extension module with the GIL.
+    unsafe {
+        let next = replaced!(NEXT[RELEASE_THREAD], *mut PyThreadState => ());
+        if library_waits::in_turn() { keeping_turn(|| next(state)) } else { next(state) }
+    }
+}
+
+unsafe extern "C" fn delete_current() {
+    let _inside = turns::enter();
+    // SAFETY: as above.
+    unsafe {
+        let next = replaced!(NEXT[DELETE_CURRENT], => ());
+        if library_waits::in_turn() { keeping_turn(|| next()) } else { next() }
     }
 }
 

@@ -394,9 +394,9 @@ pub fn thread_cpu_us(tid: i32) -> u64 {
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
-/// Whether a thread of this process waits for something.
+/// Whether a thread of this process waits for something, or is gone.
 pub fn is_thread_asleep(tid: i32) -> bool {
-    thread_state(Path::new(&format!("/proc/self/task/{tid}"))) == Some(b'S')
+    thread_state(Path::new(&format!("/proc/self/task/{tid}"))).is_none_or(|state| state == b'S')
 }
 
 /// Whether a thread of this process other than those runs, is ready to, or waits for a disk.

@@ -649,6 +649,13 @@ unsafe extern "C" fn thread_ends(round: *mut c_void) {
         if actor.is_null() || session::mode() != Mode::Recording {
             return;
         }
+        if turns::are_on() {
+            // C code that it ran last has given the GIL back, and kept the turn.
+            let _inside = turns::enter();
+            if turns::has() {
+                turns::leave();
+            }
+        }
         let calls = std::mem::take(&mut (*actor).native_calls);
         if (*actor).library_locks > 0 || !calls.is_empty() {
             turns::locked(&ENDED).push(((*actor).serial, calls));

@@ -117,9 +117,25 @@ def test_threads_of_a_function_that_is_recorded(trial):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
-def test_threads_of_code_that_runs_in_replay(trial):
-    """They are real ones there, and none of them may run Python: the replay ends with a report."""
+def test_threads_that_may_call_back(trial):
+    """They take turns with Python's, because their library makes them and takes the GIL, and are replayed."""
     recorded = record(trial, "of_c")
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+FREE = """\
+module = "caller"
+treatment = "libc"
+threads = "free"
+why = "They are to be real ones on replay."
+"""
+
+
+def test_threads_that_go_their_own_way_and_call_back(trial):
+    """They are real ones on replay, and none of them may run Python: it ends with a report."""
+    boundary = trial.folder / "free.toml"
+    boundary.write_text(FREE)
+    recorded = record(trial, "of_c", RETRACE_BOUNDARY=str(boundary))
     result = trial.replay(recorded.trace, "--patience", "1")
     assert (result.stdout, result.exit) == (b"begins\n", DIVERGED), result
-    assert b"left the recording" in result.stderr and b"thread" in result.stderr, result
+    assert b"left the recording" in result.stderr and b"wants to run Python" in result.stderr, result

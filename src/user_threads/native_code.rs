@@ -80,6 +80,9 @@ pub unsafe fn end_thread() {
             library_threads::destroy_values();
             me().stretch = None;
         }
+        if session::is_replaying() && turns::are_on() && me().in_library {
+            super::leave_turn();
+        }
     }
 }
 
