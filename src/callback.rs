@@ -12,7 +12,7 @@ use crate::globals;
 use crate::python::{Owned, SavedError};
 use crate::record::Outside;
 use crate::session::{self, Mode};
-use crate::{external_function, thread};
+use crate::{external_function, schedule, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{Frame, FrameCallable, ThreadState};
 use retrace_replay::event::code;
@@ -123,6 +123,9 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
     // SAFETY: by contract; `thread` is fetched again after Python ran.
     unsafe {
         let thread = thread::current();
+        if session::mode() == Mode::Replaying && !schedule::is_ours() {
+            user_threads::wants_python();
+        }
         if !thread.external.get() || session::mode() != Mode::Recording || is_of_a_body(thread, frame) {
             return crate::record::evaluate(tstate, frame, throwing);
         }
@@ -162,11 +165,13 @@ pub unsafe fn record(
     // SAFETY: by contract; `thread` is fetched again after Python ran.
     unsafe {
         crate::record::disarm();
+        schedule::speak();
         let serial = next_serial();
         log(serial, thread.call.get().as_ref());
         crate::record::arm();
         let outside = Outside::interrupt(thread::current());
         let result = run();
+        schedule::has_spoken();
         if session::mode() != Mode::Recording {
             return result;
         }

@@ -287,6 +287,9 @@ unsafe extern "C" fn ensure_for_others() -> PyGILState_STATE {
     // SAFETY: called by an extension module.
     unsafe {
         before_call_back();
+        if native_handlers::mode() == Mode::Replaying && !schedule::is_ours() {
+            user_threads::enter_from_outside();
+        }
         replaced!(NEXT[ENSURE_FOR_OTHERS], => PyGILState_STATE)()
     }
 }

@@ -41,6 +41,10 @@ pub struct Actor {
     pub is_foreign: bool,
     /// A function that is declared external started it: it is no thread of the program's.
     is_outside: bool,
+    /// It has the GIL, or had it last, and the log does not know: see [`speak`].
+    is_quiet: bool,
+    /// How many callbacks it is in, if it is foreign.
+    callbacks: u32,
     /// Frames that it entered when it gave the GIL up were seen as callbacks. Not the same as `external`: while a value is
     /// encoded the thread is external, and what that runs is part of the call.
     armed: bool,
@@ -91,6 +95,8 @@ impl Actor {
             serial,
             is_foreign,
             is_outside: false,
+            is_quiet: false,
+            callbacks: 0,
             armed: is_foreign,
             releases: 0,
             freed: 0,
@@ -467,8 +473,23 @@ pub unsafe extern "C" fn retrace_gil_dropped(actor: *mut Actor, at_check: c_int,
             return dropped_with_turns(actor, at_check);
         }
         note_drop(actor, at_check != 0);
+        if (*actor).is_quiet {
+            dropped_quietly(actor);
+            return 1;
+        }
         note_place(actor);
         1
+    }
+}
+
+#[cold]
+unsafe fn dropped_quietly(actor: *mut Actor) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        (*actor).armed = record::is_armed();
+        if (*actor).armed {
+            record::disarm();
+        }
     }
 }
 
@@ -563,13 +584,22 @@ pub unsafe extern "C" fn retrace_gil_taken(actor: *mut Actor, for_leaving: c_int
         }
         let actor = if actor.is_null() { foreign_actor() } else { actor };
         (*actor).holds_gil = true;
+        (*actor).is_quiet =
+            (*actor).is_foreign && (*actor).callbacks == 0 && !turns::are_on() && (*actor).turn.is_unused();
         let thread = thread::of(*gil::retrace_gil.last_holder);
         (*actor).external = thread.external.as_ptr();
         if (*actor).is_outside {
             // Its turns are part of the call that started it, and of whatever comes after.
             return;
         }
+        if (*actor).is_quiet {
+            taken_quietly(actor);
+            return;
+        }
         if turns::are_on() {
+            if (*actor).serial == UNKNOWN {
+                introduce(actor);
+            }
             turns::take_unless_here(actor);
         }
         if turns::was_kept() {
@@ -592,15 +622,76 @@ pub unsafe extern "C" fn retrace_gil_taken(actor: *mut Actor, for_leaving: c_int
     }
 }
 
+/// The number of a foreign thread that the log does not know yet.
+const UNKNOWN: u64 = u64::MAX - 1;
+
 #[cold]
 unsafe fn foreign_actor() -> *mut Actor {
     // SAFETY: recording; the calling thread has the GIL, and no actor yet.
     unsafe {
-        let actor = new_actor(true);
+        let actor = Actor::new(UNKNOWN, true);
         gil::retrace_set_actor(actor.cast());
+        actor
+    }
+}
+
+/// Logs that there is such a thread.
+unsafe fn introduce(actor: *mut Actor) {
+    // SAFETY: recording; the calling thread, whose actor it is, has the GIL.
+    unsafe {
+        (*actor).serial = NEXT_SERIAL;
+        NEXT_SERIAL += 1;
         let ident = ident_number(libc::pthread_self());
         session::append_event(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
-        actor
+    }
+}
+
+/// A foreign thread has taken the GIL. All that it does with that is C code of its library's, as far as the log knows, until
+/// it calls Python: who had the GIL before stays the last one who had it.
+#[cold]
+unsafe fn taken_quietly(actor: *mut Actor) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        if std::mem::take(&mut (*actor).armed) {
+            record::arm();
+        }
+    }
+}
+
+/// The calling thread is about to log a callback. A foreign one that took the GIL says so now: one that only takes it and gives
+/// it back (as OpenMP's do in Cython's parallel sections) is none of the log's threads, and goes its own way on replay.
+///
+/// # Safety
+/// Recording; the calling thread has the GIL.
+pub unsafe fn speak() {
+    // SAFETY: by contract; an actor is its thread's own, or null.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() || !(*actor).is_foreign {
+            return;
+        }
+        (*actor).callbacks += 1;
+        if (*actor).is_quiet {
+            (*actor).is_quiet = false;
+            if (*actor).serial == UNKNOWN {
+                introduce(actor);
+            }
+            went_on(actor);
+        }
+    }
+}
+
+/// The callback has ended.
+///
+/// # Safety
+/// As [`speak`], whose thread this is.
+pub unsafe fn has_spoken() {
+    // SAFETY: as above.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if !actor.is_null() && (*actor).is_foreign {
+            (*actor).callbacks -= 1;
+        }
     }
 }
 

@@ -139,3 +139,71 @@ def test_threads_that_go_their_own_way_and_call_back(trial):
     result = trial.replay(recorded.trace, "--patience", "1")
     assert (result.stdout, result.exit) == (b"begins\n", DIVERGED), result
     assert b"left the recording" in result.stderr and b"wants to run Python" in result.stderr, result
+
+
+PARALLEL = """
+#include <Python.h>
+
+/* As Cython writes a parallel section. */
+static PyObject *sum(PyObject *self, PyObject *args)
+{
+    long count;
+    double all = 0;
+    if (!PyArg_ParseTuple(args, "l", &count))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+#pragma omp parallel num_threads(3)
+    {
+        PyGILState_STATE state = PyGILState_Ensure();
+        double own = 0;
+        PyObject *object = PyLong_FromLong(count * 1000);
+        Py_BEGIN_ALLOW_THREADS
+#pragma omp for
+        for (long i = 0; i < count; i++)
+            own += i % 7;
+        Py_END_ALLOW_THREADS
+        Py_DECREF(object);
+        PyGILState_Release(state);
+#pragma omp critical
+        all += own;
+    }
+    Py_END_ALLOW_THREADS
+    return PyFloat_FromDouble(all);
+}
+
+static PyMethodDef methods[] = {{"sum", sum, METH_VARARGS}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "parallel", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_parallel(void) { return PyModule_Create(&definition); }
+"""
+SUMS = """\
+import sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import parallel
+seen = []
+def work():
+    for number in range(30):
+        seen.append((parallel.sum(2000 * number), time.time_ns() % 1000))
+def computes():
+    for number in range(200000):
+        if number % 20000 == 0:
+            seen.append((number, time.time_ns() % 1000))
+threads = [threading.Thread(target=work) for work in (work, computes)]
+for thread in threads:
+    thread.start()
+work()
+for thread in threads:
+    thread.join()
+print(seen)
+"""
+
+
+def test_threads_that_take_the_gil_and_give_it_back(trial):
+    """OpenMP's, which run no Python with it: real ones on replay as well, where nobody else runs Python meanwhile."""
+    folder = trial.folder / "modules"
+    folder.mkdir()
+    compile_extension(trial, folder / "parallel", PARALLEL, "-fopenmp")
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(SUMS)
+    recorded = trial.record(["program.py", str(folder)])
+    assert recorded.exit == 0, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))

@@ -37,7 +37,7 @@ pub unsafe fn let_go(lock: *const libc::sem_t) {
 pub unsafe extern "C" fn retrace_replayed_try(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: by contract, a semaphore of CPython's.
     unsafe {
-        if !session::is_replaying() || !has_gil() || thread::last().external.get() {
+        if !schedule::is_ours() || !session::is_replaying() || !has_gil() || thread::last().external.get() {
             return real_trywait(lock);
         }
         serve_waiting();
@@ -223,7 +223,7 @@ pub(super) unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, into: *mut
 pub(super) unsafe extern "C" fn sem_post(lock: *mut libc::sem_t) -> c_int {
     // SAFETY: as above.
     unsafe {
-        if session::is_replaying() {
+        if session::is_replaying() && schedule::is_ours() {
             let_go(lock);
         }
         replaced!(NEXT[POST], *mut libc::sem_t => c_int)(lock)

@@ -12,6 +12,7 @@ mod bindings;
 mod library_threads;
 mod locks;
 mod native_code;
+mod outsiders;
 mod processes;
 mod pthreads;
 mod turns;
@@ -37,6 +38,7 @@ pub use native_code::{
     count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, mask_signals, native_calls_made,
     next_native_call, pass_native_call, released_call,
 };
+pub use outsiders::{enter_from_outside, wants_python};
 pub use processes::{pid_binding, set_pid};
 pub use pthreads::{add_foreign, set_specific, specific};
 pub use turns::{candidates, checks, dropped, is_at, last_cpu_us, taken, with_thread_state};
@@ -494,5 +496,5 @@ pub unsafe fn freed() -> u64 {
 /// Replaying, on its one thread.
 pub unsafe fn has_gil() -> bool {
     // SAFETY: one thread. Another one may have the GIL while this one runs: it waits for a library's mutex.
-    unsafe { *gil::retrace_gil.locked != 0 && OWNER == RUNNING }
+    unsafe { *gil::retrace_gil.locked != 0 && OWNER == RUNNING && !outsiders::have_gil() }
 }

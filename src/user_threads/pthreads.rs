@@ -86,13 +86,19 @@ unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {
 /// Called by cshim/search.c in place of `pthread_self`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn retrace_own_ident() -> libc::pthread_t {
-    // SAFETY: one thread.
-    unsafe { ident() as libc::pthread_t }
+    // SAFETY: one thread, but for those of a library that runs live.
+    unsafe { if schedule::is_ours() { ident() as libc::pthread_t } else { libc::pthread_self() } }
 }
 
 pub(super) unsafe extern "C" fn exit(_result: *mut c_void) -> ! {
     // SAFETY: called by CPython's PyThread_exit_thread().
     unsafe {
+        if !schedule::is_ours() {
+            // The interpreter is being finalized: nothing more is to run here, and no frame of ours to be unwound.
+            loop {
+                libc::pause();
+            }
+        }
         if RUNNING != 0 {
             native_code::end_thread();
         }
@@ -151,8 +157,11 @@ pub unsafe fn set_specific(key: libc::pthread_key_t, value: *mut c_void) {
 pub(super) unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_void {
     // SAFETY: as in `create`. The root has what was set before the replay began.
     unsafe {
-        subinterpreters::look();
-        if RUNNING == 0 {
+        let is_ours = schedule::is_ours();
+        if is_ours {
+            subinterpreters::look();
+        }
+        if RUNNING == 0 || !is_ours {
             return replaced!(NEXT[GETSPECIFIC], libc::pthread_key_t => *mut c_void)(key);
         }
         specific(key)
@@ -162,7 +171,7 @@ pub(super) unsafe extern "C" fn getspecific(key: libc::pthread_key_t) -> *mut c_
 pub(super) unsafe extern "C" fn setspecific(key: libc::pthread_key_t, value: *mut c_void) -> c_int {
     // SAFETY: as above.
     unsafe {
-        if RUNNING == 0 {
+        if RUNNING == 0 || !schedule::is_ours() {
             return replaced!(NEXT[SETSPECIFIC], libc::pthread_key_t, *mut c_void => c_int)(key, value);
         }
         set_specific(key, value);

@@ -3,7 +3,8 @@
 
 use super::bindings::{COND_TIMEDWAIT, COND_WAIT, LOCK, NEXT, UNLOCK};
 use super::{
-    AT_PLACE, IN_CALL, RUNNING, SAME_SHALLOW, SCANS, give_turn_to, library_threads, me, native_code, wait_for_turn,
+    AT_PLACE, IN_CALL, RUNNING, SAME_SHALLOW, SCANS, give_turn_to, library_threads, me, native_code, outsiders,
+    wait_for_turn,
 };
 use crate::imports::replaced;
 use crate::replay::{self, Front};
@@ -19,6 +20,9 @@ use std::ffi::c_int;
 pub unsafe fn dropped(at_check: bool) {
     // SAFETY: by contract.
     unsafe {
+        if !schedule::is_ours() {
+            return outsiders::dropped();
+        }
         me().was_external = thread::last().external.get();
         let keeps_turn = std::mem::take(&mut me().keeps_turn);
         if IN_CALL || !session::is_replaying() || me().was_external {
@@ -199,6 +203,9 @@ pub unsafe fn candidates() -> String {
 pub unsafe fn taken() {
     // SAFETY: by contract.
     unsafe {
+        if !schedule::is_ours() {
+            return outsiders::taken();
+        }
         thread::of(*gil::retrace_gil.last_holder);
         crate::timeline::taken(*gil::retrace_gil.last_holder);
         if !session::is_replaying() {
@@ -213,12 +220,14 @@ pub(super) unsafe extern "C" fn mutex_lock(mutex: *mut libc::pthread_mutex_t) ->
     // SAFETY: called by CPython; the GIL's own mutexes order nothing here.
     unsafe {
         if mutex == gil::retrace_gil.mutex {
-            if gil::retrace_actor().is_null() {
-                // A real thread, of a library that runs live: Python would not stay on one.
-                divergence::schedule_lost("a thread that the replay did not make wants to run Python".into());
+            if !schedule::is_ours() {
+                outsiders::enter_from_outside();
+                return 0;
             }
+            outsiders::keep_out();
             if *gil::retrace_gil.locked == 0 {
                 wait_for_turn();
+                outsiders::keep_out();
             }
             return 0;
         }
@@ -266,7 +275,13 @@ pub(super) unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) 
     // SAFETY: as above.
     unsafe {
         if mutex == gil::retrace_gil.mutex {
-            if *gil::retrace_gil.locked != 0 {
+            if !schedule::is_ours() {
+                outsiders::unlocked();
+                return 0;
+            }
+            if *gil::retrace_gil.locked == 0 {
+                outsiders::let_in();
+            } else {
                 // The end of take_gil(), which has just reset the request.
                 let is_check = at_end_of_take();
                 let repeats =
@@ -307,6 +322,7 @@ pub(super) unsafe extern "C" fn cond_timedwait(
     unsafe {
         if cond == gil::retrace_gil.cond {
             wait_for_turn();
+            outsiders::keep_out();
             return 0;
         }
         let next = replaced!(NEXT[COND_TIMEDWAIT], *mut libc::pthread_cond_t, *mut libc::pthread_mutex_t, *const libc::timespec => c_int);
