@@ -34,13 +34,13 @@ static int (*hash_secret)(void *into, size_t size); /* 1 when it filled the buff
 /* This process is to be recorded and was no Python when it began. It may load one later (dlopen). */
 static int may_load_python;
 
-static void draws_secret(const void *caller);
+static void may_be_python(const void *caller);
 
 /* Fills the buffer with the recorded hash secret, once, in a replay. Returns 1 when it did. */
 static int give_hash_secret(void *buffer, size_t length, const void *caller)
 {
     if (length == SECRET_SIZE && may_load_python)
-        draws_secret(caller);
+        may_be_python(caller);
     if (hash_secret == NULL || length != SECRET_SIZE)
         return 0;
     int (*once)(void *, size_t) = hash_secret;
@@ -107,9 +107,9 @@ static void *load_library(const char *directory)
     return library;
 }
 
-/* Somebody draws as much entropy as CPython for its hash secret. If that is a Python that was loaded after this program's
- * start, nobody records it: there is no library of ours in it. */
-static void draws_secret(const void *caller)
+/* Somebody draws as much entropy as CPython for its hash secret, or asks for a variable of CPython's. If that is a Python
+ * that was loaded after this program's start, nobody records it: there is no library of ours in it. */
+static void may_be_python(const void *caller)
 {
     Dl_info about;
     int error = errno;

@@ -72,9 +72,9 @@ def host(trial):
     return make
 
 
-def record(trial, command):
+def record(trial, command, **environment):
     command = [RETRACE, "record", "-o", trial.trace, "--", *command]
-    return run(command, cwd=trial.work, env=trial.environment())
+    return run(command, cwd=trial.work, env=trial.environment(**environment))
 
 
 @pytest.fixture
@@ -90,8 +90,10 @@ def loading_host(trial):
 
 
 @pytest.mark.parametrize("how", ["global", "local"])
-def test_a_host_that_loads_python_later(trial, loading_host, how):
-    result = record(trial, [*loading_host, how, "print(1)"])
+@pytest.mark.parametrize("seed", [{}, {"PYTHONHASHSEED": "5"}], ids=["secret", "seed"])
+def test_a_host_that_loads_python_later(trial, loading_host, how, seed):
+    """With a hash seed of its own, too, for which it draws nothing."""
+    result = record(trial, [*loading_host, how, "print(1)"], **seed)
     assert (result.stdout, result.exit) == (b"1\n", 0), result
     assert result.stderr.startswith(SAID) and result.stderr.count(b"\n") == 1, result
     assert not trial.trace.exists()
