@@ -27,22 +27,24 @@ struct chain {
     const void *outer[LEVELS];
 };
 struct chains { struct chain all[CHAINS]; int count; };
-/* The question whether a signal may be handled, and those that follow in the same function, of which 3.12 has some when
- * it computes whether to come to the next check. */
+/* The question whether a signal may be handled, and those that follow in the same function, when it computes whether to
+ * come to the next check: 3.12 does at some, and both do where they raise what another thread has set. */
 static struct chains at_check, behind;
 static int learning;
 
 struct walk {
     struct chain chain;
     const char *frame;
-    int depth, found;
+    int depth, found; /* the how-manieth of the check's functions was come to, from 1 */
 };
+/* That of the question. */
+static int found_at_check;
 
 static int is_enough(const void *function)
 {
     for (int i = 0; i < RETRACE_CHECK_FUNCTIONS; i++)
         if (function != NULL && retrace_check_functions[i] == function)
-            return 1;
+            return i + 1;
     return 0;
 }
 
@@ -82,6 +84,11 @@ static void learn(struct chains *chains, const void *inner, const char *frame)
 {
     struct walk walk = {{inner, 0, {0}, {0}}, frame, 0, 0};
     _Unwind_Backtrace(step, &walk);
+    if (chains == &at_check)
+        found_at_check = walk.found;
+    else if (walk.found > found_at_check && walk.chain.levels > 1)
+        /* The function that asked has a part elsewhere, for what is rare: its caller, which may be any, was come to. */
+        walk.chain.levels--;
     if (walk.found && chains->count < CHAINS)
         chains->all[chains->count++] = walk.chain;
 }
@@ -102,11 +109,18 @@ int retrace_learn_search(PyObject *code, PyObject *globals)
 {
     int failed = 0;
     learning = 1;
-    for (int i = 0; i < 4 && !failed; i++) {
+    for (int i = 0; i < 6 && !failed; i++) {
+        /* What another thread has it raise is raised behind the question, with a computation of its own. */
+        int throws = i >= 4;
         *retrace_gil.signals_pending = 1;
         *retrace_gil.eval_breaker = 1;
+        if (throws)
+            PyThreadState_SetAsyncExc(PyThreadState_Get()->thread_id, PyExc_RuntimeError);
         PyObject *result = PyEval_EvalCode(code, globals, globals);
-        failed = result == NULL;
+        if (throws && result == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError))
+            PyErr_Clear();
+        else
+            failed = throws || result == NULL;
         Py_XDECREF(result);
         /* Both are still set, or it asked in a way that was not understood. */
         if (!*retrace_gil.signals_pending || !*retrace_gil.eval_breaker)

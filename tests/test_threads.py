@@ -120,6 +120,7 @@ def test_part(trial, part):
         "weak_references",
         "changed_while_used",
         "thrown_into",
+        "thrown_into_again",
         "written",
         "own_values",
         "processes_of_threads",

@@ -243,6 +243,30 @@ def thrown_into():
     print(ended, len(log), digest())
 
 
+def thrown_into_again():
+    """The same into threads that catch it and go on."""
+    caught = []
+
+    def body(k):
+        n = mine = 0
+        while mine < 4:
+            try:
+                while True:
+                    n += 1
+            except KeyError:
+                mine += 1
+                caught.append((k, n))
+
+    threads = [threading.Thread(target=body, args=(k,)) for k in range(3)]
+    for thread in threads:
+        thread.start()
+    while living := [thread for thread in threads if thread.is_alive()]:
+        thread = random.choice(living)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyError))
+        time.sleep(random.random() * 0.003)
+    print(caught)
+
+
 def written():
     """One stdout, one logger: their locks are contended, and flushes come in between."""
     kept = io.StringIO()
