@@ -199,6 +199,25 @@ pub unsafe fn name_of(object: *mut PyObject) -> Option<(u64, u64)> {
     }
 }
 
+/// The objects that were bound last and still live, borrowed, in the order of their names.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn living() -> Vec<((u64, u64), *mut PyObject)> {
+    /// More would cost a search too much.
+    const MOST: usize = 256;
+    // SAFETY: by contract.
+    unsafe {
+        let names = &bindings().names;
+        let lives = |&object: &usize, weak| PyWeakref_GetObject(weak) as usize == object;
+        let mut living: Vec<_> = (names.iter().filter(|(object, (_, weak))| lives(object, *weak)))
+            .map(|(&object, &(name, _))| (name, object as *mut PyObject))
+            .collect();
+        living.sort_unstable();
+        living.split_off(living.len().saturating_sub(MOST))
+    }
+}
+
 /// The object of a name, borrowed; null where there is none.
 ///
 /// # Safety

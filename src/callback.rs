@@ -33,6 +33,21 @@ pub unsafe fn result_serial(object: *mut PyObject) -> Option<u64> {
     results.iter().rev().find(|(_, result)| *result == object).map(|(serial, _)| *serial)
 }
 
+/// The serial of the callback that raised, during the current external call, the exception whose traceback this is.
+///
+/// # Safety
+/// The GIL is held; the thread is marked external.
+pub unsafe fn serial_of_traceback(traceback: *mut PyObject) -> Option<u64> {
+    // SAFETY: by contract; the results are live.
+    unsafe {
+        let results = thread::current().results.get();
+        let raised =
+            |result| PyExceptionInstance_Check(result) != 0 && Owned(PyException_GetTraceback(result)).0 == traceback;
+        let found = results.iter().rev().find(|&&(serial, result)| serial != NO_SERIAL && raised(result));
+        found.map(|(serial, _)| *serial)
+    }
+}
+
 /// What a callback of the current external call returned or raised, borrowed, or null.
 ///
 /// # Safety

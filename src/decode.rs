@@ -1,5 +1,6 @@
 //! From the trace's values back to Python objects.
 
+use crate::encode::struct_sequence;
 use crate::external::{self, ExternalType};
 use crate::globals::resolve_global;
 use crate::python::{Owned, string, text};
@@ -359,6 +360,7 @@ impl Decoder<'_> {
             if !class.is_null() && PyUnicode_Check(class.0) != 0 {
                 let name = text(class.0);
                 return external::class_by_name(&name)
+                    .or_else(|| struct_sequence(&name))
                     .ok_or_else(|| Failure::Missing(format!("there is no type {name} here")));
             }
             Err(Failure::Missing("a type is missing".into()))

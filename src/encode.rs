@@ -14,7 +14,7 @@ pub use retrace_replay::value::put_str;
 use retrace_replay::value::{
     digest_tag, put_digest, put_prefixed, put_sequence_head, put_str_head, put_varint, tag, without_zeros,
 };
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::ptr;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -296,7 +296,7 @@ impl<'a> Encoder<'a> {
                 return self.external(object, external, depth);
             }
             let fields = retrace_abi::retrace_structseq_fields(class);
-            if fields >= 0 && self.global_mark(class.cast(), tag::STRUCTSEQ) {
+            if fields >= 0 && (self.global_mark(class.cast(), tag::STRUCTSEQ) || self.nameless_mark(class)) {
                 put_varint(self.out, fields as u64);
                 for i in 0..fields {
                     self.nested(PyTuple_GET_ITEM(object, i), depth + 1);
@@ -310,6 +310,9 @@ impl<'a> Encoder<'a> {
             }
             if PyCode_Check(object) != 0 {
                 return self.code(object, depth);
+            }
+            if PyTraceBack_Check(object) != 0 && self.traceback(object) {
+                return;
             }
             if let Some((event, argument)) = crate::binding::name_of(object) {
                 self.tag_varint(tag::BOUND, event as usize);
@@ -351,6 +354,10 @@ impl<'a> Encoder<'a> {
             match path.root {
                 Root::Receiver => self.out.push(tag::RECEIVER),
                 Root::Argument(i) => self.tag_varint(tag::ARGUMENT, i),
+                Root::Bound(call, argument) => {
+                    self.tag_varint(tag::BOUND, call as usize);
+                    put_varint(self.out, argument);
+                }
                 Root::Module(name) => put_str(self.out, &name),
             }
             self.tag_varint(tag::TUPLE, path.steps.len());
@@ -434,6 +441,33 @@ impl<'a> Encoder<'a> {
             for i in 0..words {
                 self.nested(*object.add(1).cast::<*mut PyObject>().add(i), depth + 1);
             }
+            true
+        }
+    }
+
+    /// The traceback of an exception that a callback of the call has raised.
+    unsafe fn traceback(&mut self, object: *mut PyObject) -> bool {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let Some(serial) = crate::callback::serial_of_traceback(object) else { return false };
+            self.out.push(tag::ATTRIBUTE);
+            self.tag_varint(tag::CALLBACK_RESULT, serial as usize);
+            put_str(self.out, "__traceback__");
+            true
+        }
+    }
+
+    /// Writes the mark of a struct sequence and the C name of its type, which no module has (what sys.unraisablehook is
+    /// given), if that finds it.
+    unsafe fn nameless_mark(&mut self, class: *mut PyTypeObject) -> bool {
+        // SAFETY: by the contract of `value`.
+        unsafe {
+            let name = CStr::from_ptr((*class).tp_name).to_string_lossy();
+            if struct_sequence(&name) != Some(class) {
+                return false;
+            }
+            self.out.push(tag::STRUCTSEQ);
+            put_str(self.out, &name);
             true
         }
     }
@@ -730,5 +764,25 @@ unsafe fn position_in(sequence: *mut PyObject, object: *mut PyObject) -> Option<
         } else {
             None
         }
+    }
+}
+
+/// The struct sequence type of this C name, in whatever module: the first one that was made.
+///
+/// # Safety
+/// The GIL is held, and the thread is marked external.
+pub unsafe fn struct_sequence(name: &str) -> Option<*mut PyTypeObject> {
+    // SAFETY: by contract; the list holds the types that are compared.
+    unsafe {
+        let tuple: *mut PyObject = (&raw mut PyTuple_Type).cast();
+        let classes = Owned(PyObject_CallMethod(tuple, c"__subclasses__".as_ptr(), ptr::null()));
+        if classes.is_null() {
+            PyErr_Clear();
+            return None;
+        }
+        (0..PyList_GET_SIZE(classes.0)).map(|i| PyList_GET_ITEM(classes.0, i).cast::<PyTypeObject>()).find(|&class| {
+            retrace_abi::retrace_structseq_fields(class) >= 0
+                && CStr::from_ptr((*class).tp_name).to_bytes() == name.as_bytes()
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Names for internal objects that no call gave to external code, but that it found: a function in a table that the
 //! program can see, an attribute of an argument. The name is the way there: which references to follow, from the call's
-//! receiver, its arguments, or a module. Both directions then bind the object, so that a way is looked for once.
+//! receiver, its arguments, what external code was given before, or a module. Both directions then bind the object, so that
+//! a way is looked for once.
 
 use crate::encode::Context;
 use crate::external;
@@ -21,6 +22,8 @@ static mut FRUITLESS_SEARCHES: u32 = 0;
 pub enum Root {
     Receiver,
     Argument(usize),
+    /// An object that was given to an earlier call.
+    Bound(u64, u64),
     Module(String),
 }
 
@@ -152,6 +155,8 @@ unsafe fn roots(context: Context) -> Vec<(Root, *mut PyObject)> {
     roots.extend(context.args.iter().enumerate().map(|(i, &argument)| (Root::Argument(i), argument)));
     // SAFETY: the GIL is held; the dict of modules is borrowed.
     unsafe {
+        let bound = crate::binding::living().into_iter();
+        roots.extend(bound.map(|((call, argument), object)| (Root::Bound(call, argument), object)));
         let (mut position, mut key, mut module) = (0, ptr::null_mut(), ptr::null_mut());
         while PyDict_Next(PyImport_GetModuleDict(), &mut position, &mut key, &mut module) != 0 {
             if PyModule_Check(module) != 0 {

@@ -33,6 +33,16 @@ def test_a_small_threshold_collects_at_once(trial):
         # While the generator is resumed, or with the objects that are made after that.
         assert "start" in line and (last == "resumed" or int(threshold) > 2), recorded
 
+
 def test_callbacks_that_fail(trial):
     recorded = trial.assert_replays(["garbage.py", "callbacks_that_fail"], programs=["garbage.py"])
     assert b"ValueError('start', 0) True " in recorded.stderr, recorded
+
+
+@pytest.mark.parametrize("part", ["methods", "unraisable"])
+def test_kept_by_c(trial, part):
+    recorded = trial.assert_replays(["kept_by_c.py", part], programs=["kept_by_c.py"])
+    if part == "methods":
+        assert recorded.stdout.count(b"select double") == 3, recorded
+    elif part == "unraisable":
+        assert recorded.stdout.count(b"UnraisableHookArgs <class 'ValueError'>") == 2, recorded
