@@ -7,6 +7,7 @@ use crate::python::SavedError;
 use pyo3_ffi::*;
 use retrace_abi::boundary::Treatment;
 use rustc_hash::FxHashMap;
+use std::ffi::c_int;
 use std::ptr;
 
 #[derive(Default)]
@@ -15,9 +16,17 @@ struct Bindings {
     names: FxHashMap<usize, ((u64, u64), *mut PyObject)>,
     /// Replaying: name to object.
     objects: FxHashMap<(u64, u64), Kept>,
-    /// Replaying: what a receiver keeps, by its address and the hook of the call.
-    keepers: FxHashMap<(usize, u16), Vec<(u64, u64)>>,
+    /// Replaying: what a receiver keeps, by its address.
+    keepers: FxHashMap<usize, Vec<Keeping>>,
     calls: u64,
+}
+
+/// What a receiver keeps, of a call of this hook.
+struct Keeping {
+    hook: u16,
+    name: (u64, u64),
+    /// The real receiver shows it to the collector.
+    is_shown: bool,
 }
 
 /// An object that external code keeps, on replay.
@@ -116,8 +125,12 @@ pub unsafe fn bind_arguments(call: &Call) {
             {
                 name(arg, (serial, i as u64), held);
                 if held && crate::session::is_replaying() {
-                    let keeper = (call.receiver as usize, call.hook.index);
-                    bindings().keepers.entry(keeper).or_default().push((serial, i as u64));
+                    let name = (serial, i as u64);
+                    if entry.shown && !call.receiver.is_null() {
+                        crate::shown::show_kept(call.receiver);
+                    }
+                    let keeping = Keeping { hook: call.hook.index, name, is_shown: entry.shown };
+                    bindings().keepers.entry(call.receiver as usize).or_default().push(keeping);
                 }
             }
         }
@@ -136,9 +149,9 @@ pub unsafe fn replaced(call: &Call) {
     unsafe {
         let bindings = bindings();
         let this = bindings.calls - 1;
-        let Some(names) = bindings.keepers.get_mut(&(call.receiver as usize, call.hook.index)) else { return };
-        let earlier = names.extract_if(.., |(serial, _)| *serial < this).collect();
-        let_go(earlier);
+        let Some(kept) = bindings.keepers.get_mut(&(call.receiver as usize)) else { return };
+        let earlier = kept.extract_if(.., |kept| kept.hook == call.hook.index && kept.name.0 < this);
+        let_go(earlier.map(|kept| kept.name).collect());
     }
 }
 
@@ -149,12 +162,42 @@ pub unsafe fn replaced(call: &Call) {
 pub unsafe fn keeper_dies(stand_in: *mut PyObject) {
     // SAFETY: by contract.
     unsafe {
-        let keepers = &mut bindings().keepers;
-        if keepers.is_empty() {
-            return;
+        let Some(kept) = bindings().keepers.remove(&(stand_in as usize)) else { return };
+        let_go(kept.into_iter().map(|kept| kept.name).collect());
+    }
+}
+
+/// Calls `visit` with each reference that a stand-in keeps and that the real object would show to the collector, until
+/// it returns something else than 0: returns that.
+///
+/// # Safety
+/// Replaying; the GIL is held; `visit` runs no Python.
+pub unsafe fn visit_shown(stand_in: *mut PyObject, mut visit: impl FnMut(*mut PyObject) -> c_int) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        let bindings = bindings();
+        let shown = bindings.keepers.get(&(stand_in as usize)).into_iter().flatten().filter(|kept| kept.is_shown);
+        for kept in shown {
+            let Some(kept) = bindings.objects.get(&kept.name).filter(|kept| kept.is_held) else { continue };
+            let result = visit(kept.object);
+            if result != 0 {
+                return result;
+            }
         }
-        let names = keepers.extract_if(|(receiver, _), _| *receiver == stand_in as usize);
-        let_go(names.flat_map(|(_, names)| names).collect());
+        0
+    }
+}
+
+/// The collector has found a stand-in to be garbage: it lets go of what the real object shows it.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn clear_shown(stand_in: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        let Some(kept) = bindings().keepers.get_mut(&(stand_in as usize)) else { return };
+        let names = kept.extract_if(.., |kept| kept.is_shown).map(|kept| kept.name).collect();
+        let_go(names);
     }
 }
 

@@ -910,6 +910,10 @@ pub const BY_KEY: SlotPlace = SlotPlace {
     offset: std::mem::offset_of!(PyMappingMethods, mp_subscript),
 };
 
+/// Those by which it shows the collector what it refers to, and lets go of it.
+pub const TRAVERSE: SlotPlace = SlotPlace { suite: None, offset: std::mem::offset_of!(PyTypeObject, tp_traverse) };
+pub const CLEAR: SlotPlace = SlotPlace { suite: None, offset: std::mem::offset_of!(PyTypeObject, tp_clear) };
+
 /// Replaces a slot that is no hook's, where the type has `original` there.
 ///
 /// # Safety

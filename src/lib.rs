@@ -61,6 +61,7 @@ mod schedule;
 mod seed;
 mod session;
 mod shared_memory;
+mod shown;
 mod signals;
 mod skip;
 mod special;

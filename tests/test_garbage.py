@@ -39,10 +39,12 @@ def test_callbacks_that_fail(trial):
     assert b"ValueError('start', 0) True " in recorded.stderr, recorded
 
 
-@pytest.mark.parametrize("part", ["methods", "unraisable"])
+@pytest.mark.parametrize("part", ["cycles", "methods", "unraisable", "files"])
 def test_kept_by_c(trial, part):
     recorded = trial.assert_replays(["kept_by_c.py", part], programs=["kept_by_c.py"])
-    if part == "methods":
+    if part == "cycles":
+        assert (recorded.stdout.count(b"database"), recorded.stdout.count(b"server")) == (5, 3), recorded
+    elif part == "methods":
         assert recorded.stdout.count(b"select double") == 3, recorded
     elif part == "unraisable":
         assert recorded.stdout.count(b"UnraisableHookArgs <class 'ValueError'>") == 2, recorded

@@ -167,6 +167,7 @@ const ENTRY_KEYS: &[&str] = &[
     "address",
     "treatment",
     "versions",
+    "shown",
     "weakly",
     "replaces",
     "zone",
@@ -413,6 +414,7 @@ impl Source<'_> {
         entry.zone = self.flag(table, path, "zone")?;
         entry.replaces = self.flag(table, path, "replaces")?;
         entry.weakly = self.flag(table, path, "weakly")?;
+        entry.shown = self.flag(table, path, "shown")?;
         entry.steady = self.flag(table, path, "steady")?;
         entry.departs = self.flag(table, path, "departs")?;
         entry.unseen = self.flag(table, path, "unseen")?;

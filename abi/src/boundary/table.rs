@@ -172,6 +172,8 @@ pub struct Entry {
     pub replaces: bool,
     /// With `keeps`: holds no reference to what it keeps.
     pub weakly: bool,
+    /// With `keeps`: the receiver shows what it keeps to the garbage collector.
+    pub shown: bool,
     /// A method that changes nothing of its receiver that is mirrored.
     pub steady: bool,
     /// Afterwards the process may no longer reach the trace by its path.
@@ -205,6 +207,7 @@ impl Entry {
             zone: false,
             replaces: false,
             weakly: false,
+            shown: false,
             steady: false,
             departs: false,
             unseen: false,
