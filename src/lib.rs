@@ -29,6 +29,7 @@ mod handler_writes;
 mod hook;
 mod hot;
 mod imports;
+mod learning;
 mod libc_calls;
 mod libc_directories;
 mod libc_found;

@@ -8,15 +8,14 @@
 
 use crate::imports::{self, Binding};
 use crate::library_threads::LastValue;
-use crate::python::Owned;
 use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{address, library_locks, record, subinterpreters, thread, thread_count, user_threads};
+use crate::{address, learning, library_locks, record, subinterpreters, thread, thread_count, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -253,9 +252,6 @@ pub unsafe fn is_outside() -> bool {
     }
 }
 
-const TRIED: &CStr = c"lock.acquire()\nlock.acquire(False)\nlock.release()\n";
-const CHECKED: &str = "def f():\n    pass\nfor i in (1, 2):\n    f()\n";
-
 /// Finds the GIL, learns what a check of the eval breaker looks like from below, and redirects the imports.
 ///
 /// # Safety
@@ -285,8 +281,8 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         }
         bindings.extend(address::bindings());
         imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
-        learn_checks()?;
-        learn_locks()?;
+        learning::learn_checks(replaying)?;
+        learning::learn_locks()?;
         // Both directions count from here on.
         (*actor).tries = 0;
         gil::retrace_gil_steps.store(0, Ordering::Relaxed);
@@ -337,66 +333,6 @@ fn recording_bindings() -> Vec<Binding> {
         bindings.push(subinterpreters::binding());
         bindings.push(library_locks::forgetting());
         bindings
-    }
-}
-
-unsafe fn learn_checks() -> Result<(), String> {
-    // SAFETY: by the contract of `install`.
-    let found = unsafe { with_checked(gil::retrace_learn_checks) };
-    // SAFETY: as above. Where it fails each check is come to the other way.
-    if found > 0 && unsafe { REPLAYING && with_checked(gil::retrace_learn_search) < 0 } {
-        return Err("the interpreter's eval breaker can't be looked at".into());
-    }
-    if found > 0 { Ok(()) } else { Err("the interpreter's eval breaker can't be found".into()) }
-}
-
-/// Learns what the try of a lock object's lock looks like from below. Where nothing is found, each try in vain is logged.
-unsafe fn learn_locks() -> Result<(), String> {
-    // SAFETY: by the contract of `install`.
-    unsafe {
-        let module = Owned(PyImport_ImportModule(c"_thread".as_ptr()));
-        let mut learnt = -1;
-        if !module.is_null() {
-            let lock = Owned(PyObject_CallMethod(module.0, c"allocate_lock".as_ptr(), ptr::null()));
-            let globals = Owned(PyDict_New());
-            let code = Owned(Py_CompileString(TRIED.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
-            if !lock.is_null()
-                && !globals.is_null()
-                && !code.is_null()
-                && PyDict_SetItemString(globals.0, c"lock".as_ptr(), lock.0) == 0
-            {
-                learnt = gil::retrace_learn_lock_tries(code.0, globals.0);
-            }
-        }
-        PyErr_Clear();
-        if learnt < 0 { Err("the interpreter's locks can't be watched".into()) } else { Ok(()) }
-    }
-}
-
-/// Learns what a collection that CPython begins at a check of the eval breaker looks like from below.
-///
-/// # Safety
-/// The GIL is held; the collector was taken over with an observer; no session is active yet.
-pub unsafe fn learn_collections() -> Result<(), String> {
-    // SAFETY: by contract.
-    let failed = unsafe { with_checked(retrace_abi::collector::retrace_collector_learn_checks) } < 0;
-    if failed { Err("the garbage collector can't be watched".into()) } else { Ok(()) }
-}
-
-/// Calls `learn` with code that passes checks, and the globals to run it with; -1 where there is no memory.
-unsafe fn with_checked(learn: unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> c_int) -> c_int {
-    // SAFETY: the GIL is held.
-    unsafe {
-        let source = std::ffi::CString::new(CHECKED).unwrap_or_default();
-        let code = Owned(Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input));
-        let globals = Owned(PyDict_New());
-        let result = if code.is_null() || globals.is_null() { -1 } else { learn(code.0, globals.0) };
-        PyErr_Clear();
-        if !globals.is_null() {
-            // The function holds its globals: no garbage of ours is left.
-            PyDict_Clear(globals.0);
-        }
-        result
     }
 }
 

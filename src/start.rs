@@ -336,7 +336,7 @@ unsafe fn take_over(observer: Option<retrace_abi::collector::Observer>) -> Resul
         if observer.is_none() {
             retrace_abi::collector::retrace_collected = Some(crate::deaths::collected);
         } else {
-            crate::schedule::learn_collections()?;
+            crate::learning::learn_collections()?;
         }
         session::watch_collector(
             retrace_abi::collector::retrace_collector_count(),
