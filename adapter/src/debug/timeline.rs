@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::engine::{Cancel, Engine, Failure, Process, Result, message};
 use changes::changed_between;
-use said::{OfRun, Said};
+use said::{Kept, Said};
 use tally::Tallies;
 
 /// The most processes there are at a time.
@@ -280,7 +280,7 @@ impl Timeline {
     /// The next report of a run that is not something a breakpoint says.
     fn outcome(&mut self, window: usize, process: &Process) -> Result<Report> {
         let cancel = self.cancel();
-        let mut said = OfRun::default();
+        let mut said = Kept::of_run();
         let outcome = loop {
             match process.receive_soon(&cancel) {
                 Ok(Some(Report::Said { id, tick, text, failure })) => {

@@ -1,11 +1,13 @@
-//! What breakpoints say on the way. A log point in a loop says more than anybody reads, and more than a client takes in: of
+//! What breakpoints say on the way. A log point in a loop may say more than anybody reads, and more than a client takes in: of
 //! what a run says, and of what a movement does, the first and the last is kept, and that something lacks is said.
 
 use std::collections::VecDeque;
 
-/// Messages of a run, and of a movement, that are kept.
-const OF_RUN: usize = 4_000;
-const OF_MOVEMENT: usize = 10_000;
+/// Bytes of a run's messages, and of a movement's, that are kept: some 50,000 and 200,000 short ones.
+const OF_RUN: usize = 4 << 20;
+const OF_MOVEMENT: usize = 16 << 20;
+/// What a message takes beside its text.
+const MESSAGE: usize = 64;
 const LEFT_OUT: &str = "retrace: what breakpoints say is too much: some of it is left out here";
 
 /// A message, and at which line. One that stands for what is left out stands for lines up to `until`.
@@ -25,24 +27,39 @@ impl Said {
     }
 }
 
-/// The messages of a run, as they come.
-#[derive(Default)]
-pub(super) struct OfRun {
+/// Messages as they come: the first, up to half of a number of bytes, and the last.
+pub(super) struct Kept {
+    half: usize,
     first: Vec<Said>,
     last: VecDeque<Said>,
+    /// Bytes of `first` and `last`.
+    sizes: [usize; 2],
     left_out: Option<Said>,
 }
 
-impl OfRun {
+impl Kept {
+    fn new(bytes: usize) -> Self {
+        Self { half: bytes / 2, first: Vec::new(), last: VecDeque::new(), sizes: [0; 2], left_out: None }
+    }
+
+    pub(super) fn of_run() -> Self {
+        Self::new(OF_RUN)
+    }
+
     pub(super) fn push(&mut self, said: Said) {
-        if self.first.len() < OF_RUN / 2 {
+        let [first, last] = &mut self.sizes;
+        let size = said.text.len() + MESSAGE;
+        if self.last.is_empty() && self.left_out.is_none() && *first + size <= self.half {
+            *first += size;
             self.first.push(said);
             return;
         }
+        *last += size;
         self.last.push_back(said);
-        if self.last.len() > OF_RUN / 2
+        while *last > self.half
             && let Some(said) = self.last.pop_front()
         {
+            *last -= said.text.len() + MESSAGE;
             self.left_out = Some(Said::left_out(self.left_out.as_ref().unwrap_or(&said), &said));
         }
     }
@@ -53,16 +70,10 @@ impl OfRun {
 }
 
 /// The messages of a movement, in the order in which they are shown.
-pub(super) fn of_movement(mut said: Vec<Said>) -> Vec<Said> {
-    if said.len() > OF_MOVEMENT {
-        let end = said.split_off(said.len() - OF_MOVEMENT / 2);
-        let left_out = said.drain(OF_MOVEMENT / 2..).collect::<Vec<_>>();
-        if let [first, .., last] = &*left_out {
-            said.push(Said::left_out(first, last));
-        }
-        said.extend(end);
-    }
-    said
+pub(super) fn of_movement(said: Vec<Said>) -> Vec<Said> {
+    let mut kept = Kept::new(OF_MOVEMENT);
+    said.into_iter().for_each(|said| kept.push(said));
+    kept.all().collect()
 }
 
 #[cfg(test)]
@@ -73,25 +84,40 @@ mod tests {
         Said { window: 0, tick, until: tick, id: 1, text: tick.to_string(), failure: false }
     }
 
+    fn kept(bytes: usize, count: u64) -> Vec<Said> {
+        let mut kept = Kept::new(bytes);
+        (0..count).for_each(|tick| kept.push(said(tick)));
+        kept.all().collect()
+    }
+
     #[test]
     fn the_first_and_the_last_are_kept_and_what_lacks_is_said() {
-        for count in [0, 1, OF_RUN as u64, OF_RUN as u64 + 1, 5 * OF_RUN as u64] {
-            let mut run = OfRun::default();
-            (0..count).for_each(|tick| run.push(said(tick)));
-            let all: Vec<Said> = run.all().collect();
-            let texts: Vec<&str> = all.iter().map(|said| &*said.text).collect();
-            let half = OF_RUN as u64 / 2;
-            let mut wanted: Vec<String> = (0..count.min(half)).map(|tick| tick.to_string()).collect();
-            if count > OF_RUN as u64 {
-                wanted.push(LEFT_OUT.to_owned());
-                assert_eq!((all[half as usize].tick, all[half as usize].until), (half, count - half - 1));
-            }
-            wanted.extend((half.max(count.saturating_sub(half))..count).map(|tick| tick.to_string()));
-            assert_eq!(texts, wanted);
+        // One digit each.
+        let bytes = 6 * (MESSAGE + 1);
+        let texts = |count| kept(bytes, count).into_iter().map(|said| said.text).collect::<Vec<_>>();
+        assert_eq!(texts(0), [""; 0]);
+        assert_eq!(texts(6), ["0", "1", "2", "3", "4", "5"]);
+        assert_eq!(texts(7), ["0", "1", "2", LEFT_OUT, "4", "5", "6"]);
+        assert_eq!(texts(10), ["0", "1", "2", LEFT_OUT, "7", "8", "9"]);
+        let left_out = &kept(bytes, 10)[3];
+        assert_eq!((left_out.tick, left_out.until), (3, 6));
+    }
+
+    #[test]
+    fn a_message_longer_than_all_is_left_out() {
+        let mut kept = Kept::new(2 * (MESSAGE + 1));
+        for (tick, text) in [(0, "a".to_owned()), (1, "b".repeat(1000)), (2, "c".to_owned())] {
+            kept.push(Said { text, ..said(tick) });
         }
-        let all = of_movement((0..3 * OF_MOVEMENT as u64).map(said).collect());
-        assert_eq!(all.len(), OF_MOVEMENT + 1);
-        assert_eq!((&*all[OF_MOVEMENT / 2].text, all[OF_MOVEMENT].tick), (LEFT_OUT, 3 * OF_MOVEMENT as u64 - 1));
-        assert_eq!(of_movement(all[..5].to_vec()).len(), 5);
+        let texts: Vec<String> = kept.all().map(|said| said.text).collect();
+        assert_eq!(texts, ["a", LEFT_OUT, "c"]);
+    }
+
+    #[test]
+    fn a_movement_keeps_what_is_not_too_much() {
+        let all = of_movement((0..50_000).map(said).collect());
+        assert_eq!(all.len(), 50_000);
+        let all = of_movement((0..300_000).map(said).collect());
+        assert!((200_000..300_000).contains(&all.len()) && all.iter().any(|said| said.text == LEFT_OUT));
     }
 }
