@@ -138,9 +138,7 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
     // SAFETY: by contract; `thread` is fetched again after Python ran.
     unsafe {
         let thread = thread::current();
-        if session::mode() == Mode::Replaying && !schedule::is_ours() {
-            user_threads::wants_python();
-        }
+        user_threads::wants_python();
         if !thread.external.get() || session::mode() != Mode::Recording || is_of_a_body(thread, frame) {
             return crate::record::evaluate(tstate, frame, throwing);
         }

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::hook::{Hook, Way};
 use crate::session::{self, Mode};
 use crate::thread::{self, Thread};
-use crate::{address, annotation, binding, modules, quick, record, replay, schedule, subinterpreters, user_threads};
+use crate::{address, annotation, binding, modules, quick, record, replay, subinterpreters, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::boundary::Treatment;
 use std::ptr;
@@ -224,7 +224,11 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
         match session::mode() {
             Mode::Off => call.invoke(),
             Mode::Diverted => diverted(call),
-            _ if thread.external.get() => inside(call),
+            // Inside an external call, or on a thread that is outside altogether.
+            _ if thread.external.get() => {
+                user_threads::wants_python();
+                call.invoke()
+            }
             mode if call.hook.entry.treatment == Treatment::Libc => match mode {
                 Mode::Replaying => annotation::replay(call),
                 _ => annotation::record(call),
@@ -237,18 +241,6 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
             Mode::Recording => record::call(call, thread),
             Mode::Replaying => replay::call(call, thread),
         }
-    }
-}
-
-/// A call inside an external one, or on a thread that is outside altogether.
-#[inline(always)]
-unsafe fn inside(call: &Call) -> *mut PyObject {
-    // SAFETY: by the contracts above.
-    unsafe {
-        if session::mode() == Mode::Replaying && !schedule::is_ours() {
-            user_threads::wants_python();
-        }
-        call.invoke()
     }
 }
 

@@ -20,9 +20,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The longest string or bytes argument that is logged by value.
 const SHORT: usize = 64;
-static REDUCE: Interned = Interned::new(c"__reduce_ex__");
 /// Nesting beyond which a value is opaque: a list may contain itself.
 const DEPTH: usize = 64;
+
+static REDUCE: Interned = Interned::new(c"__reduce_ex__");
 
 /// What a value may be the same object as.
 #[derive(Clone, Copy)]

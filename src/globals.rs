@@ -12,6 +12,7 @@ use pyo3_ffi::*;
 use retrace_replay::value::tag;
 use rustc_hash::FxHashMap;
 use std::ptr;
+use std::rc::Rc;
 
 /// How many names are kept: a program may make classes without end.
 const KEPT: usize = 512;
@@ -41,7 +42,7 @@ struct Stamp {
 
 static MODULE: Interned = Interned::new(c"__module__");
 /// By object.
-static KNOWN: GilCell<Option<FxHashMap<usize, Known>>> = GilCell::new(None);
+static KNOWN: GilCell<Option<FxHashMap<usize, Rc<Known>>>> = GilCell::new(None);
 
 /// Writes a type or function by its name; `false`, and nothing is written, where no name finds it.
 ///
@@ -72,13 +73,11 @@ pub unsafe fn is_global(object: *mut PyObject) -> bool {
 /// Imports nothing.
 ///
 /// # Safety
-/// `object` is live; the GIL is held, and the thread is marked external. `then` does not come here again.
+/// `object` is live; the GIL is held, and the thread is marked external.
 unsafe fn named<T>(object: *mut PyObject, then: impl FnOnce(&str, &str) -> T) -> Option<T> {
-    // SAFETY: by contract; the map is not changed while something in it is used.
+    // SAFETY: by contract.
     unsafe {
-        if still_finds(object)
-            && let Some(known) = kept(object)
-        {
+        if let Some(known) = kept(object) {
             return Some(then(&known.module_text, &known.name_text));
         }
         let (module, name) = look_up(object)?;
@@ -132,28 +131,19 @@ pub unsafe fn resolve_global(module: &str, name: &str) -> Owned {
     }
 }
 
-/// # Safety
-/// The GIL is held; what is returned is not used across a call that may change the map.
-unsafe fn kept(object: *mut PyObject) -> Option<&'static Known> {
-    // SAFETY: by contract.
-    unsafe { KNOWN.get().as_ref()?.get(&(object as usize)) }
-}
-
-/// Whether the name that was kept of the object finds it.
-unsafe fn still_finds(object: *mut PyObject) -> bool {
-    // SAFETY: by the contract of `named`; a look into a dict may run code, which may let go of what is kept.
+/// What was kept of the object's name, if that still finds it.
+unsafe fn kept(object: *mut PyObject) -> Option<Rc<Known>> {
+    // SAFETY: by the contract of `named`. A look into a dict may run code, which may have the name forgotten.
     unsafe {
-        let Some(known) = kept(object) else { return false };
+        let known = Rc::clone(KNOWN.get().as_ref()?.get(&(object as usize))?);
         if stamp(object) != Some(known.stamp) {
-            return false;
+            return None;
         }
-        let module = Owned::borrowed(known.module.0);
-        let parts: Vec<Owned> = known.parts.iter().map(|part| Owned::borrowed(part.0)).collect();
         let saved = SavedError::take();
-        let found = find(module.0, &parts);
+        let found = find(known.module.0, &known.parts);
         PyErr_Clear();
         drop(saved);
-        found == object
+        (found == object).then_some(known)
     }
 }
 
@@ -206,7 +196,7 @@ unsafe fn keep(object: *mut PyObject, module: &str, name: &str) {
         if all.len() == KEPT {
             all.clear();
         }
-        all.insert(object as usize, known);
+        all.insert(object as usize, Rc::new(known));
     }
 }
 

@@ -139,13 +139,8 @@ const TAKE_GIL: [&str; 2] = ["PyGILState_Ensure", "PyEval_AcquireThread"];
 /// Whether threads are made, and take turns with Python's (`crate::turns`), by who imports these. `said`: what a boundary
 /// file says.
 pub fn threads_take_turns<'a>(imports: impl Iterator<Item = &'a str> + Clone, said: Option<bool>) -> bool {
-    match said {
-        Some(take_turns) => cfg!(target_os = "linux") && take_turns && has(imports, &MAKERS),
-        None => {
-            let may_call_back = cfg!(target_os = "linux") && has(imports.clone(), &TAKE_GIL);
-            reaches_out_and_has(imports.clone(), &MAKERS) || may_call_back && has(imports, &MAKERS)
-        }
-    }
+    let take_turns = said.unwrap_or_else(|| has(imports.clone(), &REACHES_OUT) || has(imports.clone(), &TAKE_GIL));
+    cfg!(target_os = "linux") && take_turns && has(imports, &MAKERS)
 }
 
 fn has<'a>(mut imports: impl Iterator<Item = &'a str>, names: &[&str]) -> bool {

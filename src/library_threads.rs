@@ -163,6 +163,12 @@ unsafe fn keeping_turn<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Gives the GIL up by `work`, and keeps the turn if the calling thread has it.
+unsafe fn giving_up_gil<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the calling thread's own.
+    unsafe { if library_waits::in_turn() { keeping_turn(work) } else { work() } }
+}
+
 /// The calling thread is about to want the GIL. Returns whether it had the turn, and has given that up.
 unsafe fn before_gil() -> bool {
     // SAFETY: called by an extension module's code.
@@ -197,7 +203,7 @@ unsafe extern "C" fn save_thread() -> *mut PyThreadState {
         let next = replaced!(NEXT[SAVE], => *mut PyThreadState);
         share();
         let _inside = turns::enter();
-        if library_waits::in_turn() { keeping_turn(|| next()) } else { next() }
+        giving_up_gil(|| next())
     }
 }
 
@@ -233,7 +239,7 @@ unsafe extern "C" fn release_thread(state: *mut PyThreadState) {
     // SAFETY: called by an extension module with the GIL.
     unsafe {
         let next = replaced!(NEXT[RELEASE_THREAD], *mut PyThreadState => ());
-        if library_waits::in_turn() { keeping_turn(|| next(state)) } else { next(state) }
+        giving_up_gil(|| next(state))
     }
 }
 
@@ -242,7 +248,7 @@ unsafe extern "C" fn delete_current() {
     // SAFETY: as above.
     unsafe {
         let next = replaced!(NEXT[DELETE_CURRENT], => ());
-        if library_waits::in_turn() { keeping_turn(|| next()) } else { next() }
+        giving_up_gil(|| next())
     }
 }
 
@@ -253,7 +259,7 @@ unsafe extern "C" fn release(state: PyGILState_STATE) {
         // What it is called from may have given the GIL up before there were threads.
         share();
         let _inside = turns::enter();
-        if library_waits::in_turn() { keeping_turn(|| next(state)) } else { next(state) }
+        giving_up_gil(|| next(state))
     }
 }
 
@@ -358,7 +364,7 @@ unsafe extern "C" fn create(
         match native_handlers::mode() {
             Mode::Recording if schedule::is_ours() && schedule::logs_native_calls() && have_turn() => {
                 let _inside_since_turns = turns::enter();
-                let actor = schedule::new_actor(false);
+                let actor = schedule::new_actor();
                 let luggage = Box::into_raw(Box::new(Luggage { actor, start, argument }));
                 let error = next(ident, attributes, begins, luggage.cast());
                 if error != 0 {

@@ -575,8 +575,7 @@ unsafe fn foreign_actor() -> *mut Actor {
 unsafe fn introduce(actor: *mut Actor) {
     // SAFETY: recording; the calling thread, whose actor it is, has the GIL.
     unsafe {
-        (*actor).serial = NEXT_SERIAL;
-        NEXT_SERIAL += 1;
+        (*actor).serial = next_serial();
         let ident = ident_number(libc::pthread_self());
         session::append_event(&Event::Thread { serial: (*actor).serial, ident, kind: FOREIGN, error: 0 });
     }
@@ -891,12 +890,17 @@ pub unsafe fn steps_passed() -> u64 {
 ///
 /// # Safety
 /// Recording; the calling thread has the GIL or the turn.
-pub unsafe fn new_actor(is_foreign: bool) -> *mut Actor {
+pub unsafe fn new_actor() -> *mut Actor {
     // SAFETY: by contract.
+    unsafe { Actor::new(next_serial(), false) }
+}
+
+unsafe fn next_serial() -> u64 {
+    // SAFETY: by the contract of `new_actor`.
     unsafe {
         let serial = NEXT_SERIAL;
         NEXT_SERIAL += 1;
-        Actor::new(serial, is_foreign)
+        serial
     }
 }
 
@@ -966,7 +970,7 @@ unsafe extern "C" fn create(
         if !outside {
             makes_thread();
         }
-        let actor = if outside { Actor::new(OUTSIDE, false) } else { new_actor(false) };
+        let actor = if outside { Actor::new(OUTSIDE, false) } else { new_actor() };
         (*actor).is_outside = outside;
         let serial = (*actor).serial;
         let beginning = Box::into_raw(Box::new(Beginning { actor, start, argument }));

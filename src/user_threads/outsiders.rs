@@ -2,7 +2,7 @@
 //! nothing of Python's (OpenMP's do, in the parallel sections that Cython makes): in the recording that was none of the log's
 //! business, and here it happens beside the replay's own thread, while that one runs code of a library's without the GIL.
 
-use crate::{divergence, platform, record, session, thread};
+use crate::{divergence, platform, record, schedule, session, thread};
 use retrace_abi::gil;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -98,13 +98,20 @@ pub(super) unsafe fn unlocked() {
     }
 }
 
-/// It comes to Python code, or to what the recording would have of Python code's.
-#[cold]
-pub fn wants_python() {
-    // SAFETY: the GIL is held, by the calling thread.
-    unsafe {
-        if session::is_replaying() {
-            divergence::schedule_lost("a thread that the replay did not make wants to run Python".into());
-        }
+/// The calling thread comes to Python code, or to what the recording would have of Python code's: none from outside may.
+///
+/// # Safety
+/// The GIL is held.
+#[inline(always)]
+pub unsafe fn wants_python() {
+    // SAFETY: by contract.
+    if unsafe { session::is_replaying() } && !schedule::is_ours() {
+        refuse();
     }
+}
+
+#[cold]
+fn refuse() {
+    // SAFETY: the GIL is held, by the calling thread.
+    unsafe { divergence::schedule_lost("a thread that the replay did not make wants to run Python".into()) };
 }
