@@ -1,5 +1,6 @@
 """However a session ends, no process of it is left."""
 
+import contextlib
 import json
 import os
 import random
@@ -24,10 +25,10 @@ def long_recording(trial, rounds=2_000_000):
     return trial.record([path]), path
 
 
-def begun(debugger, rest=lambda _: True):
-    """The processes of a session, once there are some that are as wanted."""
+def begun(server, rest=lambda _: True):
+    """The processes of a server's session, once there are some that are as wanted."""
     deadline = time.monotonic() + HANG
-    while not ((found := descendants(debugger.server.pid)) and rest(found)):
+    while not ((found := descendants(server.pid)) and rest(found)):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     return found
@@ -50,15 +51,15 @@ def test_nothing_is_left(trial, moment, end):
     if moment == "launch":
         debugger.send("launch", recording=str(recorded.trace), stopOn="end")
         debugger.send("configurationDone")
-        left = begun(debugger, lambda found: len(found) > 1)
+        left = begun(debugger.server, lambda found: len(found) > 1)
     else:
         debugger.launch("end")
         if moment == "movement":
             debugger.set_breakpoints(path, [{"line": 4, "condition": "i < 0"}])
-            before = begun(debugger)
+            before = begun(debugger.server)
             debugger.send("reverseContinue", threadId=1)
-            left = before | begun(debugger, lambda found: set(found) - set(before))
-        left = left | begun(debugger) if moment == "movement" else begun(debugger)
+            left = before | begun(debugger.server, lambda found: set(found) - set(before))
+        left = left | begun(debugger.server) if moment == "movement" else begun(debugger.server)
     assert left
     if end == "the client closes":
         debugger.server.stdin.close()
@@ -77,7 +78,7 @@ def test_the_replay_is_killed_while_it_runs(trial):
     debugger.wait(lambda: debugger.take("initialized"))
     sent = debugger.send("launch", recording=str(recorded.trace), stopOn="end")
     debugger.send("configurationDone")
-    left = begun(debugger, lambda found: len(found) > 1)
+    left = begun(debugger.server, lambda found: len(found) > 1)
     # The replay itself is the server's only child that was there first.
     os.kill(min(left, key=lambda pid: int(left[pid])), signal.SIGKILL)
     debugger.wait(lambda: debugger.answers.get(sent))
@@ -99,7 +100,7 @@ def test_where_all_processes_are_killed_the_session_says_so(trial):
     with Debugger(recorded.trace) as debugger:
         debugger.launch("end")
         debugger.locals()
-        kill(begun(debugger))
+        kill(begun(debugger.server))
         with pytest.raises(RequestFailed, match="gone"):
             debugger.stack()
         debugger.request("stepBack", threadId=1)
@@ -113,7 +114,7 @@ def test_where_copies_are_killed_the_session_goes_on(trial):
         debugger.launch("entry")
         # Then the replay has ended, and all its checkpoints are there.
         debugger.request("timeline")
-        checkpoints = begun(debugger)
+        checkpoints = begun(debugger.server)
         debugger.go("gotoPosition", position="end")
         states = []
         for _ in range(3):
@@ -122,7 +123,7 @@ def test_where_copies_are_killed_the_session_goes_on(trial):
         for _ in range(2):
             debugger.go("gotoPosition", position="end")
             assert (debugger.where(), debugger.stop["position"]) == states[0]
-            kill({pid: born for pid, born in begun(debugger).items() if pid not in checkpoints})
+            kill({pid: born for pid, born in begun(debugger.server).items() if pid not in checkpoints})
             for state in states[1:]:
                 debugger.go("stepBack")
                 assert (debugger.where(), debugger.stop["position"]) == state
@@ -135,10 +136,7 @@ def test_a_terminal_that_closes_leaves_nothing(trial):
     )
     terminal.stdin.write(b"end\nrc\n")
     terminal.stdin.flush()
-    deadline = time.monotonic() + HANG
-    while len(left := descendants(terminal.pid)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    left = begun(terminal, lambda found: len(found) > 1)
     terminal.stdin.close()
     terminal.stdout.read()
     terminal.wait(HANG)
@@ -146,36 +144,44 @@ def test_a_terminal_that_closes_leaves_nothing(trial):
     assert_gone(left)
 
 
+@contextlib.contextmanager
+def serving():
+    """A server, and the port that it listens on."""
+    with subprocess.Popen([RETRACE, "dap", "--port", "0"], stdout=subprocess.PIPE) as server:
+        try:
+            yield server, int(server.stdout.readline().rsplit(b":", 1)[1])
+        finally:
+            server.kill()
+
+
+def send(client, number, command, **arguments):
+    body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()
+    client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def launch(client, server, trace):
+    """Asks for the recording's end; returns the processes there are for it."""
+    send(client, 1, "initialize", adapterID="retrace")
+    send(client, 2, "launch", recording=str(trace), stopOn="end")
+    send(client, 3, "configurationDone")
+    return begun(server, lambda found: len(found) > 1)
+
+
 def test_a_session_on_a_port_leaves_nothing_when_its_client_goes(trial):
     recorded, _ = long_recording(trial)
-    server = subprocess.Popen([RETRACE, "dap", "--port", "0"], stdout=subprocess.PIPE)
-    port = int(server.stdout.readline().rsplit(b":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port)) as client:
-
-        def send(number, command, arguments):
-            body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()
-            client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-
-        send(1, "initialize", {"adapterID": "retrace"})
-        send(2, "launch", {"recording": str(recorded.trace), "stopOn": "end"})
-        send(3, "configurationDone", {})
-        deadline = time.monotonic() + HANG
-        while len(left := descendants(server.pid)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    assert_gone(left)
-    assert server.poll() is None
-    # The next one. A client that has left is told that the session is over.
-    with socket.create_connection(("127.0.0.1", port), HANG) as client:
-        send(1, "initialize", {"adapterID": "retrace"})
-        send(2, "disconnect", {})
-        while client.recv(65536):
-            pass
-    taken = subprocess.run([RETRACE, "dap", "--port", str(port)], capture_output=True, text=True, timeout=HANG)
-    assert taken.returncode == 2 and f"cannot listen on port {port}" in taken.stderr
-    server.kill()
-    server.wait()
-    server.stdout.close()
+    with serving() as (server, port):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            left = launch(client, server, recorded.trace)
+        assert_gone(left)
+        assert server.poll() is None
+        # The next one. A client that has left is told that the session is over.
+        with socket.create_connection(("127.0.0.1", port), HANG) as client:
+            send(client, 1, "initialize", adapterID="retrace")
+            send(client, 2, "disconnect")
+            while client.recv(65536):
+                pass
+        taken = subprocess.run([RETRACE, "dap", "--port", str(port)], capture_output=True, text=True, timeout=HANG)
+        assert taken.returncode == 2 and f"cannot listen on port {port}" in taken.stderr
 
 
 PRINTS = "for _ in range(40):\n    print('x' * 500_000)\n"
@@ -196,7 +202,7 @@ def test_a_client_that_does_not_read_any_more_keeps_nothing(trial, end):
     debugger.flush()
     debugger.wait(lambda: debugger.take("initialized"))
     debugger.request("launch", **debugger.arguments, stopOn="end")
-    left = begun(debugger)
+    left = begun(debugger.server)
     debugger.send("configurationDone")
     # Then there is more to come than anybody has room for.
     debugger.wait(lambda: debugger.output() or None)
@@ -218,31 +224,16 @@ def test_a_client_that_does_not_read_any_more_keeps_nothing(trial, end):
 
 def test_a_client_of_a_port_that_stops_reading_does_not_keep_the_next_one(trial):
     trace = printed(trial)
-    server = subprocess.Popen([RETRACE, "dap", "--port", "0"], stdout=subprocess.PIPE)
-    port = int(server.stdout.readline().rsplit(b":", 1)[1])
-
-    def send(client, number, command, arguments):
-        body = json.dumps({"seq": number, "type": "request", "command": command, "arguments": arguments}).encode()
-        client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-
-    with socket.create_connection(("127.0.0.1", port)) as silent:
-        send(silent, 1, "initialize", {"adapterID": "retrace"})
-        send(silent, 2, "launch", {"recording": str(trace), "stopOn": "end"})
-        send(silent, 3, "configurationDone", {})
-        deadline = time.monotonic() + HANG
-        while len(left := descendants(server.pid)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        while b'"output"' not in silent.recv(65536):
-            pass
-        silent.shutdown(socket.SHUT_WR)
-        with socket.create_connection(("127.0.0.1", port), HANG) as client:
-            send(client, 1, "initialize", {"adapterID": "retrace"})
-            assert client.recv(65536)
-        assert_gone(left)
-    server.kill()
-    server.wait()
-    server.stdout.close()
+    with serving() as (server, port):
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            left = launch(silent, server, trace)
+            while b'"output"' not in silent.recv(65536):
+                pass
+            silent.shutdown(socket.SHUT_WR)
+            with socket.create_connection(("127.0.0.1", port), HANG) as client:
+                send(client, 1, "initialize", adapterID="retrace")
+                assert client.recv(65536)
+            assert_gone(left)
 
 
 def test_there_are_never_more_than_32_processes(trial):
