@@ -5,6 +5,7 @@
 use super::{clock, inspect};
 use crate::python::{Owned, SavedError};
 use crate::session::{self, Mode};
+use crate::user_threads;
 use pyo3_ffi::*;
 use retrace_abi::ThreadState;
 use retrace_abi::line_events::{
@@ -156,12 +157,14 @@ impl Expression {
 pub unsafe fn diverted<T>(run: impl FnOnce() -> T) -> T {
     // SAFETY: by contract; the mode is put back.
     unsafe {
-        clock::uncounted(|| {
+        let result = clock::uncounted(|| {
             session::set_mode(Mode::Diverted);
             let result = run();
             session::set_mode(Mode::Replaying);
             result
-        })
+        });
+        user_threads::diversion_ended();
+        result
     }
 }
 

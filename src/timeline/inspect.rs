@@ -1,7 +1,7 @@
 //! Questions about the state of a stopped replay. What answers them is Python (`inspect.py`), because a value is shown by
 //! its own `__repr__`; it runs in a copy that is thrown away, so that nothing it does can change the timeline.
 
-use super::expressions::{Made, Scope, diverted_in};
+use super::expressions::{Made, Scope, diverted, diverted_in};
 use super::process::{self, Channel, fork};
 use crate::gil::GilCell;
 use crate::python::{Definition, Owned, SavedError, attribute, string, text};
@@ -375,8 +375,7 @@ pub unsafe fn joined(texts: &Owned, values: &Owned) -> Owned {
 pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int> {
     // SAFETY: by contract; the mode is put back.
     unsafe {
-        super::clock::uncounted(|| {
-            session::set_mode(Mode::Diverted);
+        diverted(|| {
             let saved = SavedError::take();
             let function = function(c"offsets");
             let place = to_python(&json!([line, column]), 0);
@@ -388,7 +387,6 @@ pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int>
             let found = if result.is_null() { Value::Null } else { from_python(result.0, 0) };
             PyErr_Clear();
             drop(saved);
-            session::set_mode(Mode::Replaying);
             found.as_array().into_iter().flatten().filter_map(|item| Some(item.as_i64()? as c_int)).collect()
         })
     }

@@ -41,7 +41,7 @@ pub use native_code::{
 pub use outsiders::{enter_from_outside, wants_python};
 pub use processes::{pid_binding, set_pid};
 pub use pthreads::{add_foreign, set_specific, specific};
-pub use turns::{candidates, checks, dropped, is_at, last_cpu_us, taken, with_thread_state};
+pub use turns::{candidates, checks, diversion_ended, dropped, is_at, last_cpu_us, taken, with_thread_state};
 
 /// What pthread_create gives a thread where nobody asks for another size and there is no limit.
 const STACK: usize = 8 << 20;

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::imports::replaced;
 use crate::replay::{self, Front};
-use crate::{divergence, schedule, session, thread, turns};
+use crate::session::{self, Mode};
+use crate::{divergence, schedule, thread, turns};
 use retrace_abi::gil;
 use retrace_replay::event::{Fingerprint, Position};
 use std::ffi::c_int;
@@ -262,12 +263,34 @@ pub unsafe extern "C" fn retrace_begun_after_check() {
     }
 }
 
+/// A check was asked for while code ran that is not the program's.
+static mut ASKED_IN_DIVERSION: bool = false;
+
 /// Has the running thread stop at its next check, if anybody looks for one.
 unsafe fn ask_for_check() {
     // SAFETY: one thread; between events.
     unsafe {
+        if session::mode() == Mode::Diverted {
+            // Its checks are none of the recording's, and one that is asked for at each of them ends nowhere.
+            ASKED_IN_DIVERSION = true;
+            return;
+        }
         replay::arm();
         crate::timeline::ask_for_check();
+    }
+}
+
+/// The program goes on where it was left for other code, which may have used up the request for a check.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn diversion_ended() {
+    // SAFETY: by contract.
+    unsafe {
+        if ASKED_IN_DIVERSION {
+            ASKED_IN_DIVERSION = false;
+            ask_for_check();
+        }
     }
 }
 
