@@ -333,6 +333,42 @@ def test_an_address_that_nobody_knows_is_not_made_up(trial):
         assert stop["text"].endswith(f"-> {unknown}") and "NameError" in stop["text"], stop
 
 
+# Each line takes longer than the replay goes on without a checkpoint: some lie within it, before the change and after it.
+LONG_LINES = """
+class Plain:
+    pass
+
+
+numbers = range(50_000)
+start = Plain()
+before = [Plain(), LONG][0]
+before = [Plain(), LONG][0]
+after = Plain(); LONG
+after = Plain(); LONG
+print(before is after)
+end = 1
+"""
+
+
+@pytest.mark.parametrize("name", ["before", "after"])
+def test_another_object_that_is_shown_alike_is_a_change_wherever_a_checkpoint_is(trial, name):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(LONG_LINES.replace("LONG", ", ".join(["sum(numbers)"] * 60)))
+    with Debugger(trial.record([program]).trace) as debugger:
+        unknown = "<__main__.Plain object at 0x?>"
+        changes = [f"<NameError: name '{name}' is not defined> -> {unknown}", f"{unknown} -> {unknown}"]
+        line = line_of(program, name) + 1
+        debugger.launch("end")
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name=name)
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"]}])
+        met = [(debugger.go("reverseContinue")["text"], debugger.where()[1]) for _ in changes]
+        assert met == [(changes[1], line + 1), (changes[0], line)]
+        assert debugger.go("reverseContinue")["reason"] == "entry"
+        met = [(debugger.go("continue")["text"], debugger.where()[1]) for _ in changes]
+        assert met == [(changes[0], line), (changes[1], line + 1)]
+
+
 def test_names_in_other_scripts(trial):
     """The compiler brings them into one form with a module that a program need not have: its own code is compiled already."""
     trial.prepare(inputs=False)

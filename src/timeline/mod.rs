@@ -225,6 +225,9 @@ unsafe fn leave_checkpoint(at_check: bool) {
                     }
                 });
                 runner.begin();
+                if at_check {
+                    runner.begin_watches();
+                }
             }
         };
         if at_check { user_threads::with_thread_state(turn_on) } else { turn_on() }

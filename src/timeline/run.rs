@@ -107,6 +107,13 @@ impl Check {
     }
 }
 
+/// Where the running thread is, between two lines.
+unsafe fn standing() -> Stopped {
+    // SAFETY: the GIL is held, the thread state set.
+    let (thread, depth) = unsafe { (user_threads::running(), retrace_depth(PyThreadState_Get().cast())) };
+    Stopped { thread: thread as u32, depth: depth as u16, ..Stopped::default() }
+}
+
 pub(super) fn stops_of(run: &Run) -> Option<&Stops> {
     match &run.goal {
         Goal::First(stops) | Goal::Last(stops) => Some(stops),
@@ -286,6 +293,10 @@ impl Runner {
                 self.end_window(false);
             }
             if !user_threads::check().is_same() && is_at(&until) {
+                user_threads::with_thread_state(|| {
+                    let at = standing();
+                    self.watches.iter_mut().for_each(|watch| watch.end(&at));
+                });
                 self.end_window(true);
             }
         }
@@ -307,6 +318,15 @@ impl Runner {
             let source = replay::source();
             let later = (source.process(), source.index().0) > (until.process, until.event);
             later || clock::now() > until.clock + MISSED * retrace_line_events_slack
+        }
+    }
+
+    /// Looks at what is watched where it begins, at a checkpoint that stands at a check.
+    pub(super) unsafe fn begin_watches(&mut self) {
+        // SAFETY: the GIL is held, the thread state set.
+        unsafe {
+            let at = standing();
+            self.watches.iter_mut().for_each(|watch| watch.begin(&at));
         }
     }
 

@@ -16,6 +16,10 @@ pub struct Watched {
     text: Option<String>,
     /// Where it first had one.
     first: Option<(Stopped, String)>,
+    /// What it was where this began: at a tick, or at a checkpoint before any.
+    start: Option<String>,
+    /// Another object has taken its place since the last tick.
+    is_other: bool,
     /// The call in which it first had one has begun since the run's beginning.
     has_begun: bool,
     variable: Variable,
@@ -60,6 +64,8 @@ impl Watched {
             watch: watch.clone(),
             text: None,
             first: None,
+            start: None,
+            is_other: false,
             has_begun: false,
             variable: Variable::new(watch),
             expression: Expression::new(),
@@ -70,12 +76,48 @@ impl Watched {
         unsafe {
             let now = if at.tick == 0 { Now::Absent } else { watched.now(at) };
             // Where it has no meaning here, it is what it was last.
-            watched.text = match now {
+            watched.start = match now {
                 Now::Other(text) => Some(text),
-                _ => watch.text.clone(),
+                _ => None,
             };
+            watched.text = watched.start.clone().or_else(|| watch.text.clone());
         }
         watched
+    }
+
+    /// Looks where no tick is, at the checkpoint that this begins at: which of two objects that are shown alike it is means
+    /// nothing to another run.
+    ///
+    /// # Safety
+    /// `at`: the thread that stands there, and its frames. The GIL is held.
+    pub unsafe fn begin(&mut self, at: &Stopped) {
+        // SAFETY: by contract.
+        self.start = unsafe { self.between(at) };
+    }
+
+    /// As [`Self::begin`], at the checkpoint that this ends at.
+    ///
+    /// # Safety
+    /// As `begin`'s.
+    pub unsafe fn end(&mut self, at: &Stopped) {
+        let last = if self.first.is_some() { &self.text } else { &self.start };
+        let Some(last) = last.as_ref().filter(|last| last.contains('\0')).cloned() else { return };
+        // SAFETY: by contract.
+        let now = unsafe { self.between(at) };
+        self.is_other = now.is_some_and(|now| differ(&last, &now));
+    }
+
+    unsafe fn between(&mut self, at: &Stopped) -> Option<String> {
+        // Where it has no place of its own, it has a meaning at ticks alone.
+        if self.watch.frame.is_none() && self.watch.module.is_none() {
+            return None;
+        }
+        self.value = Owned(ptr::null_mut());
+        // SAFETY: by the callers' contract.
+        match unsafe { self.now(at) } {
+            Now::Other(text) => Some(text),
+            Now::Absent | Now::Same => None,
+        }
     }
 
     /// Where the watched expression has its meaning, and its condition. None where it has none.
@@ -173,17 +215,20 @@ impl Watched {
         let now = match unsafe { self.now(at) } {
             Now::Absent => return None,
             Now::Same if self.first.is_some() => return None,
-            Now::Same => self.text.clone()?,
+            Now::Same => self.start.clone().or_else(|| self.text.clone())?,
             Now::Other(text) => text,
         };
+        let mut is_other = false;
         if self.first.is_none() {
-            self.first = Some((at.clone(), now.clone()));
+            let start = self.start.as_ref().filter(|_| !is_call && now.contains('\0'));
+            is_other = start.is_some_and(|start| differ(start, &now));
+            self.first = Some((at.clone(), format!("{}{}", compared(&now), if is_other { CAME } else { "" })));
         }
         if is_call && self.watch.from_call {
             self.text = Some(now.clone());
             return Some(Cause::Change { id: self.watch.id, before: String::new(), after: shown(&now).to_owned() });
         }
-        let before = self.text.replace(now.clone()).filter(|before| differ(before, &now))?;
+        let before = self.text.replace(now.clone()).filter(|before| is_other || differ(before, &now))?;
         let (before, after) = (shown(&before).to_owned(), shown(&now).to_owned());
         Some(Cause::Change { id: self.watch.id, before, after })
     }
@@ -194,10 +239,18 @@ impl Watched {
 
     /// Its text at the end, and where it first had one.
     pub fn ends(&self) -> (Option<String>, Option<(Stopped, String)>) {
-        let compared = |text: &String| compared(text).to_owned();
-        (self.text.as_ref().map(compared), self.first.as_ref().map(|(at, text)| (at.clone(), compared(text))))
+        // Without a tick it is as it was left before.
+        let text = self.text.as_ref().or_else(|| self.start.as_ref().filter(|_| self.is_other));
+        let was_other = self.first.is_none() && self.text.as_ref().is_some_and(|text| text.ends_with(LEFT));
+        let mark = if self.is_other || was_other { LEFT } else { "" };
+        (text.map(|text| format!("{}{mark}", compared(text))), self.first.clone())
     }
 }
+
+/// Behind a text that is told to another run: another object has taken the place of what was there at a window's last tick,
+/// or came to its place before the first one.
+const LEFT: &str = "\0left";
+const CAME: &str = "\0came";
 
 /// What of a value's text means the same in each run. Behind it may be which object it is, in this run.
 fn compared(text: &str) -> &str {
