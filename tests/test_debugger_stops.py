@@ -524,7 +524,8 @@ def test_a_search_that_says_something_all_the_time_can_be_given_up(trial):
     program.write_text(FLOOD)
     with Debugger(trial.record([program]).trace, shows_progress=True) as debugger:
         debugger.launch("end")
-        debugger.set_breakpoints(program, [{"line": 3, "logMessage": "at {number}"}])
+        # Long enough that it has not ended when it is given up.
+        debugger.set_breakpoints(program, [{"line": 3, "logMessage": "at {number} {sum(range(20_000))}"}])
         debugger.request("reverseContinue", threadId=1)
         debugger.wait(lambda: debugger.take("progressStart"))
         debugger.request("pause", threadId=1)

@@ -289,6 +289,7 @@ impl Timeline {
                     if cancel.is_set() {
                         break Err(Failure::Cancelled);
                     }
+                    self.tell();
                 }
                 Ok(Some(report)) => break Ok(report),
                 Ok(None) => self.tell(),
