@@ -33,7 +33,11 @@ def line_of(path, text):
 
 
 class RequestFailed(Exception):
-    """The server answered that it could not."""
+    """The server answered that it could not. `shown`: in a message of its own."""
+
+    def __init__(self, answer):
+        super().__init__(answer.get("message"))
+        self.shown = answer["body"]["error"]["showUser"]
 
 
 class Debugger:
@@ -128,7 +132,7 @@ class Debugger:
         sequence = self.send(command, **arguments)
         answer = self.wait(lambda: self.answers.pop(sequence, None))
         if not answer["success"]:
-            raise RequestFailed(answer.get("message"))
+            raise RequestFailed(answer)
         return answer.get("body") or {}
 
     # ---- what a user does ----

@@ -203,6 +203,22 @@ def test_malformed_messages_and_unreadable_recordings_are_said(trial):
         assert "not JSON" in debugger.output("important")
 
 
+def test_only_what_the_user_asked_for_is_a_message_where_it_fails(trial):
+    """A client may ask for what it shows when the debugger has moved on."""
+    recorded, _ = record(trial, "debugged_fork.py")
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        frame, before = debugger.stack()[0]["id"], debugger.scope("Locals")
+        debugger.go("stepBack")
+        for command, asked in (("scopes", {"frameId": frame}), ("variables", {"variablesReference": before})):
+            with pytest.raises(RequestFailed, match="not there any more") as failed:
+                debugger.request(command, **asked)
+            assert not failed.value.shown
+        with pytest.raises(RequestFailed, match="not there any more") as failed:
+            debugger.request("setVariable", variablesReference=before, name="answer", value="1")
+        assert failed.value.shown
+
+
 def test_a_forked_child(trial):
     recorded, path = record(trial, "debugged_fork.py")
     lines = path.read_text().splitlines()

@@ -171,6 +171,25 @@ struct Queue {
     is_closed: bool,
 }
 
+/// What a client asks to fill its views, by itself, and shows there. The debugger may have moved on meanwhile, which is nothing
+/// to tell the user in a message of its own.
+const FILLING_VIEWS: [&str; 14] = [
+    "threads",
+    "stackTrace",
+    "scopes",
+    "variables",
+    "evaluate",
+    "completions",
+    "exceptionInfo",
+    "source",
+    "loadedSources",
+    "modules",
+    "stepInTargets",
+    "breakpointLocations",
+    "disassemble",
+    "timeline",
+];
+
 impl Writer {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -271,7 +290,10 @@ impl Writer {
         self.send(json!({
             "type": "response", "request_seq": request.seq, "success": false, "command": request.command,
             "message": message,
-            "body": { "error": { "id": 1, "format": "{message}", "variables": { "message": message }, "showUser": true } },
+            "body": { "error": {
+                "id": 1, "format": "{message}", "variables": { "message": message },
+                "showUser": !FILLING_VIEWS.contains(&request.command.as_str()),
+            } },
         }));
     }
 }
