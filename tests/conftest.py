@@ -1,5 +1,6 @@
 """Fixtures: one trial per test and interpreter, environments with packages, the wheel."""
 
+import fcntl
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import compatibility
 import postgresql
 from harness import ROOT, VENVS, Interpreter, Trial, interpreters, make_venv, shared_venv
+from harness import is_of_this_run, set_of_this_run
 from npm import install_node
 from wheels import wheel_for
 
@@ -22,6 +24,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        # A socket's path may have 107 characters, of which multiprocessing's own part takes many.
+        base = Path(config.option.basetemp)
+        config.option.basetemp = base.with_name(base.name.replace("popen-gw", "w"))
     if config.getoption("--write-compatibility"):
         config.pluginmanager.register(compatibility.Results())
 
@@ -55,9 +61,14 @@ def wheel(interpreter: Interpreter):
 @pytest.fixture(scope="session")
 def installed(interpreter: Interpreter, wheel):
     """An environment with the wheel installed and activated: `python -m retrace install` was run in it."""
-    python = make_venv(interpreter, VENVS / f"activated-{interpreter.name}", (str(wheel),))
-    subprocess.run([python, "-m", "retrace", "install"], check=True, cwd=ROOT / "target", stdout=sys.stderr)
-    return python
+    folder = VENVS / f"activated-{interpreter.name}"
+    with open(VENVS / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_of_this_run(folder):
+            python = make_venv(interpreter, folder, (str(wheel),))
+            subprocess.run([python, "-m", "retrace", "install"], check=True, cwd=ROOT / "target", stdout=sys.stderr)
+            set_of_this_run(folder)
+    return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

@@ -284,6 +284,21 @@ def shared_venv(interpreter: Interpreter, requirements: tuple[str, ...]) -> Path
     return folder / "bin" / "python"
 
 
+def this_run() -> str:
+    """Which run of the tests this is: it may have several workers."""
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+
+
+def is_of_this_run(folder: Path) -> bool:
+    """Whether what is made anew in each run has been made, by any of its workers."""
+    made = folder / "run"
+    return made.exists() and made.read_text() == this_run()
+
+
+def set_of_this_run(folder: Path):
+    (folder / "run").write_text(this_run())
+
+
 def compile_extension(trial: Trial, target: Path, source: str, *options: str, language: str = "c") -> Path:
     """Makes an extension module for the trial's interpreter; `target` is its path without the suffix."""
     ask = "import sysconfig; print(sysconfig.get_path('include')); print(sysconfig.get_config_var('EXT_SUFFIX'))"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import ROOT, VENVS, Interpreter, interpreters, shared_venv
+from harness import ROOT, VENVS, Interpreter, interpreters, is_of_this_run, set_of_this_run, shared_venv
 
 WHEELS = ROOT / "target" / "wheels"
 MATURIN = "maturin>=1.16,<2"
@@ -30,8 +30,10 @@ def build_wheel(interpreter: Interpreter) -> Path:
     with open(VENVS / "wheel.lock", "w") as lock:
         # Both versions stage the same files in python/retrace/lib.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for old in folder.glob("*.whl"):
-            old.unlink()
-        subprocess.run(pip, check=True, env=env, stdout=sys.stderr)
+        if not is_of_this_run(folder):
+            for old in folder.glob("*.whl"):
+                old.unlink()
+            subprocess.run(pip, check=True, env=env, stdout=sys.stderr)
+            set_of_this_run(folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
