@@ -205,6 +205,20 @@ impl ExternalType {
         snapshot
     }
 
+    /// What the snapshot has addresses of: the object members and the values of the `__dict__`, owned. While they are held, what
+    /// the call puts into their places has other addresses.
+    ///
+    /// # Safety
+    /// As [`ExternalType::snapshot`], which has just been taken.
+    pub unsafe fn hold(&self, object: *mut PyObject, snapshot: &Snapshot) -> Vec<Owned> {
+        // SAFETY: by contract: both are as they were copied.
+        unsafe {
+            let members = (0..self.objects.len()).map(|index| *self.member(object, index));
+            let values = snapshot.entries[..snapshot.entry_count].iter().map(|entry| entry.1 as *mut PyObject);
+            members.chain(values).filter(|member| !member.is_null()).map(|member| Owned::borrowed(member)).collect()
+        }
+    }
+
     /// Whether anything differs from the snapshot.
     ///
     /// # Safety

@@ -302,6 +302,7 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         }
         let mirrored = call.mirrored();
         let before = mirrored.map(|external| external.snapshot(call.receiver));
+        let held = mirrored.zip(before.as_ref()).map(|(external, before)| external.hold(call.receiver, before));
         let mut event = Event::begin(call, thread);
         event.namespaces = special::namespaces(call);
         event.arguments(call);
@@ -331,6 +332,8 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
             Environment::None => call.invoke(),
             environment => children::start(call, environment),
         };
+        // What dies of it dies in the call, as it would have.
+        drop(held);
         let thread = crate::thread::current();
         thread.call.set(outer);
         thread.body.set(false);

@@ -118,6 +118,11 @@ def rows():
     cursor = con.cursor(Cursor)
     print(type(cursor).__name__, cursor.connection is con, list(cursor.execute("select 1 union select 2")))
     print(cursor.description, cursor.rowcount, cursor.lastrowid)
+    # Each has the memory of the one before, which has just died.
+    cursor = con.cursor()
+    for name in ("first", "second", "third"):
+        cursor.execute(f"select 1 as {name}")
+        print(cursor.description)
 
 
 def types():
