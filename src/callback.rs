@@ -408,7 +408,7 @@ unsafe fn read_callback(call: Option<&Call>) -> Result<Read, Failure> {
             // A thread that Python did not make has called it.
             None => decode::Context::NONE,
         };
-        let mut decoder = Decoder { source, context };
+        let mut decoder = Decoder::new(source, context);
         let callable = decoder.value()?;
         let args = decoder.value()?;
         let keywords = decoder.value()?;

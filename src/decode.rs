@@ -3,7 +3,7 @@
 use crate::encode::struct_sequence;
 use crate::external::{self, ExternalType};
 use crate::globals::resolve_global;
-use crate::python::{Owned, string, text};
+use crate::python::{Owned, attribute, string, text};
 use pyo3_ffi::*;
 use retrace_replay::byte_source::{ByteSource, DecodeError};
 use retrace_replay::text::Width;
@@ -57,7 +57,9 @@ impl Context<'_> {
 
 pub struct Decoder<'a> {
     pub source: &'a mut EventStream,
-    pub context: Context<'a>,
+    context: Context<'a>,
+    /// Those that have been made.
+    tracebacks: Vec<Owned>,
 }
 
 type Decoded = Result<Owned, Failure>;
@@ -66,7 +68,11 @@ fn made(object: *mut PyObject) -> Decoded {
     if object.is_null() { Err(Failure::Raised) } else { Ok(Owned(object)) }
 }
 
-impl Decoder<'_> {
+impl<'a> Decoder<'a> {
+    pub fn new(source: &'a mut EventStream, context: Context<'a>) -> Self {
+        Decoder { source, context, tracebacks: Vec::new() }
+    }
+
     fn count(&mut self) -> Result<usize, Failure> {
         let n = self.source.read_varint()?;
         if n > self.source.remaining() {
@@ -242,6 +248,9 @@ impl Decoder<'_> {
                     let args = self.tuple(n)?;
                     if class == &raw mut PyCode_Type {
                         return made(retrace_abi::retrace_code_new(args.0));
+                    }
+                    if class == &raw mut PyTraceBack_Type {
+                        return self.traceback(args.0);
                     }
                     made(PyObject_CallObject(class.cast(), args.0))
                 }
@@ -445,6 +454,27 @@ impl Decoder<'_> {
                 Py_DECREF(done);
             }
             Ok(exception)
+        }
+    }
+
+    /// A traceback of the frame that made the call. C code that tells of an exception has it twice, by itself and of the
+    /// exception: one object.
+    unsafe fn traceback(&mut self, args: *mut PyObject) -> Decoded {
+        // SAFETY: by the contract of `value`; the attributes of a traceback run no other code.
+        unsafe {
+            let names = [c"tb_next", c"tb_frame", c"tb_lasti", c"tb_lineno"];
+            let is_same = |other: &&Owned| {
+                names.iter().enumerate().all(|(i, name)| {
+                    let wanted = PyTuple_GetItem(args, i as Py_ssize_t);
+                    !wanted.is_null() && PyObject_RichCompareBool(attribute(other.0, name).0, wanted, Py_EQ) == 1
+                })
+            };
+            if let Some(same) = self.tracebacks.iter().find(is_same) {
+                return Ok(Owned::borrowed(same.0));
+            }
+            let new = made(PyObject_CallObject((&raw mut PyTraceBack_Type).cast(), args))?;
+            self.tracebacks.push(Owned::borrowed(new.0));
+            Ok(new)
         }
     }
 

@@ -312,12 +312,15 @@ impl<'a> Encoder<'a> {
             if PyCode_Check(object) != 0 {
                 return self.code(object, depth);
             }
-            if PyTraceBack_Check(object) != 0 && self.traceback(object) {
+            if PyTraceBack_Check(object) != 0 && self.traceback(object, depth) {
                 return;
             }
             if let Some((event, argument)) = crate::binding::name_of(object) {
                 self.tag_varint(tag::BOUND, event as usize);
                 put_varint(self.out, argument);
+                return;
+            }
+            if self.to_program && self.hook_of_sys(object) {
                 return;
             }
             if self.to_program
@@ -446,14 +449,44 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The traceback of an exception that a callback of the call has raised.
-    unsafe fn traceback(&mut self, object: *mut PyObject) -> bool {
-        // SAFETY: by the contract of `value`.
+    /// One of the hooks that the program has put into `sys`: C code tells an audit hook which one it calls.
+    unsafe fn hook_of_sys(&mut self, object: *mut PyObject) -> bool {
+        const HOOKS: [&CStr; 4] = [c"unraisablehook", c"excepthook", c"displayhook", c"breakpointhook"];
+        // SAFETY: by the contract of `value`; what is found is borrowed.
+        let found = HOOKS.iter().find(|name| unsafe { PySys_GetObject(name.as_ptr()) } == object);
+        let Some(name) = found.and_then(|name| name.to_str().ok()) else { return false };
+        self.out.push(tag::GLOBAL);
+        // SAFETY: as above.
         unsafe {
-            let Some(serial) = crate::callback::serial_of_traceback(object) else { return false };
-            self.out.push(tag::ATTRIBUTE);
-            self.tag_varint(tag::CALLBACK_RESULT, serial as usize);
-            put_str(self.out, "__traceback__");
+            notes::put_name(self.out, "sys");
+            notes::put_name(self.out, name);
+        }
+        true
+    }
+
+    /// The traceback of an exception that a callback of the call has raised, or that C code has where it tells the program of
+    /// an exception: it says where the call was made.
+    unsafe fn traceback(&mut self, object: *mut PyObject, depth: usize) -> bool {
+        // SAFETY: by the contract of `value`; the attributes of a traceback run no other code.
+        unsafe {
+            if let Some(serial) = crate::callback::serial_of_traceback(object) {
+                self.out.push(tag::ATTRIBUTE);
+                self.tag_varint(tag::CALLBACK_RESULT, serial as usize);
+                put_str(self.out, "__traceback__");
+                return true;
+            }
+            if !self.to_program || !is_of_call(object) {
+                return false;
+            }
+            self.out.extend_from_slice(&[tag::REDUCED, tag::GLOBAL]);
+            notes::put_name(self.out, "types");
+            notes::put_name(self.out, "TracebackType");
+            put_varint(self.out, 4);
+            self.nested(attribute(object, c"tb_next").0, depth + 1);
+            self.out.push(tag::FRAME);
+            for name in [c"tb_lasti", c"tb_lineno"] {
+                self.nested(attribute(object, name).0, depth + 1);
+            }
             true
         }
     }
@@ -627,7 +660,16 @@ impl<'a> Encoder<'a> {
             }
             self.nested(PyTuple_GET_ITEM(reduced.0, 1), depth + 1);
             let state = if PyTuple_GET_SIZE(reduced.0) > 2 { PyTuple_GET_ITEM(reduced.0, 2) } else { ptr::null_mut() };
-            self.nested(if state == Py_None() { ptr::null_mut() } else { state }, depth + 1);
+            let mut state = Owned::borrowed(if state == Py_None() { ptr::null_mut() } else { state });
+            let traceback = Owned(PyException_GetTraceback(object));
+            let is_names = state.is_null() || PyDict_CheckExact(state.0) != 0;
+            if self.to_program && is_names && !traceback.is_null() && is_of_call(traceback.0) {
+                // What has a state is given it attribute by attribute.
+                state = Owned(if state.is_null() { PyDict_New() } else { PyDict_Copy(state.0) });
+                PyDict_SetItemString(state.0, c"__traceback__".as_ptr(), traceback.0);
+                PyErr_Clear();
+            }
+            self.nested(state.0, depth + 1);
         }
     }
 
@@ -730,6 +772,17 @@ impl<'a> Encoder<'a> {
         // SAFETY: the GIL is held.
         unsafe { notes::put_name(self.out, name) };
         put_digest(self.out, length, hash);
+    }
+}
+
+/// Whether a traceback begins in the frame that made the current call, as one that C code makes there does.
+unsafe fn is_of_call(traceback: *mut PyObject) -> bool {
+    // SAFETY: a live traceback; the GIL is held.
+    unsafe {
+        let frame = attribute(traceback, c"tb_frame");
+        let next = attribute(traceback, c"tb_next");
+        let is_known = next.0 == Py_None() || crate::callback::serial_of_traceback(next.0).is_some();
+        is_known && !frame.is_null() && frame.0 == PyEval_GetFrame().cast()
     }
 }
 

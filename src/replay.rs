@@ -523,7 +523,7 @@ unsafe fn outcome(call: &Call, form: u16) -> Result<Outcome, Failure> {
             external: mirrored,
             args: call.args,
         };
-        let mut decoder = Decoder { source: source(), context };
+        let mut decoder = Decoder::new(source(), context);
         Ok(match form {
             form::NONE => Outcome::Returned(Owned::borrowed(Py_None())),
             form::FLOAT => Outcome::Returned(Owned(PyFloat_FromDouble(decoder.source.read_f64()?))),

@@ -481,7 +481,7 @@ unsafe fn begin_replay(run: Run, trace: Trace, process: u32, strict: bool) -> c_
         if head != Ok(code::START) {
             refuse("the recording does not begin with a start event");
         }
-        let mut decoder = Decoder { source: &mut events, context: Context::NONE };
+        let mut decoder = Decoder::new(&mut events, Context::NONE);
         let start = match decoder.value() {
             Ok(start) if !start.is_null() && PyDict_Check(start.0) != 0 => start,
             Ok(_) => refuse("the recording's start event is not a dict"),

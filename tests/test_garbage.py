@@ -1,5 +1,7 @@
 """Garbage collections begin where they began, also in code that crosses no boundary."""
 
+import re
+
 import pytest
 
 
@@ -48,3 +50,5 @@ def test_kept_by_c(trial, part):
         assert recorded.stdout.count(b"select double") == 3, recorded
     elif part == "unraisable":
         assert recorded.stdout.count(b"UnraisableHookArgs <class 'ValueError'>") == 2, recorded
+        told = re.search(rb"OverflowError'> .* (True|False) (\[.*\])", recorded.stdout)
+        assert told and told[1] == b"True" and told[2].startswith(b"[('unraisable', "), recorded

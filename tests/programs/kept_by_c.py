@@ -96,6 +96,10 @@ def methods():
 def unraisable():
     """A hook that C code calls with something that no module has."""
 
+    class Told:
+        def hook(self, unraisable):
+            hook(unraisable)
+
     def hook(unraisable):
         frames = []
         traceback = unraisable.exc_traceback
@@ -108,11 +112,18 @@ def unraisable():
     def fails(number):
         raise ValueError(number)
 
-    sys.unraisablehook = hook
+    sys.unraisablehook = Told().hook
+    sys.addaudithook(lambda event, arguments: event == "sys.unraisablehook" and print(event, len(arguments)))
     sqlite3.enable_callback_tracebacks(True)
     connection = sqlite3.connect(":memory:")
     connection.create_function("fails", 1, fails)
-    connection.set_authorizer(lambda *arguments: 0)
+    answers = [1 << 100]
+    connection.set_authorizer(lambda *arguments: answers.pop() if answers else 0)
+    try:
+        # The exception is C's: its traceback begins here.
+        connection.execute("select 0")
+    except sqlite3.DatabaseError as error:
+        print(error)
     connection.set_progress_handler(lambda: 1 / 0 if ended else 0, 1)
     connection.row_factory = lambda cursor, row: (time.time(), *row)
     ended = False
