@@ -320,7 +320,7 @@ impl<'a> Encoder<'a> {
                 put_varint(self.out, argument);
                 return;
             }
-            if self.to_program && self.hook_of_sys(object) {
+            if self.to_program && PyCallable_Check(object) != 0 && self.hook_of_sys(object) {
                 return;
             }
             if self.to_program
