@@ -143,11 +143,12 @@ try {
     assert.deepEqual(await workbench.notifications(), []);
   });
 
+  const pane = page.locator(".pane", { has: page.locator('.pane-header[aria-label^="Recordings"]') });
+  const row = (text) => pane.locator(".monaco-list-row", { hasText: text }).first();
+  const unfold = (text) => row(text).locator(".monaco-tl-twistie").click();
+
   await step("the Recordings view", async () => {
     await workbench.command("Debug: Focus on Recordings View");
-    const pane = page.locator(".pane", { has: page.locator('.pane-header[aria-label^="Recordings"]') });
-    const row = (text) => pane.locator(".monaco-list-row", { hasText: text }).first();
-    const unfold = (text) => row(text).locator(".monaco-tl-twistie").click();
     await unfold("service.retrace");
     await unfold("Process 0");
     for (const name of ["Threads", "Exceptions", "Events"]) {
@@ -155,6 +156,21 @@ try {
     }
     await unfold("Exceptions");
     await row("JSONDecodeError").waitFor();
+  });
+
+  await step("a click in the Recordings view goes there", async () => {
+    // The list has only the rows in its elements that are seen.
+    await row("JSONDecodeError").hover();
+    await page.mouse.wheel(0, 80);
+    // The first exception listed is where one is; another one is not.
+    const other = pane.locator('.monaco-list-row[aria-level="4"][aria-posinset="2"]');
+    await other.waitFor();
+    const number = Number(/event ([\d,]+)/.exec(await other.textContent())[1].replaceAll(",", ""));
+    assert.notEqual(number, await indexInTimeline());
+    await other.click();
+    await workbench.until("the present should be the event", indexInTimeline, (now) => now === number);
+    await row("JSONDecodeError").click();
+    await untilAtCrash();
   });
 
   await step("a file that is no recording", async () => {
