@@ -1,6 +1,5 @@
 """Fixtures: one trial per test and interpreter, environments with packages, the wheel."""
 
-import fcntl
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 import compatibility
 import postgresql
 from harness import ROOT, VENVS, Interpreter, Trial, interpreters, make_venv, shared_venv
-from harness import is_of_this_run, set_of_this_run
+from harness import is_of_this_run, locked, set_of_this_run
 from npm import install_node
 from wheels import wheel_for
 
@@ -62,8 +61,7 @@ def wheel(interpreter: Interpreter):
 def installed(interpreter: Interpreter, wheel):
     """An environment with the wheel installed and activated: `python -m retrace install` was run in it."""
     folder = VENVS / f"activated-{interpreter.name}"
-    with open(VENVS / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         if not is_of_this_run(folder):
             python = make_venv(interpreter, folder, (str(wheel),))
             subprocess.run([python, "-m", "retrace", "install"], check=True, cwd=ROOT / "target", stdout=sys.stderr)

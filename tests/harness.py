@@ -4,6 +4,7 @@ A trial is one program on one interpreter, in a folder of its own that is gone b
 comparison fails the trace is kept and the message ends with the command that replays it.
 """
 
+import contextlib
 import difflib
 import fcntl
 import hashlib
@@ -271,12 +272,19 @@ def make_venv(interpreter: Interpreter, folder: Path, requirements: tuple[str, .
     return python
 
 
+@contextlib.contextmanager
+def locked(path: Path):
+    """While it lasts, no other process makes what shall be at the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def shared_venv(interpreter: Interpreter, requirements: tuple[str, ...]) -> Path:
     """The environment of these requirements, made once and cached by interpreter and requirements."""
     folder = VENVS / requirements_key(interpreter, requirements)
-    VENVS.mkdir(parents=True, exist_ok=True)
-    with open(VENVS / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         complete = folder / "complete"
         if not complete.exists():
             make_venv(interpreter, folder, requirements)

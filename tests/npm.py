@@ -1,7 +1,5 @@
 """Packages from npm, and a Node for them. What is installed is kept in target/npm from one run of the tests to the next."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import ROOT
+from harness import ROOT, locked
 
 TOOLS = ROOT / "target" / "npm"
 
@@ -30,14 +28,6 @@ class Node:
     def path(self) -> str:
         """With this Node first."""
         return f"{self.program.parent}:{os.environ['PATH']}"
-
-
-@contextlib.contextmanager
-def locked(name: str):
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    with open(TOOLS / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def run(command, folder: Path, **env: str) -> None:
@@ -64,7 +54,7 @@ def install_debian(wanted: dict[str, list[str]]) -> None:
 def installed(name: str, manifest: str, **env: str) -> Path:
     """The folder that has what the manifest names, as its packages."""
     folder = TOOLS / f"{name}-{hashlib.sha256(manifest.encode()).hexdigest()[:12]}"
-    with locked(folder.name):
+    with locked(folder):
         complete = folder / "complete"
         if not complete.exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,13 +1,12 @@
 """Builds the wheel as a user's pip would: through pyproject.toml, with maturin from PyPI."""
 
-import fcntl
 import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from harness import ROOT, VENVS, Interpreter, interpreters, is_of_this_run, set_of_this_run, shared_venv
+from harness import ROOT, VENVS, Interpreter, interpreters, is_of_this_run, locked, set_of_this_run, shared_venv
 
 WHEELS = ROOT / "target" / "wheels"
 MATURIN = "maturin>=1.16,<2"
@@ -27,9 +26,8 @@ def build_wheel(interpreter: Interpreter) -> Path:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RETRACE", "LD_PRELOAD", "VIRTUAL_ENV"))}
     env["PATH"] = f"{python.parent}:{env['PATH']}"
     pip = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    with open(VENVS / "wheel.lock", "w") as lock:
-        # Both versions stage the same files in python/retrace/lib.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Both versions stage the same files in python/retrace/lib.
+    with locked(VENVS / "wheel"):
         if not is_of_this_run(folder):
             for old in folder.glob("*.whl"):
                 old.unlink()

@@ -3,7 +3,6 @@
 #include "pycore_frame.h"
 #include "pycore_interp.h"
 #include <stdlib.h>
-#include <time.h>
 
 /* Runs `hash` as Retrace does: with no current thread state. */
 static uint64_t
@@ -165,26 +164,6 @@ stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return list;
 }
 
-static double
-nanoseconds(uint64_t (*hash)(PyThreadState *), int times)
-{
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    for (int i = 0; i < times; i++) {
-        hash(PyThreadState_Get());
-    }
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    return ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / times;
-}
-
-/* costs(): nanoseconds of place, shallow and deep for the caller */
-static PyObject *
-costs(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    return Py_BuildValue("ddd", nanoseconds(retrace_fingerprint_place, 20000),
-                         nanoseconds(retrace_fingerprint_shallow, 20000), nanoseconds(retrace_fingerprint_deep, 500));
-}
-
 static PyMethodDef methods[] = {
     {"place", place, METH_NOARGS, NULL},
     {"shallow", shallow, METH_NOARGS, NULL},
@@ -194,7 +173,6 @@ static PyMethodDef methods[] = {
     {"depths", depths, METH_NOARGS, NULL},
     {"start", start, METH_VARARGS, NULL},
     {"stop", stop, METH_NOARGS, NULL},
-    {"costs", costs, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
