@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import RETRACE, ROOT, TESTS, clean_environment
-from npm import Node, install_debian, installed_for, locked, run
+from harness import RETRACE, ROOT, TESTS, clean_environment, locked
+from npm import TOOLS, Node, install_debian, installed_for, run
 
 EXTENSION = ROOT / "adapter" / "vscode"
 SCRIPTS = TESTS / "workbench"
@@ -42,7 +42,7 @@ SETTINGS = {
 def build_extension(node: Node) -> Path:
     """Checks, tests and packs the extension, as its README says."""
     package = EXTENSION / "retrace.vsix"
-    with locked("extension"):
+    with locked(TOOLS / "extension"):
         package.unlink(missing_ok=True)
         run(["npm", "ci"], EXTENSION, PATH=node.path)
         run(["npm", "run", "package"], EXTENSION, PATH=node.path)
