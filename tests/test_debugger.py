@@ -58,6 +58,28 @@ def test_running_on_stops_at_the_uncaught_exception(trial):
                 assert debugger.go(command)["reason"] == "step"
 
 
+def test_nothing_is_behind_a_crash_that_no_line_follows(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text("def fail(zero):\n    return 1 / zero\n\nkept = 1\nfail(0)\n")
+    recorded = trial.record([program])
+    assert recorded.exit == 1
+    with Debugger(recorded.trace) as debugger:
+        crash = debugger.launch("crash")["position"]
+        for command in ("next", "stepOut", "continue"):
+            debugger.go(command)
+            assert (debugger.stop["description"], debugger.stop["position"]) == ("The end of the recording", crash)
+        assert debugger.request("exceptionInfo", threadId=1)["exceptionId"] == "ZeroDivisionError"
+        debugger.go("gotoPosition", position="start")
+        debugger.go("gotoPosition", position="end")
+        assert debugger.stop["position"] == crash
+        debugger.request("setExceptionBreakpoints", filters=["uncaught"])
+        debugger.go("reverseStepOut")
+        assert [frame["line"] for frame in debugger.stack()] == [5]
+        assert debugger.go("continue")["reason"] == "exception"
+        assert debugger.stop["position"] == crash
+
+
 def test_a_breakpoint_in_a_loop_shows_the_state_of_each_hit(trial):
     recorded, path = record(trial, CRASH, exit=1)
     line = line_of(path, "total += i * 2")

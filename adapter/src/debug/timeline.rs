@@ -552,13 +552,15 @@ impl Timeline {
         end.zip(begin).map_or(0, |(end, begin)| end.kept_since(&begin))
     }
 
-    /// The last line of all, of whatever thread: where the main one waits for a server's, those have run since.
+    /// The last line of all, of whatever thread: where the main one waits for a server's, those have run since. It is the
+    /// crash where no line follows that: who has come to it is not led back before it.
     pub fn end(&mut self, mine_only: bool) -> Result<Option<Position>> {
         self.complete()?;
         let window = self.windows.len() - 1;
         self.index(window)?;
         let after = self.windows[window].ticks.unwrap_or(0) + 1;
-        self.find_back(Position::line(window, after), None, None, 1, mine_only)
+        let last = self.find_back(Position::line(window, after), None, None, 1, mine_only)?;
+        Ok(last.max(self.crash()?))
     }
 
     /// Where the exception was raised that ended the program.
