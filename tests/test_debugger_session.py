@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import textwrap
 
 import pytest
 from debugger import Debugger, RequestFailed, assert_gone, descendants, line_of, record, record_trace
@@ -285,6 +286,67 @@ def test_parts_of_what_is_large(trial):
         rest = debugger.variables(first[1000]["variablesReference"])
         assert rest[0]["name"] == "1000" and rest[1000]["name"] == "[1000 more]"
         assert debugger.variables(debugger.scope(), filter="indexed") == []
+
+
+def test_what_a_text_is_completed_to(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """\
+            import os
+
+            class Order:
+                count = 1
+
+                def __init__(self):
+                    self.lines = {"a": ["text"]}
+                    self._hidden = True
+
+                @property
+                def total(self):
+                    raise SystemExit("asked for")
+
+                def pay(self):
+                    print("paid")
+                    return self
+
+                @classmethod
+                def pending(cls):
+                    return []
+
+            def use(order):
+                return order
+
+            use(Order())
+            """
+        )
+    )
+    recorded = trial.record([program])
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "return order")])])
+        debugger.go("continue")
+        frame = debugger.stack()[0]["id"]
+
+        def complete(text, rest=""):
+            asked = {"text": text + rest, "column": len(text) + 1, "frameId": frame}
+            targets = debugger.request("completions", **asked)["targets"]
+            assert all(text[t["start"] :] == text[len(text) - t["length"] :] for t in targets)
+            return {target["label"]: target["type"] for target in targets}
+
+        order = {"count": "field", "lines": "field", "pay": "method", "pending": "method", "total": "property"}
+        assert complete("order.") == order
+        assert complete("order.p", "ay()") == complete("x = [1, order . p") == complete("if not order.p")
+        assert complete("order.p") == {"pay": "method", "pending": "method"}
+        assert complete("order._h") == {"_hidden": "field"}
+        assert "upper" in complete("print(order.lines['a'][0].up") and "sort" in complete("order.lines['a'].")
+        assert complete("'text'.upp") == {"upper": "method"}
+        assert complete("os.pat") == {"path": "module", "pathconf": "function", "pathconf_names": "field", "pathsep": "field"}
+        assert complete("ord") == {"ord": "function", "order": "variable"}
+        assert complete("Ord") == {"Order": "class"} and complete("whi") == {"while": "keyword"}
+        # Nothing is called, and what does not mean anything is completed to nothing.
+        assert complete("order.pay().") == complete("nothing.") == complete("order.total.") == complete("1 +.") == {}
+        assert "paid" not in debugger.output()
 
 
 def test_what_a_client_may_ask_for(trial):

@@ -758,30 +758,6 @@ def set_expression(question, state, _exception):
     return describe(expression, value, [])
 
 
-def completions(question, state, _exception):
-    _, names, local = place_of(question, state)
-    text = question["text"]
-    begin = len(text)
-    while begin > 0 and (text[begin - 1].isalnum() or text[begin - 1] in "_."):
-        begin -= 1
-    word = text[begin:]
-    if "." in word:
-        head, tail = word.rsplit(".", 1)
-        value = eval(head, names, local)
-        labels = names_of(value)
-    else:
-        tail = word
-        labels = set(local or ()) | set(names) | set(__builtins__) | KEYWORDS
-    found = sorted(name for name in labels if str(name).startswith(tail) and (tail.startswith("_") or name[0] != "_"))
-    return [{"label": name, "start": len(text) - len(tail), "length": len(tail)} for name in found[:300]]
-
-
-KEYWORDS = frozenset(
-    """and as assert async await break class continue def del elif else except finally for from global if import in is
-    lambda nonlocal not or pass raise return try while with yield None True False""".split()
-)
-
-
 def exception_info(_question, state, exception):
     if exception is None:
         return None
@@ -1007,7 +983,6 @@ ANSWERS = {
     "evaluate": evaluate,
     "assign": assign,
     "set_expression": set_expression,
-    "completions": completions,
     "exception": exception_info,
     "modules": modules,
     "arguments": arguments,

@@ -88,7 +88,7 @@ const DEPTH: usize = 32;
 pub unsafe fn prepare() {
     // SAFETY: by contract.
     unsafe {
-        let source = concat!(include_str!("inspect.py"), include_str!("code.py"));
+        let source = concat!(include_str!("inspect.py"), include_str!("completions.py"), include_str!("code.py"));
         let source = CString::new(source).expect("no zero in the source");
         let code = Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input);
         if code.is_null() {
