@@ -91,36 +91,103 @@ fn end_of(trace: &Trace, process: u32) -> String {
 /// The number of events, and calls among them, thinned evenly.
 fn list_events(trace: &Trace, process: u32, start: u64, count: Option<u64>, detail: usize) -> (u64, Vec<Value>) {
     let Ok(mut stream) = trace.events(process) else { return (0, Vec::new()) };
-    let (mut end, mut thread, mut names, mut events) = (0, 0, BTreeMap::new(), Vec::new());
+    let (mut end, mut thread, mut names) = (0, 0, BTreeMap::new());
+    let mut listed = Thinned::new(detail);
     while let Ok(Some((index, event))) = stream.next_event() {
         end = index.0 + 1;
-        let in_range = index.0 >= start && count.is_none_or(|count| index.0 - start < count);
-        match event {
+        let what = match event {
             Event::Hooks { first, hooks } => {
-                names.extend((first..).zip(hooks.into_iter().map(|hook| hook.name.to_string_lossy())));
+                names.extend((first..).zip(hooks.into_iter().map(|hook| hook.name)));
+                continue;
             }
-            Event::Switch { thread: next, .. } => thread = next,
-            Event::Call(call) if in_range => {
-                let function = names.get(&u64::from(call.hook)).cloned().unwrap_or_default();
-                events.push(json!({ "index": index.0, "thread": thread + 1, "function": function, "kind": "call" }));
+            Event::Switch { thread: next, .. } => {
+                thread = next;
+                continue;
             }
-            Event::Signal { number, .. } if in_range => {
-                let function = format!("signal {number}");
-                events.push(json!({ "index": index.0, "thread": thread + 1, "function": function, "kind": "signal" }));
-            }
-            Event::Fork { .. } if in_range => {
-                events.push(json!({ "index": index.0, "thread": thread + 1, "function": "fork", "kind": "fork" }));
-            }
-            _ => {}
+            Event::Call(call) => Listed::Call(call.hook),
+            Event::Signal { number, .. } => Listed::Signal(number),
+            Event::Fork { .. } => Listed::Fork,
+            _ => continue,
+        };
+        if index.0 >= start && count.is_none_or(|count| index.0 - start < count) {
+            listed.push((index.0, thread, what));
         }
     }
-    if events.len() > detail {
-        let all = events.len();
-        let mut place = 0;
-        events.retain(|_| {
-            place += 1;
-            (place - 1) * detail / all != place * detail / all
-        });
+    let events = listed.finish().into_iter().map(|(index, thread, what)| {
+        let (function, kind) = match what {
+            Listed::Call(hook) => {
+                (names.get(&u64::from(hook)).map(|name| name.to_string_lossy()).unwrap_or_default(), "call")
+            }
+            Listed::Signal(number) => (format!("signal {number}").into(), "signal"),
+            Listed::Fork => ("fork".into(), "fork"),
+        };
+        json!({ "index": index, "thread": thread + 1, "function": function, "kind": kind })
+    });
+    (end, events.collect())
+}
+
+enum Listed {
+    Call(u16),
+    Signal(u64),
+    Fork,
+}
+
+/// Of any number of items at most so many, evenly spread. The others are not kept until then: a recording may have millions.
+struct Thinned<T> {
+    items: Vec<T>,
+    most: usize,
+    seen: usize,
+    /// Each so many-th is kept.
+    step: usize,
+}
+
+impl<T> Thinned<T> {
+    fn new(most: usize) -> Thinned<T> {
+        Thinned { items: Vec::new(), most, seen: 0, step: 1 }
     }
-    (end, events)
+
+    fn push(&mut self, item: T) {
+        if self.seen.is_multiple_of(self.step) {
+            if self.items.len() >= self.most.saturating_mul(8) {
+                let mut place = 0;
+                self.items.retain(|_| {
+                    place += 1;
+                    place % 2 == 1
+                });
+                self.step *= 2;
+            }
+            self.items.push(item);
+        }
+        self.seen += 1;
+    }
+
+    fn finish(mut self) -> Vec<T> {
+        let (all, most) = (self.items.len(), self.most);
+        if all > most {
+            let mut place = 0;
+            self.items.retain(|_| {
+                place += 1;
+                (place - 1) * most / all != place * most / all
+            });
+        }
+        self.items
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Thinned;
+
+    #[test]
+    fn what_is_thinned_is_spread_evenly() {
+        for count in [0, 1, 99, 100, 101, 799, 800, 801, 5_000, 123_457] {
+            let mut thinned = Thinned::new(100);
+            (0..count).for_each(|item| thinned.push(item));
+            let kept = thinned.finish();
+            assert_eq!(kept.len(), count.min(100));
+            let widest = kept.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(1);
+            assert!(widest <= (count / 100 * 3 / 2).max(2), "{count}: {widest}");
+            assert!(kept.last().is_none_or(|last| count - last <= (count / 100 * 3 / 2).max(1)), "{count}");
+        }
+    }
 }
