@@ -150,6 +150,16 @@ void retrace_generator_frames(PyThreadState *tstate, uint64_t *frames, int depth
     }
 }
 
+void retrace_frame_codes(PyThreadState *tstate, PyObject **codes, int depth)
+{
+    struct _PyInterpreterFrame *frame = tstate->cframe->current_frame;
+    for (; frame != NULL && depth > 0; frame = frame->previous) {
+        if (retrace_is_python_frame(frame)) {
+            codes[--depth] = (PyObject *)frame->f_code;
+        }
+    }
+}
+
 static int
 add_generators(PyGC_Head *list, uint64_t *frames, int most, int count)
 {

@@ -51,6 +51,9 @@ int retrace_is_generator_frame(void *frame);
 /* Of a thread's frames, the outermost first, the address of each that is a generator's, and 0 of others. */
 void retrace_generator_frames(PyThreadState *tstate, uint64_t *frames, int depth);
 
+/* Of a thread's frames, the outermost first, their codes: borrowed. */
+void retrace_frame_codes(PyThreadState *tstate, PyObject **codes, int depth);
+
 /* The frames of all generators, in the order of the collector's lists; at most so many. Returns how many there are. */
 int retrace_generators(uint64_t *frames, int most);
 

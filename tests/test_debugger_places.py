@@ -593,3 +593,202 @@ def test_each_event_is_where_its_call_is(trial):
             # And the line after the one that comes to the event.
             debugger.go("gotoPosition", position={"event": index, "ticks": 1})
             assert debugger.where()[1] == (line + 1 if line in in_call else line_of(path, "for number"))
+
+
+FRAMEWORK = """
+import asyncio, threading
+
+def serve(view, log, count):
+    for number in range(count):
+        thread = threading.Thread(target=handle, args=(view, log, number))
+        thread.start()
+        thread.join()
+
+def handle(view, log, number):
+    answer = view(number)
+    log(answer)
+
+def run(*functions):
+    for function in functions:
+        function()
+
+def run_with(fixture, function):
+    made = fixture()
+    function(next(made))
+    next(made, None)
+
+async def respond(view, number):
+    answer = await view(number)
+    return answer
+
+async def respond_to_all(view, count):
+    for _ in range(count):
+        await asyncio.gather(*(respond(view, number) for number in range(3)))
+"""
+
+
+def record_under_framework(trial, text, *more):
+    """Records a program that is called by a library; it and what the library's folder has more, by name."""
+    trial.prepare(inputs=False)
+    folder = trial.work / "site-packages"
+    folder.mkdir()
+    (folder / "framework.py").write_text(FRAMEWORK)
+    for name, content in more:
+        (folder / name).write_text(content)
+    program = trial.work / "program.py"
+    program.write_text("import sys\nsys.path[:0] = ['site-packages']\nimport framework\n" + text)
+    return program
+
+
+def test_a_step_out_of_what_a_framework_calls_ends_in_the_threads_next_code(trial):
+    text = """
+def view(number):
+    total = number + 1
+    return total * 2
+
+def log(answer):
+    print(answer)
+
+framework.serve(view, log, 3)
+"""
+    program = record_under_framework(trial, text)
+    recorded = trial.record([program])
+    assert recorded.exit == 0, recorded
+    total, returned, logged = (line_of(program, part) for part in ("total = ", "return total", "print(answer)"))
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(program, [returned])])
+        debugger.go("continue")
+        debugger.go("continue")
+        thread = debugger.stop["threadId"]
+        debugger.set_breakpoints(program, [])
+
+        def go(command):
+            debugger.go(command)
+            assert debugger.stop["threadId"] == thread
+            return debugger.stack()[0]["line"]
+
+        assert [go(command) for command in ("next", "stepBack", "stepOut", "reverseStepOut")] == [
+            *(logged, returned, logged, returned)
+        ]
+        assert debugger.locals() == {"number": "1", "total": "2"}
+        assert go("stepBack") == total
+        for command in ("stepBack", "reverseStepIn", "reverseStepOut"):
+            assert go(command) == total and debugger.stop["description"] == "The thread begins here"
+        assert go("next") == returned
+    with Debugger(recorded.trace, justMyCode=False) as debugger:
+        debugger.launch("entry", [(program, [returned])])
+        debugger.go("continue")
+        debugger.go("next")
+        assert [(f["name"], f["line"]) for f in debugger.stack()][0] == ("handle", line_of_text(FRAMEWORK, "log(answer)"))
+
+
+def line_of_text(text, part):
+    return next(number for number, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+def test_a_step_out_of_a_test_ends_in_the_next_one(trial):
+    text = """
+def test_first():
+    value = 1
+    assert value == 1
+
+def test_second():
+    value = 2
+    assert value == 2
+"""
+    runner = "import sys; sys.path[:0] = ['.']; import program, framework; framework.run(program.test_first, program.test_second)"
+    program = record_under_framework(trial, text, ("runner.py", runner))
+    recorded = trial.record([program.parent / "site-packages" / "runner.py"])
+    assert recorded.exit == 0, recorded
+    lines = [line_of(program, part) for part in ("def test_second", "value = 1", "value == 1", "value = 2", "value == 2")]
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(program, lines[1:2])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+        for command, places in (("next", [2, 3, 4]), ("stepBack", [3, 2, 1, 0]), ("next", [1, 2]), ("stepOut", [3])):
+            for place in places:
+                debugger.go(command)
+                assert debugger.stack()[0]["line"] == lines[place], (command, place)
+        debugger.go("reverseStepOut")
+        assert debugger.stack()[0]["line"] == lines[2]
+
+
+def test_a_step_out_of_a_fixture_ends_in_what_uses_it(trial):
+    text = """
+def fixture():
+    value = 1
+    yield value
+    value = 2
+
+def test_first(value):
+    assert value == 1
+
+def test_second(value):
+    assert value
+"""
+    runner = """
+import sys; sys.path[:0] = ['.']
+import program, framework
+framework.run_with(program.fixture, program.test_first)
+framework.run_with(program.fixture, program.test_second)
+"""
+    program = record_under_framework(trial, text, ("runner.py", runner))
+    recorded = trial.record([program.parent / "site-packages" / "runner.py"])
+    assert recorded.exit == 0, recorded
+    parts = ("def test_second", "value = 1", "yield value", "value == 1", "value = 2")
+    names = {line_of(program, part): part for part in parts}
+    second = len(program.read_text().splitlines())
+    names[second] = "second"
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(program, [second])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+
+        def go(command, times):
+            for _ in range(times):
+                debugger.go(command)
+                yield names[debugger.stack()[0]["line"]]
+
+        assert list(go("stepBack", 4)) == ["yield value", "value = 1", "value = 2", "yield value"]
+        assert list(go("stepBack", 2)) == ["value = 1", "def test_second"]
+        assert list(go("next", 2)) == ["value = 1", "yield value"]
+
+
+def test_a_step_out_of_an_async_view_ends_in_the_next_code(trial):
+    text = """
+import asyncio
+
+async def view(number):
+    await asyncio.sleep(0.001 * number)
+    total = number * 2
+    return total
+"""
+    runner = """
+import asyncio, sys; sys.path[:0] = ['.']
+import program, framework
+asyncio.run(framework.respond_to_all(program.view, 2))
+"""
+    program = record_under_framework(trial, text, ("runner.py", runner))
+    recorded = trial.record([program.parent / "site-packages" / "runner.py"])
+    assert recorded.exit == 0, recorded
+    first, total, returned = (line_of(program, part) for part in ("await asyncio.sleep", "total = ", "return total"))
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(program, [returned])])
+        for _ in range(3):
+            debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+
+        def go(command):
+            debugger.go(command)
+            return debugger.stack()[0]["line"], debugger.locals()["number"]
+
+        # The three of the first round come back in their order; each awaits on its own.
+        assert debugger.locals()["number"] == "2"
+        assert go("stepBack") == (total, "2") and go("stepBack") == (first, "2")
+        assert go("next") == (total, "2") and go("next") == (returned, "2")
+        # The next code is the first line of the next round.
+        assert go("next") == (first, "0")
+        # It is awaited, whatever other views do meanwhile.
+        assert go("next") == (total, "0") and go("next") == (returned, "0")
+        assert go("stepBack") == (total, "0") and go("stepBack") == (first, "0")
+        assert go("stepBack") == (returned, "2")

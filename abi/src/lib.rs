@@ -364,6 +364,8 @@ pub mod line_events {
         pub fn retrace_is_generator_frame(frame: *mut Frame) -> c_int;
         /// Of a thread's frames, the outermost first, the address of each that is a generator's.
         pub fn retrace_generator_frames(tstate: *mut ThreadState, frames: *mut u64, depth: c_int);
+        /// Of a thread's frames, the outermost first, their codes; borrowed.
+        pub fn retrace_frame_codes(tstate: *mut ThreadState, codes: *mut *mut PyObject, depth: c_int);
         /// The frames of all generators.
         pub fn retrace_generators(frames: *mut u64, most: c_int) -> c_int;
         /// A thread's ident, as the program knows it.

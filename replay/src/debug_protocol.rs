@@ -241,14 +241,23 @@ pub struct Step {
     pub is_instruction: bool,
     /// Or the first line of what is called where that many frames have come to: an instruction from here to there.
     pub into: Option<(i32, i32)>,
+    /// Where the thread has had fewer frames than this, any line of it ends the step: none of the user's code is left.
+    pub leaves: u16,
 }
 
 impl Step {
     /// The thread has had so few frames that the step ends there at the latest.
     pub fn lower(&mut self, depth: u16) {
-        if depth < self.depth {
+        if depth < self.leaves {
+            self.end_anywhere();
+        } else if depth < self.depth {
             (self.depth, self.line, self.into) = (depth, 0, None);
         }
+    }
+
+    /// Any line of the thread ends it from now on.
+    pub fn end_anywhere(&mut self) {
+        (self.depth, self.line, self.into, self.leaves) = (u16::MAX, 0, None, 0);
     }
 }
 
@@ -381,6 +390,8 @@ pub enum Find {
         mine_only: bool,
         /// Where, at the window's end, the frames of generators lie that may be gone back to.
         generators: Vec<u64>,
+        /// Where the thread has had fewer frames than this, any line before is meant.
+        leaves: u16,
     },
     /// Where the frames of all generators lie.
     Generators,
@@ -492,6 +503,8 @@ pub struct Stopped {
     pub depth: u16,
     /// How many it had at the tick, where an exception passes now.
     pub tick_depth: u16,
+    /// How many it has up to the outermost one of the user's own code; 0 where there is none. Of a stop that is stood at.
+    pub mine: u16,
     /// The event that comes next.
     pub event: u64,
     /// Lines since the event before it, or since the window's checkpoint.

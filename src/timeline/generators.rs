@@ -1,7 +1,8 @@
 //! Which generator or coroutine a frame belongs to. Such a frame is left and gone back to, and to whoever steps it is the
 //! same one all the time; by its depth alone it would be another one each time.
 
-use retrace_abi::line_events::{retrace_generator_frames, retrace_generators};
+use pyo3_ffi::PyObject;
+use retrace_abi::line_events::{retrace_frame_codes, retrace_generator_frames, retrace_generators};
 use retrace_abi::{Frame, ThreadState};
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -17,28 +18,70 @@ struct Link {
     below: u32,
 }
 
+/// What is known of one.
+struct Facts {
+    /// Where its frame was when the window began; 0 for one that has begun since.
+    first: usize,
+    /// How many ticks there had been when it began, if it has in this run.
+    began: Option<u64>,
+    /// Its code is not the user's. False, too, where that is not known.
+    is_library: bool,
+}
+
 /// Those seen in a run. They are numbered from 1 in the order in which they are met, so that all runs through a window
 /// number them alike.
 #[derive(Default)]
 pub struct Generators {
     /// By the frame's address.
     known: HashMap<usize, u32>,
-    /// Where each one's frame was when the window began; 0 for those that have begun since.
-    first: Vec<usize>,
+    facts: Vec<Facts>,
     /// What threads' stacks have: a stack is the number of its innermost link, or 0.
     links: Vec<Link>,
 }
 
 impl Generators {
-    /// The generator of a frame. `begins`: it is another one than was at that address.
-    pub fn number(&mut self, frame: usize, begins: bool) -> u32 {
-        if let (Some(number), false) = (self.known.get(&frame), begins) {
+    /// The generator of a frame. `begins`: it is another one than was at that address, and there have been so many ticks.
+    pub fn number(&mut self, frame: usize, begins: Option<u64>) -> u32 {
+        if let (Some(number), None) = (self.known.get(&frame), begins) {
             return *number;
         }
-        self.first.push(if begins { 0 } else { frame });
-        let number = self.first.len() as u32;
+        let first = if begins.is_some() { 0 } else { frame };
+        self.facts.push(Facts { first, began: begins, is_library: false });
+        let number = self.facts.len() as u32;
         self.known.insert(frame, number);
         number
+    }
+
+    fn facts(&self, generator: u32) -> Option<&Facts> {
+        self.facts.get((generator as usize).wrapping_sub(1))
+    }
+
+    /// Whether a generator's code is known not to be the user's.
+    pub fn is_library(&self, generator: u32) -> bool {
+        self.facts(generator).is_some_and(|facts| facts.is_library)
+    }
+
+    pub fn set_library(&mut self, generator: u32, is_library: bool) {
+        if let Some(facts) = self.facts.get_mut((generator as usize).wrapping_sub(1)) {
+            facts.is_library = is_library;
+        }
+    }
+
+    /// Whether a generator had not begun before a tick, the first of which is 1.
+    pub fn begins_at(&self, generator: u32, tick: u64) -> bool {
+        self.facts(generator).and_then(|facts| facts.began).is_some_and(|before| before + 1 >= tick)
+    }
+
+    /// The generator whose frame is right below another one's.
+    pub fn below(&self, mut stack: u32, generator: u32) -> Option<u32> {
+        while let Some(link) = self.link(stack) {
+            if link.generator == generator {
+                let below = self.at(link.below, link.depth - 1);
+                return (below != NONE).then_some(below);
+            }
+            stack = link.below;
+        }
+        None
     }
 
     /// A frame has begun, or goes on, on a stack.
@@ -88,13 +131,24 @@ impl Generators {
     ///
     /// # Safety
     /// The GIL is held.
-    pub unsafe fn stack_of(&mut self, tstate: *mut ThreadState, depth: u16) -> u32 {
-        let mut frames = vec![0; depth as usize];
+    pub unsafe fn stack_of(
+        &mut self,
+        tstate: *mut ThreadState,
+        depth: u16,
+        mut is_mine: impl FnMut(*mut PyObject) -> bool,
+    ) -> u32 {
+        let (mut frames, mut codes) = (vec![0; depth as usize], vec![std::ptr::null_mut(); depth as usize]);
         // SAFETY: by contract; room for so many.
-        unsafe { retrace_generator_frames(tstate, frames.as_mut_ptr(), c_int::from(depth)) };
+        unsafe {
+            retrace_generator_frames(tstate, frames.as_mut_ptr(), c_int::from(depth));
+            retrace_frame_codes(tstate, codes.as_mut_ptr(), c_int::from(depth));
+        }
         let mut stack = NONE;
-        for (place, frame) in frames.into_iter().enumerate() {
-            let generator = if frame == 0 { NONE } else { self.number(frame as usize, false) };
+        for (place, (frame, code)) in frames.into_iter().zip(codes).enumerate() {
+            let generator = if frame == 0 { NONE } else { self.number(frame as usize, None) };
+            if generator != NONE {
+                self.set_library(generator, !is_mine(code));
+            }
             stack = self.enter(stack, place as u16 + 1, generator);
         }
         stack
@@ -108,7 +162,8 @@ impl Generators {
 
     /// Where the frames of these were when the window began.
     pub fn first_addresses(&self, numbers: &[u32]) -> impl Iterator<Item = u64> {
-        numbers.iter().map(|number| self.first[*number as usize - 1] as u64).filter(|frame| *frame != 0)
+        let first = |number: &u32| self.facts(*number).map(|facts| facts.first as u64);
+        numbers.iter().filter_map(first).filter(|frame| *frame != 0)
     }
 
     /// By where the frame is now; `Err` for one that the run has not met.

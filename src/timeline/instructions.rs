@@ -177,7 +177,8 @@ impl Runner {
         let Goal::Before(Before { thread, depth, change, mine_only, .. }) = self.run.goal else { process::leave() };
         let before = is_step.then_some(self.instructions.steps.len() as u64);
         let ends = self.lows_since_instructions();
-        let find = Find::Back { thread: Some(thread), before, depth, change, mine_only, generators: Vec::new() };
+        let find =
+            Find::Back { thread: Some(thread), before, depth, change, mine_only, generators: Vec::new(), leaves: 0 };
         let found = find_back(&self.instructions.steps, &ends, &self.generators, &find);
         let number = found.tick.map(|place| self.instructions.numbers[place as usize - 1]);
         let (tick, instruction) = number.map_or((None, 0), |(tick, instruction)| (Some(tick), instruction));

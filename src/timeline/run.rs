@@ -11,11 +11,12 @@ use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{
-    retrace_depth, retrace_line_events_check_again, retrace_line_events_slack, retrace_offset_above,
+    retrace_depth, retrace_frame_above, retrace_frame_codes, retrace_line_events_check_again,
+    retrace_line_events_slack, retrace_offset_above,
 };
 use retrace_abi::{ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
-    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Step, Stopped, Stops, Window,
+    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Window,
 };
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -42,6 +43,14 @@ pub(super) struct Actor {
 
 const NEW: Actor = Actor { low: u16::MAX, low_instruction: u16::MAX, frame: 0, depth: 0, begun: false, stack: None };
 
+/// A coroutine that awaits another one. It goes on without having been gone back to itself when the other has ended.
+struct Awaiter {
+    generator: u32,
+    awaited: u32,
+    /// It has been gone back to, and the other one has not yet.
+    is_resumed: bool,
+}
+
 pub struct Runner {
     pub(super) run: Run,
     left: usize,
@@ -52,6 +61,8 @@ pub struct Runner {
     pub(super) generators: Generators,
     /// Those that a step may end in.
     followed: Vec<u32>,
+    /// Who awaits the outermost of them, which is that one.
+    awaiter: Option<Awaiter>,
     pub(super) last: Option<Stopped>,
     /// The last raise at each address, code and instruction.
     pub(super) origins: HashMap<(usize, usize, c_int), Stopped>,
@@ -183,6 +194,7 @@ impl Runner {
             ticks: Vec::new(),
             generators: Generators::default(),
             followed: Vec::new(),
+            awaiter: None,
             last: None,
             origins: HashMap::new(),
             raised: Vec::new(),
@@ -224,7 +236,7 @@ impl Runner {
         find_back(&self.ticks, &ends, &self.generators, find)
     }
 
-    unsafe fn set(&mut self, run: Run) {
+    unsafe fn set(&mut self, mut run: Run) {
         if stops_of(&run).is_some_and(Stops::evaluates) {
             // Nobody goes on with this run where it stops.
             // SAFETY: the GIL is held.
@@ -242,7 +254,10 @@ impl Runner {
         self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
         self.left = 0;
         self.last = None;
-        self.followed = self.followed(stops_of(&run).and_then(|stops| stops.step.as_ref()));
+        (self.followed, self.awaiter) = (Vec::new(), None);
+        if let Goal::First(stops) | Goal::Last(stops) = &mut run.goal {
+            self.follow(stops);
+        }
         self.run = run;
         for actor in &mut self.actors {
             actor.low_instruction = u16::MAX;
@@ -255,17 +270,25 @@ impl Runner {
         }
     }
 
-    /// The generators whose frames a step may end in, besides those that its depth says.
-    fn followed(&mut self, step: Option<&Step>) -> Vec<u32> {
-        match step {
-            Some(step) if self.position.tick == 0 => {
-                step.generators.iter().map(|frame| self.generators.number(*frame as usize, false)).collect()
+    /// Finds the generators whose frames a step may end in, besides those that its depth says.
+    fn follow(&mut self, stops: &mut Stops) {
+        let Some(step) = &mut stops.step else { return };
+        if self.position.tick == 0 {
+            let number = |frame: &u64| self.generators.number(*frame as usize, None);
+            self.followed = step.generators.iter().map(number).collect();
+        } else if step.depth != u16::MAX {
+            let stack = self.actors.get(step.thread as usize).and_then(|actor| actor.stack);
+            let stack = stack.unwrap_or(generators::NONE);
+            self.followed = self.generators.up_to(stack, step.depth);
+            self.followed.retain(|generator| !stops.mine_only || !self.generators.is_library(*generator));
+            if let Some(awaited) = self.followed.last().filter(|_| step.leaves > 0) {
+                let awaiter = self.generators.below(stack, *awaited);
+                self.awaiter = awaiter.map(|generator| Awaiter { generator, awaited: *awaited, is_resumed: false });
             }
-            Some(step) if step.depth != u16::MAX => {
-                let stack = self.actors.get(step.thread as usize).and_then(|actor| actor.stack);
-                self.generators.up_to(stack.unwrap_or(generators::NONE), step.depth)
-            }
-            _ => Vec::new(),
+        }
+        if !self.followed.is_empty() {
+            // A generator's frame is left and come back to: the user's code is not left with it.
+            step.leaves = 0;
         }
     }
 
@@ -407,7 +430,7 @@ impl Runner {
             let depth = retrace_depth(tstate) as u16;
             let thread = user_threads::running();
             let frame = generators::generator_frame(innermost_frame(tstate));
-            let generator = if frame == 0 { generators::NONE } else { self.generators.number(frame, !resumed) };
+            let generator = if frame == 0 { generators::NONE } else { self.generator(tstate, frame, resumed) };
             let stack = self.stack(tstate, thread, depth);
             let stack = self.generators.enter(stack, depth, generator);
             let actor = self.actor(thread);
@@ -419,13 +442,41 @@ impl Runner {
         }
     }
 
+    /// The generator of a frame that begins, or goes on.
+    unsafe fn generator(&mut self, tstate: *mut ThreadState, frame: usize, resumed: bool) -> u32 {
+        let generator = self.generators.number(frame, (!resumed).then_some(self.position.tick));
+        let mut variables = std::ptr::null_mut();
+        // SAFETY: as in `start`; a thread that starts a frame has one.
+        let is_mine = unsafe {
+            let code = retrace_frame_above(tstate, 0, &mut variables);
+            let index = self.codes.index(code, stops_of(&self.run));
+            self.codes.get(index).is_mine
+        };
+        self.generators.set_library(generator, !is_mine);
+        if let Some(awaiter) = &mut self.awaiter {
+            if generator == awaiter.generator {
+                awaiter.is_resumed = true;
+            } else if generator == awaiter.awaited {
+                awaiter.is_resumed = false;
+            }
+        }
+        generator
+    }
+
     /// The generators that a thread is in.
     unsafe fn stack(&mut self, tstate: *mut ThreadState, thread: usize, depth: u16) -> u32 {
         // SAFETY: the GIL is held.
         unsafe {
             match self.actor(thread).stack {
                 Some(stack) => self.generators.leave(stack, depth),
-                None => self.generators.stack_of(tstate, depth),
+                None => {
+                    let (codes, stops) = (&mut self.codes, stops_of(&self.run));
+                    let is_mine = |code| {
+                        let index = codes.index(code, stops);
+                        codes.get(index).is_mine
+                    };
+                    self.generators.stack_of(tstate, depth, is_mine)
+                }
             }
         }
     }
@@ -520,7 +571,7 @@ impl Runner {
     }
 
     /// Waits here, or goes on where only the last stop is wanted. True in a copy that runs on.
-    pub(super) unsafe fn stop(&mut self, stopped: Stopped) -> bool {
+    pub(super) unsafe fn stop(&mut self, mut stopped: Stopped) -> bool {
         // SAFETY: as in `line`.
         unsafe {
             if let Goal::Last(stops) = &self.run.goal {
@@ -530,9 +581,26 @@ impl Runner {
                 self.last = Some(stopped);
                 return false;
             }
+            stopped.mine = self.mine();
             timeline().channel.send(&Report::Stopped(Box::new(stopped)));
             self.wait();
             true
+        }
+    }
+
+    /// How many frames the running thread has up to its outermost one of the user's own code.
+    unsafe fn mine(&mut self) -> u16 {
+        // SAFETY: as in `line`; room for so many.
+        unsafe {
+            let tstate = PyThreadState_Get().cast();
+            let mut codes = vec![std::ptr::null_mut(); retrace_depth(tstate) as usize];
+            retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
+            let stops = stops_of(&self.run);
+            let is_mine = |code: &*mut PyObject| {
+                let index = self.codes.index(*code, stops);
+                self.codes.get(index).is_mine
+            };
+            codes.iter().position(is_mine).map_or(0, |place| place as u16 + 1)
         }
     }
 
@@ -550,14 +618,17 @@ impl Runner {
             if let Some(step) = &mut stops.step
                 && step.thread == position.thread
             {
+                let stack = self.actors[position.thread as usize].stack.unwrap_or(generators::NONE);
+                let innermost = || self.generators.at(stack, position.depth);
+                if self.awaiter.as_ref().is_some_and(|it| !it.is_resumed && it.generator == innermost()) {
+                    (self.followed, self.awaiter) = (Vec::new(), None);
+                    step.end_anywhere();
+                }
                 if step.depth != u16::MAX {
                     step.lower(low.max(1));
                 }
                 let is_before = position.depth == step.depth && position.line < step.line;
-                let is_followed = || {
-                    let stack = self.actors[position.thread as usize].stack.unwrap_or(generators::NONE);
-                    self.followed.contains(&self.generators.at(stack, position.depth))
-                };
+                let is_followed = || self.followed.contains(&innermost());
                 let ends = position.depth <= step.depth && !is_before;
                 if shown && (ends || !self.followed.is_empty() && is_followed()) {
                     stepped = Some(Cause::Step);

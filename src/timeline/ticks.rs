@@ -217,10 +217,10 @@ pub struct Tick {
 
 /// The answer to `Find::Back`; `ends`: the fewest frames each thread has had since its last tick.
 pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &Find) -> Found {
-    let Find::Back { thread, before, depth, change, mine_only, generators: ref later } = *find else {
+    let Find::Back { thread, before, depth, change, mine_only, generators: ref later, leaves } = *find else {
         return Found::default();
     };
-    let any_depth = change > 0;
+    let mut any_depth = change > 0;
     let mut allowed = match (depth, before) {
         _ if any_depth => u16::MAX,
         (Some(depth), _) => depth,
@@ -247,6 +247,7 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
         Some(here) if Some(u32::from(here.thread)) == thread => {
             let deepest = depth.unwrap_or((i32::from(here.depth) + change).max(0) as u16);
             followed = generators.up_to(here.stack, deepest);
+            followed.retain(|generator| !mine_only || !generators.is_library(*generator));
         }
         _ => {
             for frame in later {
@@ -257,18 +258,30 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
             }
         }
     }
+    // The fewest frames the thread has had since. Frames of generators are left and come back to: not what calls them
+    // is left with them, until they have begun.
+    let mut fewest = match before {
+        _ if depth.is_some() && before.is_some() => u16::MAX,
+        Some(tick) => ticks.get((tick as usize).wrapping_sub(1)).map_or(u16::MAX, |here| here.low),
+        None => thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u16::MAX),
+    };
+    if let Some(tick) = before {
+        followed.retain(|generator| !generators.begins_at(*generator, tick));
+    }
+    any_depth |= followed.is_empty() && unmet.is_empty() && fewest < leaves;
     for (place, tick) in ticks[..last].iter().enumerate().rev() {
         if thread.is_some_and(|thread| u32::from(tick.thread) != thread) {
             continue;
         }
         let is_followed = !followed.is_empty() && followed.contains(&generators.at(tick.stack, tick.depth));
-        if (tick.depth <= allowed || is_followed) && (tick.is_mine || !mine_only) {
-            return Found { tick: Some(place as u64 + 1), ..Found::default() };
+        let number = place as u64 + 1;
+        if (any_depth || tick.depth <= allowed || is_followed) && (tick.is_mine || !mine_only) {
+            return Found { tick: Some(number), ..Found::default() };
         }
-        if !any_depth {
-            allowed = allowed.min(tick.low);
-        }
+        (allowed, fewest) = (allowed.min(tick.low), fewest.min(tick.low));
+        followed.retain(|generator| !generators.begins_at(*generator, number));
+        any_depth |= followed.is_empty() && unmet.is_empty() && fewest < leaves;
     }
     unmet.extend(generators.first_addresses(&followed));
-    Found { depth: Some(allowed), generators: unmet, ..Found::default() }
+    Found { depth: (!any_depth).then_some(allowed), generators: unmet, ..Found::default() }
 }

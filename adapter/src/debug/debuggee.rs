@@ -71,6 +71,9 @@ pub struct Location {
     pub inside: Option<u32>,
 }
 
+/// What is said at the recording's end.
+pub const THE_END: &str = "The end of the recording";
+
 /// What the user is told when a diversion begins.
 pub const DIVERSION: &str = "this is changed in a diversion from the recording, which ends with the next movement";
 
@@ -139,9 +142,11 @@ impl Debuggee {
     fn move_on(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
         let timeline = &mut self.timeline;
         let (from, at) = (timeline.present()?.position(), timeline.present()?.at.clone());
-        let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread) };
+        let mine_only = self.mine_only;
+        let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread, mine_only) };
         let stepping = |step| Stops { step: Some(step), mine_only: self.mine_only, ..stops.clone() };
         let came = match movement {
+            // Threads are numbered from 0, which is the main one.
             Movement::StepBack(kind, thread) | Movement::StepBackInstruction(kind, thread) => {
                 let came = match movement {
                     Movement::StepBack(..) => timeline.step_back(kind, thread, self.mine_only)?,
@@ -149,6 +154,10 @@ impl Debuggee {
                 };
                 if came {
                     return Ok(Stop { reason: "step", text: String::new() });
+                }
+                if thread != 0 {
+                    // At the recording's start another thread would be shown, and this place be lost.
+                    return Ok(Stop { reason: "step", text: "The thread begins here".to_owned() });
                 }
                 came
             }
@@ -160,7 +169,7 @@ impl Debuggee {
                 let came = timeline.forward(match forwards {
                     Movement::Step(kind, thread) => stepping(step(kind, thread, 0)),
                     Movement::StepInstruction(kind, thread) => {
-                        stepping(Step { is_instruction: true, ..step(kind, thread, 0) })
+                        stepping(Step { is_instruction: true, leaves: 0, ..step(kind, thread, 0) })
                     }
                     Movement::StepInto(thread, depth, range) => {
                         stepping(Step { thread, depth, into: Some(range), ..Step::default() })
@@ -211,7 +220,7 @@ impl Debuggee {
             Landmark::End => {
                 let Some(position) = self.end()? else { return message("no line of Python was run") };
                 self.timeline.go_to(position)?;
-                Ok("The end of the recording")
+                Ok(THE_END)
             }
         }
     }

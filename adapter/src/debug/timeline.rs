@@ -514,21 +514,26 @@ impl Timeline {
         from: Position,
         thread: Option<u32>,
         mut depth: Option<u16>,
-        change: i32,
+        mut change: i32,
         mine_only: bool,
+        leaves: u16,
     ) -> Result<Option<Position>> {
         let mut before = Some(from.tick);
         let mut window = from.window;
         let mut generators = Vec::new();
         loop {
-            let found = self.find(window, Find::Back { thread, before, depth, change, mine_only, generators })?;
+            let find = Find::Back { thread, before, depth, change, mine_only, generators, leaves };
+            let found = self.find(window, find)?;
             if let Some(tick) = found.tick {
                 return Ok(Some(Position::line(window, tick)));
             }
-            if window == 0 {
+            if window == 0 || thread.is_some_and(|thread| self.begins_in(window, thread)) {
                 return Ok(None);
             }
             (before, depth) = (None, found.depth);
+            if depth.is_none() {
+                change = 1;
+            }
             window -= 1;
             generators = if found.generators.is_empty() {
                 Vec::new()
@@ -545,6 +550,12 @@ impl Timeline {
         }
     }
 
+    /// Whether a thread that is there in a window is not there at its beginning.
+    fn begins_in(&self, window: usize, thread: u32) -> bool {
+        let stacks = &self.windows[window].stacks;
+        !stacks.is_empty() && !stacks.iter().any(|stack| stack.thread == thread)
+    }
+
     /// How many frames of a thread are there throughout a window, at least.
     fn kept_frames(&self, window: usize, thread: u32) -> u16 {
         let stack = |window: &Stretch| window.stacks.iter().find(|stack| stack.thread == thread).cloned();
@@ -559,7 +570,7 @@ impl Timeline {
         let window = self.windows.len() - 1;
         self.index(window)?;
         let after = self.windows[window].ticks.unwrap_or(0) + 1;
-        let last = self.find_back(Position::line(window, after), None, None, 1, mine_only)?;
+        let last = self.find_back(Position::line(window, after), None, None, 1, mine_only, 0)?;
         Ok(last.max(self.crash()?))
     }
 
@@ -633,14 +644,13 @@ impl Timeline {
             // The beginning of its own line may be in reach.
             from.tick += 1;
             depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
-        } else if at.raise > 0 {
-            // The line that raises has begun; where a call of it ended, that line comes first.
-            if at.depth != at.tick_depth || matches!(kind, StepKind::Out(_)) {
-                from.tick += u64::from(at.depth != at.tick_depth);
-            }
+        } else if at.raise > 0 && at.depth != at.tick_depth {
+            // A call of the line that raises has ended, and that line comes first.
+            from.tick += 1;
             depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
         }
-        let Some(to) = self.find_back(from, Some(thread), depth, change, mine_only)? else { return Ok(false) };
+        let leaves = leaves(kind, &at, thread, mine_only);
+        let Some(to) = self.find_back(from, Some(thread), depth, change, mine_only, leaves)? else { return Ok(false) };
         self.go_to(to)?;
         Ok(true)
     }
@@ -681,7 +691,13 @@ impl Timeline {
                     self.has_done(window + 1, self.windows.len());
                     stops.hits = std::mem::take(&mut found.hits);
                     if let (Some(step), Some(depth)) = (&mut stops.step, found.step_depth) {
-                        step.lower(depth);
+                        if !found.step_generators.is_empty() {
+                            step.leaves = 0;
+                        }
+                        match depth {
+                            u16::MAX => step.end_anywhere(),
+                            _ => step.lower(depth),
+                        }
                         step.generators = Vec::new();
                         if let (Some(next), false) = (self.windows.get(window + 1), found.step_generators.is_empty()) {
                             let (earlier, later) = (all_generators(&process)?, all_generators(&next.checkpoint)?);
@@ -906,15 +922,20 @@ fn translated(generators: &[u64], from: &[u64], to: &[u64]) -> Vec<u64> {
     generators.iter().filter_map(|frame| Some(to[place(frame)?])).collect()
 }
 
+/// Below so many frames a step has left the user's code, as where a framework calls it, and ends in any of its lines.
+fn leaves(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> u16 {
+    if mine_only && thread == at.thread && kind != StepKind::In { at.mine } else { 0 }
+}
+
 /// The end of a step forwards.
-pub fn step_of(kind: StepKind, at: &Stopped, thread: u32) -> Step {
+pub fn step_of(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> Step {
     let depth = match kind {
         _ if thread != at.thread => u16::MAX,
         StepKind::In => u16::MAX,
         StepKind::Over => at.depth,
         StepKind::Out(frames) => at.depth.saturating_sub(frames).max(1),
     };
-    Step { thread, depth, ..Step::default() }
+    Step { thread, depth, leaves: leaves(kind, at, thread, mine_only), ..Step::default() }
 }
 
 /// What DAP calls the reason of a stop.

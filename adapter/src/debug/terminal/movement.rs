@@ -4,7 +4,7 @@ use retrace_replay::debug_protocol::Cause;
 use serde_json::json;
 
 use super::Terminal;
-use crate::debug::debuggee::{Landmark, Movement, Stop};
+use crate::debug::debuggee::{Landmark, Movement, Stop, THE_END};
 use crate::debug::engine::{Result, message};
 use crate::debug::timeline::StepKind;
 
@@ -126,7 +126,8 @@ impl Terminal {
             let info = self.debuggee.timeline.ask(json!({ "ask": "exception" }), false)?;
             let (class, why) = (info["class"].as_str().unwrap_or("?"), info["message"].as_str().unwrap_or_default());
             self.say(format!("{class}: {why}").trim_end_matches([':', ' ']));
-        } else if !text.is_empty() {
+        }
+        if !text.is_empty() && (at.raise == 0 || text == THE_END) {
             self.say(&format!("[{text}]"));
         }
         if at.thread != thread_before {

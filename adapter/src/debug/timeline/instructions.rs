@@ -29,6 +29,7 @@ impl Timeline {
                     change: change_of_line,
                     mine_only: mine_only && change_of_line != 1,
                     generators: Vec::new(),
+                    leaves: 0,
                 };
                 let base = self.find(window, find)?.tick.unwrap_or(0);
                 let before = Before { from: base, to, thread, depth, change, mine_only };
@@ -54,6 +55,7 @@ impl Timeline {
                             change,
                             mine_only,
                             generators: Vec::new(),
+                            leaves: 0,
                         },
                     )?
                     .depth,
