@@ -116,10 +116,11 @@ fn list_events(trace: &Trace, process: u32, start: u64, count: Option<u64>, deta
     let events = listed.finish().into_iter().map(|(index, thread, what)| {
         let (function, kind) = match what {
             Listed::Call(hook) => {
-                (names.get(&u64::from(hook)).map(|name| name.to_string_lossy()).unwrap_or_default(), "call")
+                let name = names.get(&u64::from(hook)).map(|name| name.to_string_lossy());
+                (name.unwrap_or_default(), "call")
             }
-            Listed::Signal(number) => (format!("signal {number}").into(), "signal"),
-            Listed::Fork => ("fork".into(), "fork"),
+            Listed::Signal(number) => (format!("signal {number}"), "signal"),
+            Listed::Fork => ("fork".to_owned(), "fork"),
         };
         json!({ "index": index, "thread": thread + 1, "function": function, "kind": kind })
     });
