@@ -431,6 +431,8 @@ retrace_collector_choose(void)
     return -1;
 }
 
+void retrace_count_object(int more) { PyInterpreterState_Main()->gc.generations[0].count += more; }
+
 Py_ssize_t
 retrace_collect(int generation)
 {

@@ -48,6 +48,9 @@ void retrace_collector_uninstall(void);
 /* The rest of the rule, where the count has passed the limit. */
 int retrace_collector_choose(void);
 
+/* An object that the program does not know of was made, or will be freed: generation 0 is to count so many more. */
+void retrace_count_object(int more);
+
 /* The generation that CPython would collect now (0, 1, 2), or -1. */
 static inline int
 retrace_collector_due(void)

@@ -16,8 +16,9 @@ use crate::replay::{self, Front};
 use crate::session::{self, Mode};
 use crate::{schedule, thread, timeline, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::gil;
+use retrace_abi::{collector, gil};
 use retrace_replay::event::{Event, Position, code};
+use std::ffi::CStr;
 use std::ptr;
 
 /// Signals are numbered from 1 to 64.
@@ -26,7 +27,8 @@ const SIGNALS: usize = 65;
 struct Handlers {
     /// The program's, by signal: owned, or null where the interpreter has none of ours.
     program: [*mut PyObject; SIGNALS],
-    /// Ours: owned.
+    /// Ours. The interpreter owns them, and lets go of them at its end before the program's modules are cleared: each
+    /// takes the program's handler, and what that reaches, with it then.
     ours: [*mut PyObject; SIGNALS],
 }
 
@@ -35,22 +37,47 @@ static HANDLERS: GilCell<Handlers> =
 
 static OURS: Definition = Definition::new(c"handler", handle, METH_VARARGS);
 
-/// Our function for a signal: borrowed, or null with an exception.
-unsafe fn ours(number: usize) -> *mut PyObject {
+/// Our function for a signal, or null with an exception.
+unsafe fn ours(number: usize) -> Owned {
     // SAFETY: the GIL is held.
     unsafe {
         let made = HANDLERS.get().ours[number];
         if !made.is_null() {
-            return made;
+            return Owned::borrowed(made);
         }
-        let own = Owned(PyLong_FromSize_t(number));
+        let own = Owned(PyCapsule_New(ptr::without_provenance_mut(number), NAME.as_ptr(), Some(let_go)));
+        if own.is_null() {
+            return own;
+        }
         let function = PyCFunction_NewEx(OURS.get(), own.0, ptr::null_mut());
         if !function.is_null() {
-            // Not for gc.get_objects() to find.
+            // Not for gc.get_objects() to find, nor for gc.get_count().
             PyObject_GC_UnTrack(function.cast());
+            collector::retrace_count_object(-1);
         }
         HANDLERS.get().ours[number] = function;
-        function
+        Owned(function)
+    }
+}
+
+const NAME: &CStr = c"retrace.signal";
+
+/// The signal of what our function is bound to.
+unsafe fn bound_to(own: *mut PyObject) -> usize {
+    // SAFETY: a capsule of ours; the GIL is held.
+    unsafe { PyCapsule_GetPointer(own, NAME.as_ptr()).addr().min(SIGNALS - 1) }
+}
+
+/// Our function for a signal is deallocated.
+unsafe extern "C" fn let_go(own: *mut PyObject) {
+    // SAFETY: called by CPython with the GIL held. What it was made for is not known any more when that goes.
+    unsafe {
+        let number = bound_to(own);
+        let handlers = HANDLERS.get();
+        handlers.ours[number] = ptr::null_mut();
+        let program = std::mem::replace(&mut handlers.program[number], ptr::null_mut());
+        collector::retrace_count_object(1);
+        Py_XDECREF(program);
     }
 }
 
@@ -94,13 +121,12 @@ pub unsafe fn set(call: &Call) -> *mut PyObject {
         };
         // SIG_DFL and SIG_IGN are numbers; what can't be called is CPython's to refuse.
         let is_function = PyLong_Check(handler) == 0 && PyCallable_Check(handler) != 0;
-        let mut args = [call.args[0], handler];
-        if is_function && call.args.len() == 2 && call.keyword_names.is_null() {
-            args[1] = ours(number);
-            if args[1].is_null() {
-                return ptr::null_mut();
-            }
+        let is_call = is_function && call.args.len() == 2 && call.keyword_names.is_null();
+        let made = if is_call { ours(number) } else { Owned::borrowed(handler) };
+        if made.is_null() {
+            return ptr::null_mut();
         }
+        let args = [call.args[0], made.0];
         let before = call.with_arguments(&args[..call.args.len().min(2)]).invoke();
         if before.is_null() {
             return before;
@@ -153,7 +179,7 @@ pub unsafe fn take_over() {
                 continue;
             }
             let none = ptr::null_mut::<PyObject>();
-            let before = Owned(PyObject_CallFunctionObjArgs(signal.0, argument.0, ours(number), none));
+            let before = Owned(PyObject_CallFunctionObjArgs(signal.0, argument.0, ours(number).0, none));
             if before.is_null() {
                 PyErr_Clear();
                 continue;
@@ -167,7 +193,9 @@ pub unsafe fn take_over() {
 unsafe extern "C" fn handle(own: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by CPython with the GIL held, on the main thread.
     unsafe {
-        let number = PyLong_AsSize_t(own).min(SIGNALS - 1);
+        // The handler may put another one in its place.
+        let _ours = Owned::borrowed(HANDLERS.get().ours[bound_to(own)]);
+        let number = bound_to(own);
         match session::mode() {
             Mode::Off => call_program(number, args),
             Mode::Diverted => wait_for_replay(number, args),

@@ -210,6 +210,8 @@ pub mod collector {
         /// Where generation 0's count is, and the limit above which a collection may be due.
         pub fn retrace_collector_count() -> *const c_int;
         pub fn retrace_collector_limit() -> *const c_int;
+        /// An object that the program does not know of was made, or will be freed: generation 0 is to count so many more.
+        pub fn retrace_count_object(more: c_int);
         /// The generation that CPython would collect now, or -1.
         pub fn retrace_collector_due_now() -> c_int;
         /// Collects a generation as an automatic collection would; the number of unreachable objects found.
