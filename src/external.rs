@@ -687,10 +687,7 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             let saved = SavedError::take();
             if open {
                 // Closed by its own method first, so that the original does not warn a second time.
-                let closed = Owned(PyObject_CallMethod(object, c"close".as_ptr(), ptr::null()));
-                if closed.is_null() {
-                    PyErr_Clear();
-                }
+                crate::special::call_own(external.class, c"close", &[object]);
             }
             original(object);
             drop(saved);

@@ -612,7 +612,7 @@ unsafe extern "C" fn join(ident: Ident, value: *mut *mut c_void) -> c_int {
     unsafe {
         let next = replaced!(NEXT[JOIN], Ident, *mut *mut c_void => c_int);
         let Some(mut end) = end_of(ident) else {
-            return if library_waits::in_turn() && session::mode() == Mode::Recording {
+            return if library_waits::in_turn() && matches!(session::mode(), Mode::Recording | Mode::Replaying) {
                 turns::without(|| next(ident, value))
             } else {
                 next(ident, value)

@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::gil::GilCell;
 use crate::python::{Owned, SavedError};
 use pyo3_ffi::*;
+use std::ffi::CStr;
 use std::ptr;
 
 /// Before a call, in both directions, as internal code: a FileIO that is closed because it is going away issues its
@@ -23,13 +24,25 @@ pub unsafe fn before(call: &Call) {
             return;
         }
         let saved = SavedError::take();
-        let done = PyObject_CallMethod(call.receiver, c"_dealloc_warn".as_ptr(), c"O".as_ptr(), call.receiver);
-        if done.is_null() {
-            PyErr_Clear();
-        }
-        drop(Owned(done));
+        call_own(external.class, c"_dealloc_warn", &[call.receiver, call.receiver]);
         drop(saved);
         *finalizing = 0;
+    }
+}
+
+/// Calls a type's own method, as its C code does: not what a subclass has in its place. An exception is dropped.
+///
+/// # Safety
+/// The GIL is held; the references are live, and the first is to an instance.
+pub unsafe fn call_own(class: *mut PyTypeObject, name: &CStr, arguments: &[*mut PyObject]) {
+    // SAFETY: by contract.
+    unsafe {
+        let method = Owned(PyObject_GetAttrString(class.cast(), name.as_ptr()));
+        let none = ptr::null_mut();
+        if !method.is_null() {
+            drop(Owned(PyObject_Vectorcall(method.0, arguments.as_ptr(), arguments.len(), none)));
+        }
+        PyErr_Clear();
     }
 }
 
