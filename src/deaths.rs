@@ -34,6 +34,24 @@ pub unsafe fn original(has_number: bool, run: impl FnOnce()) {
     }
 }
 
+/// Runs the C code by which an object lets go of others, for the collector. What is freed by that is counted as it is.
+///
+/// # Safety
+/// As [`original`].
+pub unsafe fn clearing<R>(run: impl FnOnce() -> R) -> R {
+    // SAFETY: as in `original`.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if session::mode() != Mode::Recording || actor.is_null() {
+            return run();
+        }
+        let outer = std::mem::replace(&mut (*actor).clears, true);
+        let result = run();
+        (*actor).clears = outer;
+        result
+    }
+}
+
 /// On replay, where a stand-in is freed or finalized: lets those go on that did.
 ///
 /// # Safety

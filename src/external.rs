@@ -13,7 +13,7 @@ use retrace_abi::boundary::{Entry, Treatment, TypeTable};
 use retrace_abi::{MemberDescr, WrapperDescr, special};
 use retrace_replay::event::HookKind;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
 /// Indices of an external type's slot hooks.
@@ -51,6 +51,7 @@ pub struct ExternalType {
     quick_mask: [u64; 2],
     dealloc: destructor,
     finalize: Option<destructor>,
+    clear: Option<inquiry>,
     pub special: special::External,
 }
 
@@ -640,6 +641,17 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
     }
 }
 
+/// `tp_clear` of every external type that has one: its C code may let other threads go on, as that of its `tp_dealloc` may.
+unsafe extern "C" fn clear(object: *mut PyObject) -> c_int {
+    // SAFETY: called by CPython with an instance, in the place of the type's own.
+    unsafe {
+        match of_class(Py_TYPE(object)).and_then(|external| external.clear) {
+            Some(original) => deaths::clearing(|| original(object)),
+            None => 0,
+        }
+    }
+}
+
 /// `tp_finalize` of external types that have one of their own: a ResourceWarning where something is still open, then the
 /// closing, which is external. The collector calls it by itself, before anything is deallocated.
 ///
@@ -748,6 +760,12 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
             quick_mask: [0; 2],
             dealloc,
             finalize,
+            clear: match (*class).tp_clear {
+                Some(inherited_too) if inherited_too as usize == clear as *const () as usize => {
+                    of_class(inherited).and_then(|external| external.clear)
+                }
+                own => own,
+            },
             special,
         }));
         collect_members(external);
@@ -883,6 +901,7 @@ unsafe fn hook_slots(
         let truth = within!(tp_as_number, PyNumberMethods, nb_bool);
         slot!(truth, nb_bool, BOOL, HookKind::Slot, Original::Bool, BOOL);
         replace_slot(class, direct!(tp_dealloc), (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
+        replace_function(class, CLEAR, (*this).clear, clear as *const () as usize)?;
         if let Some(function) = (*this).finalize {
             let replacement = trampoline::FINALIZE[place] as usize;
             replace_slot(class, direct!(tp_finalize), function as usize, replacement)?;

@@ -53,6 +53,8 @@ pub struct Actor {
     /// (`crate::deaths`).
     pub freed: u64,
     pub frees: Option<fn(u64) -> Position>,
+    /// Whether an external object lets go of others, for the collector.
+    pub clears: bool,
     /// Where it last gave the GIL, or the turn, up.
     pub last: Position,
     /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
@@ -100,6 +102,7 @@ impl Actor {
             releases: 0,
             freed: 0,
             frees: None,
+            clears: false,
             last: Position::Released(0),
             interrupted: None,
             native_calls: Vec::new(),
@@ -494,6 +497,8 @@ unsafe fn note_other_place(actor: *mut Actor) {
             position
         } else if (*actor).at_check {
             Position::Check(fingerprint(*gil::retrace_gil.last_holder))
+        } else if (*actor).clears {
+            Position::Freed((*actor).freed)
         } else {
             if has_begun() {
                 (*actor).releases += 1;

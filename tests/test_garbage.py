@@ -52,3 +52,12 @@ def test_kept_by_c(trial, part):
         assert recorded.stdout.count(b"UnraisableHookArgs <class 'ValueError'>") == 2, recorded
         told = re.search(rb"OverflowError'> .* (True|False) (\[.*\])", recorded.stdout)
         assert told and told[1] == b"True" and told[2].startswith(b"[('unraisable', "), recorded
+
+
+@pytest.mark.parametrize("part", ["handlers", "finalizers", "clears"])
+def test_what_is_let_go_of(trial, part):
+    recorded = trial.assert_replays(["let_go.py", part], programs=["let_go.py"], deterministic=True)
+    if part == "handlers":
+        assert recorded.stdout.count(b"deleted: a global") == recorded.stdout.count(b"written: b'not") == 1, recorded
+    else:
+        assert recorded.stdout.startswith(b"True" if part == "clears" else b"ResourceWarning"), recorded

@@ -1,0 +1,95 @@
+"""What lets go of objects: the interpreter's end, finalizers of C types that have Python subclasses, and collections."""
+
+import gc
+import io
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import threading
+import warnings
+
+
+class Told:
+    def __init__(self, name):
+        self.name = name
+
+    def __del__(self):
+        print("deleted:", self.name)
+
+
+class Raw(io.RawIOBase):
+    """Says what it gets when it is closed: a buffered writer's last part."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        print("written:", bytes(data))
+        return len(data)
+
+
+def stop(number, frame):
+    print("stopped by", number)
+
+
+def handlers():
+    """A handler is a function of this module, which keeps its globals."""
+    global told, file
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, stop)
+    signal.signal(signal.SIGUSR2, lambda number, frame: print("by a lambda"))
+    assert signal.signal(signal.SIGUSR1, signal.SIG_DFL) is stop
+    signal.raise_signal(signal.SIGUSR2)
+    told = Told("a global")
+    file = io.BufferedWriter(Raw())
+    file.write(b"not flushed before the end")
+    gc.collect()
+    before = gc.get_count()[0]
+    signal.signal(signal.SIGALRM, stop)
+    print(gc.get_count()[0] - before, signal.getsignal(signal.SIGTERM) is stop)
+
+
+class Socket(socket.socket):
+    def close(self):
+        print("close() of a subclass")
+        super().close()
+
+
+class File(io.FileIO):
+    def _dealloc_warn(self, source):
+        print("_dealloc_warn() of a subclass")
+        super()._dealloc_warn(source)
+
+
+def finalizers():
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, *_: print(message.__class__.__name__, str(message).split()[0])
+    one = Socket()
+    del one
+    file = File("written.txt", "w")
+    del file
+    left, right = socket.socketpair()
+    box = [left.makefile("rw"), left, right]
+    box.append(box)
+    del left, right, box
+    print(gc.collect() > 0)
+
+
+def clears():
+    """The collector's clearing runs C code that gives the GIL up: of a statement, and of a log of keys."""
+    cursors = [sqlite3.connect(":memory:").execute("select 1")]
+    cursors.append(cursors)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.keylog_filename = "keys.log"
+    context.me = context
+    del cursors, context
+    print(gc.collect() > 0)
+    thread = threading.Thread(target=print, args=("in a thread",))
+    thread.start()
+    thread.join()
+    print("joined")
+
+
+globals()[sys.argv[1]]()
