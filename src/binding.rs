@@ -137,11 +137,16 @@ pub unsafe fn bind_arguments(call: &Call) {
     }
 }
 
-/// A call has succeeded for which [`bind_arguments`] was called: what the receiver had from an earlier one is let go.
+/// A call has succeeded. Of one that releases, all that the receiver keeps is let go; of one for which [`bind_arguments`]
+/// was called, what the receiver had from an earlier one.
 ///
 /// # Safety
 /// Replaying; the GIL is held.
 pub unsafe fn replaced(call: &Call) {
+    if call.hook.entry.releases {
+        // SAFETY: by contract.
+        return unsafe { keeper_dies(call.receiver) };
+    }
     if !call.hook.entry.replaces || call.args.is_empty() {
         return;
     }
@@ -155,7 +160,7 @@ pub unsafe fn replaced(call: &Call) {
     }
 }
 
-/// A stand-in is going away, and with it what it keeps.
+/// A stand-in is going away, or what it stands for is closed, and with it what it keeps.
 ///
 /// # Safety
 /// Replaying; the GIL is held.

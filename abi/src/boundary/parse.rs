@@ -170,6 +170,7 @@ const ENTRY_KEYS: &[&str] = &[
     "shown",
     "weakly",
     "replaces",
+    "releases",
     "zone",
     "why",
 ];
@@ -413,6 +414,7 @@ impl Source<'_> {
         entry.evaluator = self.flag(table, path, "evaluator")?;
         entry.zone = self.flag(table, path, "zone")?;
         entry.replaces = self.flag(table, path, "replaces")?;
+        entry.releases = self.flag(table, path, "releases")?;
         entry.weakly = self.flag(table, path, "weakly")?;
         entry.shown = self.flag(table, path, "shown")?;
         entry.steady = self.flag(table, path, "steady")?;

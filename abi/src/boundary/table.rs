@@ -170,6 +170,8 @@ pub struct Entry {
     pub zone: bool,
     /// With `keeps`: lets go of what an earlier call gave the same receiver.
     pub replaces: bool,
+    /// Lets go of all that calls of `keeps` gave its receiver.
+    pub releases: bool,
     /// With `keeps`: holds no reference to what it keeps.
     pub weakly: bool,
     /// With `keeps`: the receiver shows what it keeps to the garbage collector.
@@ -206,6 +208,7 @@ impl Entry {
             evaluator: false,
             zone: false,
             replaces: false,
+            releases: false,
             weakly: false,
             shown: false,
             steady: false,

@@ -150,6 +150,7 @@ fn every_option_is_read() {
         evaluator = true
         zone = true
         replaces = true
+        releases = true
         weakly = true
         shown = true
         steady = true
@@ -160,7 +161,7 @@ fn every_option_is_read() {
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
-    assert!(f.evaluator && f.zone && f.replaces && f.weakly && f.shown);
+    assert!(f.evaluator && f.zone && f.replaces && f.releases && f.weakly && f.shown);
     assert!(f.steady && f.departs && f.unseen);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
