@@ -14,11 +14,13 @@ use std::ptr;
 struct Bindings {
     /// Recording: object to name. The weak reference tells a dead object's address from a live one's.
     names: FxHashMap<usize, ((u64, u64), *mut PyObject)>,
-    /// Replaying: name to object.
+    /// Replaying: name to object. What no call named has no weak reference.
     objects: FxHashMap<(u64, u64), Kept>,
     /// Replaying: what a receiver keeps, by its address.
     keepers: FxHashMap<usize, Vec<Keeping>>,
     calls: u64,
+    /// How many results of callbacks were kept.
+    results: u64,
 }
 
 /// What a receiver keeps, of a call of this hook.
@@ -160,6 +162,31 @@ pub unsafe fn replaced(call: &Call) {
     }
 }
 
+/// A call has succeeded whose entry says `keeps_result`: its receiver, or what it has made, keeps what a callback returned.
+///
+/// # Safety
+/// Replaying; the GIL is held; the references are live, the last one or null.
+pub unsafe fn keep_result(call: &Call, result: *mut PyObject, kept: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        let is_external = |object: *mut PyObject| crate::external::of_class(Py_TYPE(object)).is_some();
+        let receiver = Some(call.receiver).filter(|receiver| !receiver.is_null() && is_external(*receiver));
+        let keeper = receiver.unwrap_or(result);
+        if kept.is_null() || kept == keeper || !is_external(keeper) {
+            return;
+        }
+        crate::shown::show_kept(keeper);
+        let bindings = bindings();
+        // No call has this number: nothing in the trace names it.
+        let name = (u64::MAX, bindings.results);
+        bindings.results += 1;
+        Py_INCREF(kept);
+        bindings.objects.insert(name, Kept { object: kept, weak: ptr::null_mut(), is_held: true });
+        let keeping = Keeping { hook: call.hook.index, name, is_shown: true };
+        bindings.keepers.entry(keeper as usize).or_default().push(keeping);
+    }
+}
+
 /// A stand-in is going away, or what it stands for is closed, and with it what it keeps.
 ///
 /// # Safety
@@ -211,9 +238,13 @@ unsafe fn let_go(names: Vec<(u64, u64)>) {
     // SAFETY: the GIL is held; no reference into the table is kept while finalizers run.
     unsafe {
         for name in names {
-            let Some(kept) = bindings().objects.get_mut(&name) else { continue };
+            let objects = &mut bindings().objects;
+            let Some(kept) = objects.get_mut(&name) else { continue };
             if std::mem::take(&mut kept.is_held) {
                 let object = kept.object;
+                if kept.weak.is_null() {
+                    objects.remove(&name);
+                }
                 let saved = SavedError::take();
                 Py_DECREF(object);
                 drop(saved);

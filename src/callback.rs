@@ -58,6 +58,21 @@ pub unsafe fn result_of(serial: u64) -> *mut PyObject {
     results.iter().rev().find(|(s, _)| *s == serial).map_or(ptr::null_mut(), |(_, result)| *result)
 }
 
+/// What the last callback of the current external call returned, borrowed, or null. `before`: how many results there were
+/// before the call.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn last_result(before: usize) -> *mut PyObject {
+    // SAFETY: by contract.
+    let results = unsafe { thread::current().results.get() };
+    results[before..]
+        .iter()
+        .rev()
+        .find(|(serial, _)| *serial != NO_SERIAL)
+        .map_or(ptr::null_mut(), |(_, result)| *result)
+}
+
 /// The number of the next callback, or signal handler: the same in both directions.
 ///
 /// # Safety

@@ -340,6 +340,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
         let kept = thread.results.get().len();
         match consume(call) {
             Ok(result) => {
+                if call.hook.entry.keeps_result && !result.is_null() {
+                    crate::binding::keep_result(call, result, callback::last_result(kept));
+                }
                 callback::release_results(thread::current(), kept);
                 if !result.is_null() {
                     crate::binding::replaced(call);

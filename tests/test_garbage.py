@@ -54,10 +54,17 @@ def test_kept_by_c(trial, part):
         assert told and told[1] == b"True" and told[2].startswith(b"[('unraisable', "), recorded
 
 
-@pytest.mark.parametrize("part", ["handlers", "finalizers", "clears"])
+SETTERS = (b"create_function", b"create_collation", b"set_authorizer", b"set_trace_callback", b"set_progress_handler")
+
+
+@pytest.mark.parametrize("part", ["handlers", "finalizers", "clears", "connections", "connections_in_threads"])
 def test_what_is_let_go_of(trial, part):
     recorded = trial.assert_replays(["let_go.py", part], programs=["let_go.py"], deterministic=True)
-    if part == "handlers":
-        assert recorded.stdout.count(b"deleted: a global") == recorded.stdout.count(b"written: b'not") == 1, recorded
-    else:
-        assert recorded.stdout.startswith(b"True" if part == "clears" else b"ResourceWarning"), recorded
+    told = {
+        "handlers": [b"deleted: a global", b"written: b'not"],
+        "finalizers": [b"ResourceWarning unclosed"],
+        "clears": [b"joined"],
+        "connections": [b"by the collector\na connection is deleted", *[setter + b" True\nclosed False" for setter in SETTERS]],
+        "connections_in_threads": [b"joined"],
+    }
+    assert all(text in recorded.stdout for text in told[part]), recorded

@@ -9,6 +9,7 @@ import ssl
 import sys
 import threading
 import warnings
+import weakref
 
 
 class Told:
@@ -88,6 +89,54 @@ def clears():
     print(gc.collect() > 0)
     thread = threading.Thread(target=print, args=("in a thread",))
     thread.start()
+    thread.join()
+    print("joined")
+
+
+class Connection(sqlite3.Connection):
+    def __del__(self):
+        print("a connection is deleted")
+
+
+def connections():
+    """A connection and its cache of statements refer to each other; closed, it lets go of that and of its functions."""
+    connection = sqlite3.connect(":memory:", factory=Connection)
+    del connection
+    print("by the collector")
+    gc.collect()
+    for setter, *arguments in (
+        ("create_function", "f", 0),
+        ("create_collation", "c"),
+        ("set_authorizer",),
+        ("set_trace_callback",),
+        ("set_progress_handler",),
+    ):
+        connection = sqlite3.connect(":memory:", factory=Connection)
+        function = lambda *_, connection=connection: 0  # noqa: E731
+        more = [1] if setter == "set_progress_handler" else []
+        getattr(connection, setter)(*arguments, function, *more)
+        function = weakref.ref(function)
+        print(setter, function() is not None)
+        connection.close()
+        print("closed", function() is not None)
+        del connection
+
+
+def connections_in_threads():
+    """The collector closes connections while another thread opens some."""
+    done = False
+
+    def open_some():
+        while not done:
+            sqlite3.connect(":memory:").close()
+
+    thread = threading.Thread(target=open_some)
+    thread.start()
+    for number in range(60):
+        sqlite3.connect(":memory:")
+        if number % 10 == 0:
+            gc.collect()
+    done = True
     thread.join()
     print("joined")
 

@@ -169,6 +169,7 @@ const ENTRY_KEYS: &[&str] = &[
     "versions",
     "shown",
     "weakly",
+    "keeps_result",
     "replaces",
     "releases",
     "zone",
@@ -407,6 +408,7 @@ impl Source<'_> {
         entry.fork = self.flag(table, path, "fork")?;
         entry.seed = self.flag(table, path, "seed")?;
         entry.keeps = self.flag(table, path, "keeps")?;
+        entry.keeps_result = self.flag(table, path, "keeps_result")?;
         entry.live = self.flag(table, path, "live")?;
         entry.namespace = self.flag(table, path, "namespace")?;
         entry.terminal = self.flag(table, path, "terminal")?;

@@ -156,6 +156,8 @@ pub struct Entry {
     pub seed: bool,
     /// Keeps internal objects given to it, and may hand them back or call them later.
     pub keeps: bool,
+    /// Its receiver, or the object that it makes, keeps what the last callback returned, and shows it to the collector.
+    pub keeps_result: bool,
     /// Recorded, and replay runs the original too, for its effect on C state that internal code reads.
     pub live: bool,
     /// Rebinds names of its module (or of the module's Python face): what changed there is logged.
@@ -201,6 +203,7 @@ impl Entry {
             fork: false,
             seed: false,
             keeps: false,
+            keeps_result: false,
             live: false,
             namespace: false,
             terminal: false,

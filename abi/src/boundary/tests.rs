@@ -143,6 +143,7 @@ fn every_option_is_read() {
         fork = true
         seed = true
         keeps = true
+        keeps_result = true
         live = true
         namespace = true
         terminal = true
@@ -161,7 +162,7 @@ fn every_option_is_read() {
     let table = parse_text(text).unwrap()[0];
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
-    assert!(f.evaluator && f.zone && f.replaces && f.releases && f.weakly && f.shown);
+    assert!(f.evaluator && f.zone && f.replaces && f.releases && f.keeps_result && f.weakly && f.shown);
     assert!(f.steady && f.departs && f.unseen);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
