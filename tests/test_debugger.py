@@ -69,6 +69,7 @@ def test_nothing_is_behind_a_crash_that_no_line_follows(trial):
         for command in ("next", "stepOut", "continue"):
             debugger.go(command)
             assert (debugger.stop["description"], debugger.stop["position"]) == ("The end of the recording", crash)
+            assert debugger.stop["reason"] == "step"
         assert debugger.request("exceptionInfo", threadId=1)["exceptionId"] == "ZeroDivisionError"
         debugger.go("gotoPosition", position="start")
         debugger.go("gotoPosition", position="end")

@@ -21,7 +21,7 @@ use retrace_replay::Trace;
 use retrace_replay::debug_protocol::{Cause, Stopped};
 use serde_json::{Value, json};
 
-use super::debuggee::{Debuggee, Landmark};
+use super::debuggee::{Debuggee, Landmark, THE_END};
 use super::engine::{Cancel, Failure, Result, message};
 use super::protocol::{self, Incoming, Request, Writer};
 use super::sources::Mapping;
@@ -357,6 +357,8 @@ impl Session {
         };
         self.show_output();
         let why = match (&at.cause, why) {
+            // Though it may be the crash: who goes on while there are exceptions comes to an end.
+            _ if text == THE_END => why,
             (_, "entry") if at.raise > 0 => "exception",
             (Cause::Exception { .. }, _) => "exception",
             _ => why,
