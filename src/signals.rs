@@ -193,9 +193,9 @@ pub unsafe fn take_over() {
 unsafe extern "C" fn handle(own: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by CPython with the GIL held, on the main thread.
     unsafe {
-        // The handler may put another one in its place.
-        let _ours = Owned::borrowed(HANDLERS.get().ours[bound_to(own)]);
         let number = bound_to(own);
+        // The handler may put another one in its place.
+        let _ours = Owned::borrowed(HANDLERS.get().ours[number]);
         match session::mode() {
             Mode::Off => call_program(number, args),
             Mode::Diverted => wait_for_replay(number, args),

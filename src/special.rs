@@ -37,7 +37,7 @@ pub unsafe fn before(call: &Call) {
 pub unsafe fn call_own(class: *mut PyTypeObject, name: &CStr, arguments: &[*mut PyObject]) {
     // SAFETY: by contract.
     unsafe {
-        let method = Owned(PyObject_GetAttrString(class.cast(), name.as_ptr()));
+        let method = crate::python::attribute(class.cast(), name);
         let none = ptr::null_mut();
         if !method.is_null() {
             drop(Owned(PyObject_Vectorcall(method.0, arguments.as_ptr(), arguments.len(), none)));

@@ -627,17 +627,21 @@ async def respond_to_all(view, count):
 """
 
 
-def record_under_framework(trial, text, *more):
-    """Records a program that is called by a library; it and what the library's folder has more, by name."""
+def record_under_framework(trial, text, runner=None):
+    """Records a program that a library calls, by itself or by the library's own main program. The trace, and its path."""
     trial.prepare(inputs=False)
     folder = trial.work / "site-packages"
     folder.mkdir()
     (folder / "framework.py").write_text(FRAMEWORK)
-    for name, content in more:
-        (folder / name).write_text(content)
     program = trial.work / "program.py"
     program.write_text("import sys\nsys.path[:0] = ['site-packages']\nimport framework\n" + text)
-    return program
+    main = program
+    if runner is not None:
+        main = folder / "runner.py"
+        main.write_text(runner)
+    recorded = trial.record([main])
+    assert recorded.exit == 0, recorded
+    return recorded.trace, program
 
 
 def test_a_step_out_of_what_a_framework_calls_ends_in_the_threads_next_code(trial):
@@ -651,11 +655,9 @@ def log(answer):
 
 framework.serve(view, log, 3)
 """
-    program = record_under_framework(trial, text)
-    recorded = trial.record([program])
-    assert recorded.exit == 0, recorded
+    trace, program = record_under_framework(trial, text)
     total, returned, logged = (line_of(program, part) for part in ("total = ", "return total", "print(answer)"))
-    with Debugger(recorded.trace) as debugger:
+    with Debugger(trace) as debugger:
         debugger.launch("entry", [(program, [returned])])
         debugger.go("continue")
         debugger.go("continue")
@@ -667,23 +669,18 @@ framework.serve(view, log, 3)
             assert debugger.stop["threadId"] == thread
             return debugger.stack()[0]["line"]
 
-        assert [go(command) for command in ("next", "stepBack", "stepOut", "reverseStepOut")] == [
-            *(logged, returned, logged, returned)
-        ]
+        for command, line in (("next", logged), ("stepBack", returned), ("stepOut", logged), ("reverseStepOut", returned)):
+            assert go(command) == line, command
         assert debugger.locals() == {"number": "1", "total": "2"}
         assert go("stepBack") == total
         for command in ("stepBack", "reverseStepIn", "reverseStepOut"):
             assert go(command) == total and debugger.stop["description"] == "The thread begins here"
         assert go("next") == returned
-    with Debugger(recorded.trace, justMyCode=False) as debugger:
+    with Debugger(trace, justMyCode=False) as debugger:
         debugger.launch("entry", [(program, [returned])])
         debugger.go("continue")
         debugger.go("next")
-        assert [(f["name"], f["line"]) for f in debugger.stack()][0] == ("handle", line_of_text(FRAMEWORK, "log(answer)"))
-
-
-def line_of_text(text, part):
-    return next(number for number, line in enumerate(text.splitlines(), 1) if part in line)
+        assert debugger.where() == ("handle", line_of(program.parent / "site-packages" / "framework.py", "log(answer)"))
 
 
 def test_a_step_out_of_a_test_ends_in_the_next_one(trial):
@@ -697,11 +694,9 @@ def test_second():
     assert value == 2
 """
     runner = "import sys; sys.path[:0] = ['.']; import program, framework; framework.run(program.test_first, program.test_second)"
-    program = record_under_framework(trial, text, ("runner.py", runner))
-    recorded = trial.record([program.parent / "site-packages" / "runner.py"])
-    assert recorded.exit == 0, recorded
+    trace, program = record_under_framework(trial, text, runner)
     lines = [line_of(program, part) for part in ("def test_second", "value = 1", "value == 1", "value = 2", "value == 2")]
-    with Debugger(recorded.trace) as debugger:
+    with Debugger(trace) as debugger:
         debugger.launch("entry", [(program, lines[1:2])])
         debugger.go("continue")
         debugger.set_breakpoints(program, [])
@@ -732,14 +727,12 @@ import program, framework
 framework.run_with(program.fixture, program.test_first)
 framework.run_with(program.fixture, program.test_second)
 """
-    program = record_under_framework(trial, text, ("runner.py", runner))
-    recorded = trial.record([program.parent / "site-packages" / "runner.py"])
-    assert recorded.exit == 0, recorded
+    trace, program = record_under_framework(trial, text, runner)
     parts = ("def test_second", "value = 1", "yield value", "value == 1", "value = 2")
     names = {line_of(program, part): part for part in parts}
     second = len(program.read_text().splitlines())
     names[second] = "second"
-    with Debugger(recorded.trace) as debugger:
+    with Debugger(trace) as debugger:
         debugger.launch("entry", [(program, [second])])
         debugger.go("continue")
         debugger.set_breakpoints(program, [])
@@ -768,11 +761,9 @@ import asyncio, sys; sys.path[:0] = ['.']
 import program, framework
 asyncio.run(framework.respond_to_all(program.view, 2))
 """
-    program = record_under_framework(trial, text, ("runner.py", runner))
-    recorded = trial.record([program.parent / "site-packages" / "runner.py"])
-    assert recorded.exit == 0, recorded
+    trace, program = record_under_framework(trial, text, runner)
     first, total, returned = (line_of(program, part) for part in ("await asyncio.sleep", "total = ", "return total"))
-    with Debugger(recorded.trace) as debugger:
+    with Debugger(trace) as debugger:
         debugger.launch("entry", [(program, [returned])])
         for _ in range(3):
             debugger.go("continue")

@@ -31,6 +31,7 @@ pub mod start;
 mod stream_writer;
 mod strings;
 pub mod text;
+pub mod thinned;
 mod trace_file;
 pub mod trace_reader;
 pub mod trace_writer;

@@ -18,7 +18,7 @@ def completions(question, state, _exception):
     _, names, local = place_of(question, state)
     text = question["text"]
     begin = len(text)
-    while begin > 0 and (text[begin - 1].isalnum() or text[begin - 1] == "_"):
+    while begin > 0 and is_word(text[begin - 1]):
         begin -= 1
     tail = text[begin:]
     before = text[:begin].rstrip()

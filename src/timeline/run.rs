@@ -18,6 +18,7 @@ use retrace_abi::{ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
     At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Window,
 };
+use retrace_replay::thinned::Thinned;
 use std::collections::HashMap;
 use std::ffi::c_int;
 
@@ -76,7 +77,7 @@ pub struct Runner {
     /// Conditions of lines, functions and watched values, by their places in the list, and what lines say.
     conditions: Vec<Expression>,
     messages: Vec<Expression>,
-    stops: Thinned,
+    stops: Thinned<Stopped>,
     watches: Vec<Watched>,
     pub(super) instructions: Instructions,
     pub(super) divergence: Option<String>,
@@ -204,7 +205,7 @@ impl Runner {
             hits: Vec::new(),
             conditions: Vec::new(),
             messages: Vec::new(),
-            stops: Thinned::default(),
+            stops: Thinned::new(LISTED),
             watches: Vec::new(),
             instructions: Instructions::default(),
             divergence: None,
@@ -248,7 +249,7 @@ impl Runner {
         self.hits.resize(stops.map_or(0, Stops::places), 0);
         self.conditions = (0..self.hits.len()).map(|_| Expression::new()).collect();
         self.messages = (0..stops.map_or(0, |stops| stops.breakpoints.len())).map(|_| Expression::message()).collect();
-        self.stops = Thinned::default();
+        self.stops = Thinned::new(LISTED);
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
         // SAFETY: this stands at its position.
         self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
@@ -379,7 +380,7 @@ impl Runner {
                 last_watched,
                 crashes: std::mem::take(&mut self.crashes),
                 hits: std::mem::take(&mut self.hits),
-                stops: std::mem::take(&mut self.stops.list),
+                stops: self.stops.take(),
                 raised: std::mem::take(&mut self.raised),
             };
             timeline().channel.send(&Report::Window(Box::new(window)));
@@ -449,8 +450,7 @@ impl Runner {
         // SAFETY: as in `start`; a thread that starts a frame has one.
         let is_mine = unsafe {
             let code = retrace_frame_above(tstate, 0, &mut variables);
-            let index = self.codes.index(code, stops_of(&self.run));
-            self.codes.get(index).is_mine
+            self.codes.is_mine(code, stops_of(&self.run))
         };
         self.generators.set_library(generator, !is_mine);
         if let Some(awaiter) = &mut self.awaiter {
@@ -471,11 +471,7 @@ impl Runner {
                 Some(stack) => self.generators.leave(stack, depth),
                 None => {
                     let (codes, stops) = (&mut self.codes, stops_of(&self.run));
-                    let is_mine = |code| {
-                        let index = codes.index(code, stops);
-                        codes.get(index).is_mine
-                    };
-                    self.generators.stack_of(tstate, depth, is_mine)
+                    self.generators.stack_of(tstate, depth, |code| codes.is_mine(code, stops))
                 }
             }
         }
@@ -576,7 +572,7 @@ impl Runner {
         unsafe {
             if let Goal::Last(stops) = &self.run.goal {
                 if stops.list {
-                    self.stops.push(&stopped);
+                    self.stops.push(|| stopped.clone());
                 }
                 self.last = Some(stopped);
                 return false;
@@ -596,11 +592,8 @@ impl Runner {
             let mut codes = vec![std::ptr::null_mut(); retrace_depth(tstate) as usize];
             retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
             let stops = stops_of(&self.run);
-            let is_mine = |code: &*mut PyObject| {
-                let index = self.codes.index(*code, stops);
-                self.codes.get(index).is_mine
-            };
-            codes.iter().position(is_mine).map_or(0, |place| place as u16 + 1)
+            let place = codes.into_iter().position(|code| self.codes.is_mine(code, stops));
+            place.map_or(0, |place| place as u16 + 1)
         }
     }
 
@@ -765,33 +758,6 @@ impl Runner {
             let hits = watch.hits;
             holds && self.counts(first + place, hits)
         }
-    }
-}
-
-/// Stops, of which every second one goes when they become too many.
-#[derive(Default)]
-struct Thinned {
-    list: Vec<Stopped>,
-    /// One of so many is taken.
-    every: usize,
-    seen: usize,
-}
-
-impl Thinned {
-    fn push(&mut self, stopped: &Stopped) {
-        self.every = self.every.max(1);
-        if self.seen.is_multiple_of(self.every) {
-            if self.list.len() == LISTED {
-                let mut place = 0;
-                self.list.retain(|_| {
-                    place += 1;
-                    place % 2 == 1
-                });
-                self.every *= 2;
-            }
-            self.list.push(stopped.clone());
-        }
-        self.seen += 1;
     }
 }
 

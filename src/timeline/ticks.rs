@@ -128,6 +128,16 @@ impl Codes {
         index
     }
 
+    /// Whether a code object is the user's.
+    ///
+    /// # Safety
+    /// As [`Codes::index`].
+    pub unsafe fn is_mine(&mut self, code: *mut PyObject, stops: Option<&Stops>) -> bool {
+        // SAFETY: by contract.
+        let index = unsafe { self.index(code, stops) };
+        self.codes[index].is_mine
+    }
+
     pub fn get(&self, index: usize) -> &Code {
         &self.codes[index]
     }
@@ -220,29 +230,28 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
     let Find::Back { thread, before, depth, change, mine_only, generators: ref later, leaves } = *find else {
         return Found::default();
     };
+    // Ticks are counted from 1.
+    let here = before.and_then(|tick| ticks.get((tick as usize).wrapping_sub(1)));
+    let end = || thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u16::MAX);
     let mut any_depth = change > 0;
     let mut allowed = match (depth, before) {
         _ if any_depth => u16::MAX,
         (Some(depth), _) => depth,
-        (None, Some(tick)) => {
-            // Ticks are counted from 1.
-            let here = ticks.get(tick as usize - 1);
-            here.map_or(u16::MAX, |here| here.low.min((i32::from(here.depth) + change).max(0) as u16))
-        }
+        (None, Some(_)) => here.map_or(u16::MAX, |here| here.low.min((i32::from(here.depth) + change).max(0) as u16)),
         (None, None) => u16::MAX,
     };
     let last = match before {
         Some(tick) => (tick as usize).saturating_sub(1).min(ticks.len()),
         None => {
             if !any_depth {
-                allowed = allowed.min(thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u16::MAX));
+                allowed = allowed.min(end());
             }
             ticks.len()
         }
     };
     // Frames that may have been left and gone back to.
     let (mut followed, mut unmet) = (Vec::new(), Vec::new());
-    match before.and_then(|tick| ticks.get((tick as usize).wrapping_sub(1))) {
+    match here {
         _ if any_depth => {}
         Some(here) if Some(u32::from(here.thread)) == thread => {
             let deepest = depth.unwrap_or((i32::from(here.depth) + change).max(0) as u16);
@@ -262,8 +271,8 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
     // is left with them, until they have begun.
     let mut fewest = match before {
         _ if depth.is_some() && before.is_some() => u16::MAX,
-        Some(tick) => ticks.get((tick as usize).wrapping_sub(1)).map_or(u16::MAX, |here| here.low),
-        None => thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u16::MAX),
+        Some(_) => here.map_or(u16::MAX, |here| here.low),
+        None => end(),
     };
     if let Some(tick) = before {
         followed.retain(|generator| !generators.begins_at(*generator, tick));

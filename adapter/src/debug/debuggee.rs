@@ -142,11 +142,9 @@ impl Debuggee {
     fn move_on(&mut self, movement: Movement, stops: Stops, uncaught: bool) -> Result<Stop> {
         let timeline = &mut self.timeline;
         let (from, at) = (timeline.present()?.position(), timeline.present()?.at.clone());
-        let mine_only = self.mine_only;
-        let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread, mine_only) };
+        let step = |kind, thread, line| Step { line, ..step_of(kind, &at, thread, self.mine_only) };
         let stepping = |step| Stops { step: Some(step), mine_only: self.mine_only, ..stops.clone() };
         let came = match movement {
-            // Threads are numbered from 0, which is the main one.
             Movement::StepBack(kind, thread) | Movement::StepBackInstruction(kind, thread) => {
                 let came = match movement {
                     Movement::StepBack(..) => timeline.step_back(kind, thread, self.mine_only)?,
@@ -156,7 +154,7 @@ impl Debuggee {
                     return Ok(Stop { reason: "step", text: String::new() });
                 }
                 if thread != 0 {
-                    // At the recording's start another thread would be shown, and this place be lost.
+                    // At the recording's start the main thread would be shown, and this place be lost.
                     return Ok(Stop { reason: "step", text: "The thread begins here".to_owned() });
                 }
                 came

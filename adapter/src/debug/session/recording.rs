@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use retrace_replay::Trace;
 use retrace_replay::debug_protocol::Cause;
 use retrace_replay::event::Event;
+use retrace_replay::thinned::Thinned;
 use serde_json::{Value, json};
 
 use super::{Session, position_json};
@@ -92,7 +93,8 @@ fn end_of(trace: &Trace, process: u32) -> String {
 fn list_events(trace: &Trace, process: u32, start: u64, count: Option<u64>, detail: usize) -> (u64, Vec<Value>) {
     let Ok(mut stream) = trace.events(process) else { return (0, Vec::new()) };
     let (mut end, mut thread, mut names) = (0, 0, BTreeMap::new());
-    let mut listed = Thinned::new(detail);
+    // A recording may have millions.
+    let mut listed = Thinned::new(detail.saturating_mul(8));
     while let Ok(Some((index, event))) = stream.next_event() {
         end = index.0 + 1;
         let what = match event {
@@ -110,10 +112,10 @@ fn list_events(trace: &Trace, process: u32, start: u64, count: Option<u64>, deta
             _ => continue,
         };
         if index.0 >= start && count.is_none_or(|count| index.0 - start < count) {
-            listed.push((index.0, thread, what));
+            listed.push(|| (index.0, thread, what));
         }
     }
-    let events = listed.finish().into_iter().map(|(index, thread, what)| {
+    let events = evenly(listed.take(), detail).into_iter().map(|(index, thread, what)| {
         let (function, kind) = match what {
             Listed::Call(hook) => {
                 let name = names.get(&u64::from(hook)).map(|name| name.to_string_lossy());
@@ -133,58 +135,29 @@ enum Listed {
     Fork,
 }
 
-/// Of any number of items at most so many, evenly spread. The others are not kept until then: a recording may have millions.
-struct Thinned<T> {
-    items: Vec<T>,
-    most: usize,
-    seen: usize,
-    /// Each so many-th is kept.
-    step: usize,
-}
-
-impl<T> Thinned<T> {
-    fn new(most: usize) -> Thinned<T> {
-        Thinned { items: Vec::new(), most, seen: 0, step: 1 }
+/// At most so many of some items, evenly spread.
+fn evenly<T>(mut items: Vec<T>, most: usize) -> Vec<T> {
+    let all = items.len();
+    if all > most {
+        let mut place = 0;
+        items.retain(|_| {
+            place += 1;
+            (place - 1) * most / all != place * most / all
+        });
     }
-
-    fn push(&mut self, item: T) {
-        if self.seen.is_multiple_of(self.step) {
-            if self.items.len() >= self.most.saturating_mul(8) {
-                let mut place = 0;
-                self.items.retain(|_| {
-                    place += 1;
-                    place % 2 == 1
-                });
-                self.step *= 2;
-            }
-            self.items.push(item);
-        }
-        self.seen += 1;
-    }
-
-    fn finish(mut self) -> Vec<T> {
-        let (all, most) = (self.items.len(), self.most);
-        if all > most {
-            let mut place = 0;
-            self.items.retain(|_| {
-                place += 1;
-                (place - 1) * most / all != place * most / all
-            });
-        }
-        self.items
-    }
+    items
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Thinned;
+    use super::{Thinned, evenly};
 
     #[test]
     fn what_is_thinned_is_spread_evenly() {
         for count in [0, 1, 99, 100, 101, 799, 800, 801, 5_000, 123_457] {
-            let mut thinned = Thinned::new(100);
-            (0..count).for_each(|item| thinned.push(item));
-            let kept = thinned.finish();
+            let mut thinned = Thinned::new(800);
+            (0..count).for_each(|item| thinned.push(|| item));
+            let kept = evenly(thinned.take(), 100);
             assert_eq!(kept.len(), count.min(100));
             let widest = kept.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(1);
             assert!(widest <= (count / 100 * 3 / 2).max(2), "{count}: {widest}");
