@@ -34,6 +34,7 @@ mod libc_calls;
 mod libc_directories;
 mod libc_found;
 mod libc_interfaces;
+mod libc_ipc;
 mod libc_maps;
 mod libc_memory;
 mod libc_records;

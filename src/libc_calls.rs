@@ -8,6 +8,7 @@ use crate::handler_writes;
 use crate::hook::{self, Hook};
 use crate::imports::Binding;
 use crate::libc_directories as directories;
+use crate::libc_ipc as ipc;
 use crate::libc_maps as maps;
 use crate::libc_memory as memory;
 use crate::libc_streams as streams;
@@ -45,7 +46,8 @@ pub unsafe fn bindings() -> Vec<Binding> {
                 HOOKS.get().push(hook::of_library(name));
             }
         }
-        let bindings = FUNCTIONS.iter().enumerate().map(|(place, function)| Binding {
+        let imported = FUNCTIONS.iter().enumerate().filter(|(_, function)| !ipc::is_for_named(function.name));
+        let bindings = imported.map(|(place, function)| Binding {
             name: function.name,
             with: directories::in_place_of(function.name)
                 .or_else(|| streams::in_place_of(function.name))
@@ -252,13 +254,14 @@ fn refused(place: usize) -> usize {
     platform::set_errno(libc::EPERM);
     remember_refused(FUNCTIONS[place].name);
     match FUNCTIONS[place].returns {
-        Returns::Int | Returns::Long | Returns::Map => usize::MAX,
+        Returns::Int | Returns::Long | Returns::Map | Returns::Attached => usize::MAX,
         Returns::Code => libc::EPERM as usize,
         Returns::Text
         | Returns::TextAt(_)
         | Returns::Record(_)
         | Returns::Known(_)
         | Returns::Stream
+        | Returns::Semaphore
         | Returns::Directory
         | Returns::Entry
         | Returns::Nothing => 0,
@@ -310,7 +313,7 @@ fn failed(returns: Returns, result: usize) -> bool {
         Returns::Int => (result as c_int) < 0,
         Returns::Long => (result as c_long) < 0,
         Returns::Code => result as c_int != 0,
-        Returns::Map => result as *mut c_void == libc::MAP_FAILED,
+        Returns::Map | Returns::Attached => result as *mut c_void == libc::MAP_FAILED,
         Returns::Nothing => false,
         _ => result == 0,
     }
@@ -343,6 +346,7 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
         let failed = failed(function.returns, result);
         if !failed {
             memory::note_watch(function, args);
+            ipc::note(function, args[0], result);
         }
         let buffers = memory::outputs(function, args, &rooms, result, failed);
         let call = Call {
@@ -430,6 +434,10 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
         };
         if !failed(function.returns, result) {
             memory::note_watch(function, args);
+            ipc::note(function, args[0], result);
+            if function.name == c"shmdt" {
+                ipc::detach(args[0]);
+            }
             let opened = if function.returns == Returns::Directory { directories::fd(result) } else { result as c_int };
             descriptors(function, args, opened);
             if function.name == c"closedir" {

@@ -7,6 +7,7 @@ use crate::libc_calls::Arguments;
 use crate::libc_directories as directories;
 use crate::libc_found as found;
 use crate::libc_interfaces as interfaces;
+use crate::libc_ipc as ipc;
 use crate::libc_maps as maps;
 use crate::libc_records as records;
 use crate::libc_streams as streams;
@@ -82,6 +83,7 @@ unsafe fn length(len: Len, args: &Arguments) -> usize {
         Len::Fixed(n) => n,
         Len::Argument(i) | Len::Result(i) | Len::Terminated(i) => usize::try_from(args[i] as isize).unwrap_or(0),
         Len::Items(i, size) => usize::try_from(args[i] as isize).unwrap_or(0) * size,
+        Len::Headed(i) => size_of::<c_long>() + usize::try_from(args[i] as isize).unwrap_or(0),
         // SAFETY: by the callers' contract, a `socklen_t` or NULL.
         Len::At(i) if args[i] != 0 => unsafe { *(args[i] as *const libc::socklen_t) as usize },
         Len::At(_) => 0,
@@ -156,6 +158,7 @@ pub unsafe fn gathered(function: &Function, args: &Arguments) -> Vec<u8> {
 unsafe fn written(len: Len, address: usize, room: usize, args: &Arguments, result: usize) -> usize {
     match len {
         Len::Result(_) => room.min(usize::try_from(result as isize).unwrap_or(0)),
+        Len::Headed(_) => room.min(size_of::<c_long>() + usize::try_from(result as isize).unwrap_or(0)),
         // SAFETY: by the callers' contract.
         Len::At(_) => room.min(unsafe { length(len, args) }),
         Len::Terminated(_) => {
@@ -196,6 +199,9 @@ pub unsafe fn outputs(
         }
         if function.returns == Returns::Map {
             return if failed { Vec::new() } else { maps::contents(args) };
+        }
+        if function.returns == Returns::Attached {
+            return if failed { Vec::new() } else { ipc::contents(args[0], result) };
         }
         if function.returns == Returns::Entry {
             return if failed { Vec::new() } else { vec![directories::head(result)] };
@@ -246,7 +252,7 @@ fn taken(mut bytes: Vec<u8>, result: usize) -> Vec<u8> {
 /// # Safety
 /// As [`inputs`], in place of the call; no more is written than there is room.
 pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms, buffers: &[Vec<u8>]) {
-    if matches!(function.returns, Returns::Stream | Returns::Map) {
+    if matches!(function.returns, Returns::Stream | Returns::Map | Returns::Attached) {
         return;
     }
     let places = function.arguments.iter().enumerate().filter(|(_, shape)| has_output(**shape));
@@ -303,10 +309,14 @@ unsafe fn request_places(function: &Function, args: &Arguments) -> Vec<(usize, u
     if function.name.to_bytes().starts_with(b"fcntl") {
         return if args[1] as c_int == libc::F_GETLK { vec![(args[2], size_of::<libc::flock>())] } else { Vec::new() };
     }
+    // SAFETY: by the contract of `outputs`, the argument is what the request wants.
+    if let Some(places) = unsafe { ipc::written_by_control(function, args) } {
+        return places;
+    }
     if args[2] == 0 {
         return Vec::new();
     }
-    // SAFETY: by the contract of `outputs`, the argument is what the request wants.
+    // SAFETY: as above.
     unsafe { platform::written_by_ioctl(args[1] as libc::c_ulong, args[2]) }
 }
 
@@ -579,6 +589,8 @@ pub unsafe fn result_value(function: &Function, args: &Arguments, result: usize)
         match function.returns {
             Returns::Map if result as *mut c_void == libc::MAP_FAILED => Value::Int(-1),
             Returns::Map => maps::described(args),
+            Returns::Attached if result == usize::MAX => Value::Int(-1),
+            Returns::Attached => Value::Tuple(vec![ipc::described(args[0])]),
             Returns::Int | Returns::Code => Value::Int((result as c_int).into()),
             Returns::Long => Value::Int(result as c_long),
             Returns::Nothing => Value::None,
@@ -588,6 +600,7 @@ pub unsafe fn result_value(function: &Function, args: &Arguments, result: usize)
             }
             Returns::Known(kind) => Value::Bytes(records::read(kind, result)),
             Returns::Record(size) => Value::Bytes(bytes_at(result, size).to_vec()),
+            Returns::Semaphore => Value::Tuple(Vec::new()),
             Returns::Directory => Value::Int(libc::dirfd(result as *mut libc::DIR).into()),
             Returns::Entry => Value::Bytes(directories::name(result).to_vec()),
             Returns::Stream => {
@@ -618,6 +631,11 @@ pub unsafe fn make_result(
         (Returns::Directory, Some(Value::Int(fd))) => directories::open(*fd as c_int),
         // SAFETY: a directory of ours, which replay's `opendir` returned.
         (Returns::Entry, Some(Value::Bytes(name))) => unsafe { directories::show(args[0], buffers, name) },
+        (Returns::Semaphore, Some(Value::Tuple(_))) => ipc::make_semaphore(),
+        (Returns::Attached, Some(Value::Tuple(size))) => {
+            let size = size.first().and_then(Value::as_int).and_then(|size| usize::try_from(size).ok());
+            ipc::attach(size.unwrap_or_default(), buffers.first().map_or(&[], Vec::as_slice))
+        }
         (_, Some(Value::Int(number))) => *number as usize,
         (Returns::Text, Some(Value::Bytes(text))) => lasting_text(text),
         (Returns::Known(kind), Some(Value::Bytes(known))) => records::make(kind, known),

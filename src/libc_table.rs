@@ -7,8 +7,10 @@
 //! it was opened.
 
 use crate::libc_records::Kind;
-use Len::{Argument, At, Fixed, Items, Result, Terminated};
-use Returns::{Code, Directory, Entry, Int, Known, Long, Map, Nothing, Record, Stream, Text, TextAt};
+use Len::{Argument, At, Fixed, Headed, Items, Result, Terminated};
+use Returns::{
+    Attached, Code, Directory, Entry, Int, Known, Long, Map, Nothing, Record, Semaphore, Stream, Text, TextAt,
+};
 use Shape::{
     Addresses, EntryList, EntryOut, Events, Found, Gather, Ignored, In, InOut, Interfaces, Lookup, Message, MessageOut,
     Messages, MessagesOut, Number, Out, Request, Scatter, String, Strings, Template, Watch, Wide, Words,
@@ -30,6 +32,8 @@ pub enum Len {
     At(usize),
     /// A C string in a buffer of as many bytes as that argument says.
     Terminated(usize),
+    /// A C `long`, and behind it as many as that argument says, or, written by the call, as it returned: `struct msgbuf`.
+    Headed(usize),
 }
 
 /// What an argument is.
@@ -65,7 +69,7 @@ pub enum Shape {
     MessagesOut(usize),
     /// A list of C strings that ends with NULL, compared: a program's arguments.
     Strings,
-    /// What stands behind it depends on the request, the argument before: `ioctl`, `fcntl`.
+    /// What stands behind it depends on the request, the argument before: `ioctl`, `fcntl`, `semctl` and its like.
     Request,
     /// Where `getaddrinfo` puts its list.
     Addresses,
@@ -112,6 +116,10 @@ pub enum Returns {
     Entry,
     /// The address of a map of a file, or MAP_FAILED: `src/libc_maps.rs`.
     Map,
+    /// A semaphore that has a name, or NULL: `src/libc_ipc.rs`.
+    Semaphore,
+    /// The address of memory that processes share by a key, or -1.
+    Attached,
     Nothing,
 }
 
@@ -182,12 +190,16 @@ const TIMER: Len = Fixed(2 * size_of::<libc::timespec>());
 const SOCKLEN: Len = Fixed(size_of::<libc::socklen_t>());
 /// `struct utmp` of glibc, and of musl.
 const UTMP: usize = 384;
+/// `struct mq_attr` of glibc: four `long`s, and room for as many.
+const MQ_ATTR: Len = Fixed(size_of::<[libc::c_long; 8]>());
+/// `struct sembuf`.
+const SEMBUF: usize = 6;
 const POLLFD: usize = size_of::<libc::pollfd>();
 const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 354;
+pub const COUNT: usize = 386;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -457,6 +469,39 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"fremovexattr", Int, &[Number, String]),
     opening(c"shm_open", Int, &[String, Number, Number]),
     function(c"shm_unlink", Int, &[String]),
+    // What processes share: by name, then by key. What comes after the flags is there with O_CREAT only.
+    function(c"sem_open", Semaphore, &[String, Number, Ignored, Ignored]),
+    function(c"sem_close", Int, &[Ignored]),
+    function(c"sem_unlink", Int, &[String]),
+    waiting(c"sem_wait", Int, &[Ignored]),
+    function(c"sem_trywait", Int, &[Ignored]),
+    waiting(c"sem_timedwait", Int, &[Ignored, In(TIMESPEC)]),
+    waiting(c"sem_clockwait", Int, &[Ignored, Number, In(TIMESPEC)]),
+    function(c"sem_post", Int, &[Ignored]),
+    function(c"sem_getvalue", Int, &[Ignored, Out(Fixed(4))]),
+    with(Fds::Open, c"mq_open", Int, &[String, Number, Ignored, Ignored]),
+    with(Fds::Open, c"__mq_open_2", Int, &[String, Number]),
+    with(Fds::Close, c"mq_close", Int, &[Number]),
+    function(c"mq_unlink", Int, &[String]),
+    waiting(c"mq_send", Int, &[Number, In(Argument(2)), Wide, Number]),
+    waiting(c"mq_timedsend", Int, &[Number, In(Argument(2)), Wide, Number, In(TIMESPEC)]),
+    waiting(c"mq_receive", Long, &[Number, Out(Result(2)), Wide, Out(Fixed(4))]),
+    waiting(c"mq_timedreceive", Long, &[Number, Out(Result(2)), Wide, Out(Fixed(4)), In(TIMESPEC)]),
+    function(c"mq_getattr", Int, &[Number, Out(MQ_ATTR)]),
+    function(c"mq_setattr", Int, &[Number, In(MQ_ATTR), Out(MQ_ATTR)]),
+    function(c"mq_notify", Int, &[Number, Ignored]),
+    function(c"semget", Int, &[Number, Number, Number]),
+    waiting(c"semop", Int, &[Number, In(Items(2, SEMBUF)), Wide]),
+    waiting(c"semtimedop", Int, &[Number, In(Items(2, SEMBUF)), Wide, In(TIMESPEC)]),
+    function(c"semctl", Int, &[Number, Number, Number, Request]),
+    function(c"msgget", Int, &[Number, Number]),
+    waiting(c"msgsnd", Int, &[Number, In(Headed(2)), Wide, Number]),
+    waiting(c"msgrcv", Long, &[Number, Out(Headed(2)), Wide, Wide, Number]),
+    function(c"msgctl", Int, &[Number, Number, Request]),
+    function(c"shmget", Int, &[Number, Wide, Number]),
+    function(c"shmat", Attached, &[Number, Ignored, Number]),
+    function(c"shmdt", Int, &[Ignored]),
+    function(c"shmctl", Int, &[Number, Number, Request]),
     // Directories: replay has a stand-in for each, so everything that takes one is here.
     opening(c"opendir", Directory, &[String]),
     function(c"fdopendir", Directory, &[Number]),

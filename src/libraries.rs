@@ -8,8 +8,8 @@ use crate::session::{self, Mode};
 use crate::thread_storage;
 use crate::turns::locked;
 use crate::{
-    c11_threads, file_memory, libc_calls, libc_streams, library_locks, library_threads, library_waits, lookups,
-    native_handlers, pending_calls, user_threads,
+    c11_threads, file_memory, libc_calls, libc_ipc, libc_streams, library_locks, library_threads, library_waits,
+    lookups, native_handlers, pending_calls, user_threads,
 };
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
@@ -81,8 +81,9 @@ impl Extension {
             let calls_back = has(imports.iter().map(String::as_str), &MAKERS);
             for name in imports {
                 // Who maps files opens them; others map memory.
-                let is_it = |it: &Function| it.name.to_bytes() == name.as_bytes() && it.returns != Returns::Map;
-                let is_recorded = FUNCTIONS.iter().any(is_it);
+                // Semaphores are mostly the module's own.
+                let of_outside = |it: &Function| it.returns != Returns::Map && !libc_ipc::is_for_named(it.name);
+                let is_recorded = FUNCTIONS.iter().any(|it| it.name.to_bytes() == name.as_bytes() && of_outside(it));
                 let reaches = is_recorded || unrecorded::has(&name);
                 let by_threads = calls_back && TAKE_GIL.contains(&name.as_str());
                 if reaches || by_threads || makes_threads(&name) || name.as_bytes() == lookups::LOOKS_UP.to_bytes() {
@@ -333,6 +334,7 @@ unsafe fn bindings() -> &'static [Binding] {
             let mut bindings = libc_calls::bindings();
             bindings.extend(library_locks::bindings());
             bindings.extend(libc_streams::bindings());
+            bindings.extend(libc_ipc::bindings());
             bindings.extend(lookups::bindings());
             bindings.extend(native_handlers::bindings());
             bindings.extend(library_waits::bindings());

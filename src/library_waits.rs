@@ -10,7 +10,7 @@ use crate::hook::{self, Hook};
 use crate::imports::{self, Binding, replaced};
 use crate::session::{self, Mode};
 use crate::turns::{self, Deadline};
-use crate::{divergence, library_locks, native_handlers, platform, replay, schedule, user_threads};
+use crate::{divergence, libc_ipc, library_locks, native_handlers, platform, replay, schedule, user_threads};
 use retrace_replay::event::{Call, NO_FRAME, Outcome};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_long, c_void};
@@ -293,6 +293,10 @@ unsafe fn wait_for_post(semaphore: Semaphore, until: Option<Deadline>) -> Option
 }
 
 unsafe extern "C" fn sem_wait(semaphore: Semaphore) -> c_int {
+    // SAFETY: called by an extension module with its arguments.
+    if let Some(result) = unsafe { libc_ipc::of_named(c"sem_wait", semaphore, [0; 2]) } {
+        return result;
+    }
     let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
@@ -306,6 +310,10 @@ unsafe extern "C" fn sem_wait(semaphore: Semaphore) -> c_int {
 }
 
 unsafe extern "C" fn sem_timedwait(semaphore: Semaphore, until: Time) -> c_int {
+    // SAFETY: called by an extension module with its arguments.
+    if let Some(result) = unsafe { libc_ipc::of_named(c"sem_timedwait", semaphore, [until as usize, 0]) } {
+        return result;
+    }
     let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
@@ -319,6 +327,10 @@ unsafe extern "C" fn sem_timedwait(semaphore: Semaphore, until: Time) -> c_int {
 }
 
 unsafe extern "C" fn sem_clockwait(semaphore: Semaphore, clock: libc::clockid_t, until: Time) -> c_int {
+    // SAFETY: called by an extension module with its arguments.
+    if let Some(result) = unsafe { libc_ipc::of_named(c"sem_clockwait", semaphore, [clock as usize, until as usize]) } {
+        return result;
+    }
     let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {
@@ -332,6 +344,10 @@ unsafe extern "C" fn sem_clockwait(semaphore: Semaphore, clock: libc::clockid_t,
 }
 
 unsafe extern "C" fn sem_post(semaphore: Semaphore) -> c_int {
+    // SAFETY: called by an extension module with its arguments.
+    if let Some(result) = unsafe { libc_ipc::of_named(c"sem_post", semaphore, [0; 2]) } {
+        return result;
+    }
     let _inside = turns::enter();
     // SAFETY: as above.
     unsafe {

@@ -102,7 +102,7 @@ unsafe extern "C" fn pass<const PLACE: usize>() {
 pub fn bindings() -> Vec<Binding> {
     let pass: [unsafe extern "C" fn(); COUNT] = [
         pass::<0>, pass::<1>, pass::<2>, pass::<3>, pass::<4>, pass::<5>, pass::<6>, pass::<7>, pass::<8>, pass::<9>,
-        pass::<10>, pass::<11>, pass::<12>, pass::<13>, pass::<14>, pass::<15>, pass::<16>,
+        pass::<10>, pass::<11>, pass::<12>, pass::<13>,
     ];
     let mut place = 0;
     let functions = FUNCTIONS.map(|name| {

@@ -35,6 +35,8 @@ QUICK = (
     "websockets>=12",
     "lmdb>=1.4",
     "aiodns>=3.2,<4",
+    "posix_ipc>=1.1",
+    "sysv_ipc>=1.1",
 )
 SMALL = [
     ("small", QUICK),
@@ -42,6 +44,8 @@ SMALL = [
     ("websockets_parts", QUICK),
     ("key_value", QUICK),
     ("resolver", QUICK),
+    ("shared_names", QUICK),
+    ("shared_keys", QUICK),
 ]
 LARGE = [
     ("scheduled", ["apscheduler>=3.10,<4"], 0),

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 
 /// The functions that an extension module is named for when it calls them. `src/libc_table.rs` has those that are recorded.
-pub const FUNCTIONS: [&CStr; 17] = [
+pub const FUNCTIONS: [&CStr; 14] = [
     c"aio_read",
     c"aio_read64",
     c"aio_write",
@@ -14,13 +14,10 @@ pub const FUNCTIONS: [&CStr; 17] = [
     c"ftw",
     c"ftw64",
     c"io_setup",
-    c"mq_open",
-    c"msgget",
     c"nftw",
     c"nftw64",
     c"process_vm_readv",
     c"scandirat",
-    c"shmget",
     c"vfork",
 ];
 
