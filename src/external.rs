@@ -709,11 +709,13 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
 
 // ---- hooking a type ----
 
-/// What a method, getter or slot of an external type is unless its table says otherwise.
+/// What a method, getter or slot of an external type is unless its table says otherwise; and of an internal one.
 static RECORD: Entry = Entry::new("", Treatment::Record);
+static PASS: Entry = Entry::new("", Treatment::Pass);
 
 fn entry_for(table: &'static TypeTable, name: &str) -> &'static Entry {
-    table.method(name, retrace_abi::MINOR).unwrap_or(&RECORD)
+    let default = if table.default_method() == Treatment::Record { &RECORD } else { &PASS };
+    table.method(name, retrace_abi::MINOR).unwrap_or(default)
 }
 
 /// An external type by its `tp_name`.
@@ -722,7 +724,46 @@ fn entry_for(table: &'static TypeTable, name: &str) -> &'static Entry {
 /// The GIL is held.
 pub unsafe fn class_by_name(name: &str) -> Option<*mut PyTypeObject> {
     // SAFETY: by contract.
-    unsafe { TYPES.get().iter().find(|external| external.name == name).map(|external| external.class) }
+    unsafe {
+        let alive = BY_CLASS.get().as_ref()?;
+        let class_of = |external: &&'static ExternalType| (external.name == name).then_some(external.class);
+        TYPES.get().iter().filter_map(class_of).find(|class| alive.contains_key(&(*class as usize)))
+    }
+}
+
+/// `tp_dealloc` of `type`, as it was.
+static TYPE_DEALLOC: GilCell<Option<destructor>> = GilCell::new(None);
+
+/// Takes care that no other class is ever found at the address of an external one that has gone. A class is not kept for
+/// that: it has its module, whose state may have what the program's own globals hang on (sqlite3's converters), and those
+/// would miss their end. Only a class whose metaclass has a way of its own to free it is kept.
+unsafe fn keep_or_watch(class: *mut PyTypeObject) {
+    // SAFETY: by the contract of `hook_external_type`.
+    unsafe {
+        let metaclass = &raw mut PyType_Type;
+        if Py_TYPE(class.cast()) != metaclass {
+            return Py_INCREF(class.cast());
+        }
+        let known = TYPE_DEALLOC.get();
+        if known.is_none() {
+            *known = (*metaclass).tp_dealloc;
+            (*metaclass).tp_dealloc = Some(class_dealloc);
+        }
+    }
+}
+
+unsafe extern "C" fn class_dealloc(class: *mut PyObject) {
+    // SAFETY: called by CPython with a class that nothing refers to, in the place of `type`'s own.
+    unsafe {
+        if let Some(known) = BY_CLASS.get()
+            && known.remove(&(class as usize)).is_some()
+        {
+            crate::shown::forget(class as usize);
+        }
+        if let Some(original) = *TYPE_DEALLOC.get() {
+            original(class);
+        }
+    }
 }
 
 /// Makes `class` external: hooks its methods, getters and slots in place.
@@ -732,13 +773,26 @@ pub unsafe fn class_by_name(name: &str) -> Option<*mut PyTypeObject> {
 pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeTable) -> Result<(), patch::Refused> {
     // SAFETY: by contract.
     unsafe {
-        let known = BY_CLASS.get().get_or_insert_with(FxHashMap::default);
-        if known.contains_key(&(class as usize)) {
+        if BY_CLASS.get().as_ref().is_some_and(|known| known.contains_key(&(class as usize))) {
             return Ok(());
         }
-        let types = TYPES.get();
+        let mut external = new_entry(class)?;
+        collect_members(&mut external);
+        external.find_quick_range(usize::try_from((*class).tp_basicsize).unwrap_or(0));
+        let (entry, place) = add(external);
+        BY_CLASS.get().get_or_insert_with(FxHashMap::default).insert(class as usize, &*entry);
+        keep_or_watch(class);
+        hook_slots(&mut *entry, place, table)?;
+        hook_attributes(Some(&*entry), class, &(*entry).name, table)
+    }
+}
+
+/// What is known of a type whose slots are hooked, but for its mirrored state.
+unsafe fn new_entry(class: *mut PyTypeObject) -> Result<Box<ExternalType>, patch::Refused> {
+    // SAFETY: by the contract of `hook_external_type`.
+    unsafe {
         hook::room_for(SLOTS)?;
-        if types.len() == trampoline::TYPES {
+        if TYPES.get().len() == trampoline::TYPES {
             return Err(patch::Refused::PoolEmpty);
         }
         let name = CStr::from_ptr((*class).tp_name).to_string_lossy().into_owned();
@@ -748,9 +802,9 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
         let finalize = (*class)
             .tp_finalize
             .filter(|f| inherited.is_null() || (*inherited).tp_finalize.is_none_or(|g| *f as usize != g as usize));
-        let external: &'static mut ExternalType = Box::leak(Box::new(ExternalType {
+        Ok(Box::new(ExternalType {
             class,
-            name: name.clone(),
+            name,
             scalars: Vec::new(),
             objects: Vec::new(),
             strings: Vec::new(),
@@ -767,22 +821,23 @@ pub unsafe fn hook_external_type(class: *mut PyTypeObject, table: &'static TypeT
                 own => own,
             },
             special,
-        }));
-        collect_members(external);
-        external.find_quick_range(usize::try_from((*class).tp_basicsize).unwrap_or(0));
-        let place = types.len();
-        // From here on the entry is only read: raw pointer first, so that the shared references below are derived
-        // from it rather than from the unique one.
-        let entry: *mut ExternalType = external;
-        types.push(&*entry);
-        known.insert(class as usize, &*entry);
-        Py_INCREF(class.cast());
-        hook_slots(&mut *entry, place, table)?;
-        hook_attributes(&*entry, class, &name, table, true)
+        }))
     }
 }
 
-/// Hooks the methods of an internal type that reach outside (`datetime.now`).
+/// Gives an entry its place among the trampolines.
+unsafe fn add(entry: Box<ExternalType>) -> (*mut ExternalType, usize) {
+    // From here on the entry is only read: a raw pointer, so that the shared references are derived from it.
+    let entry = Box::into_raw(entry);
+    // SAFETY: by the contract of `hook_external_type`; entries are never freed.
+    unsafe {
+        let types = TYPES.get();
+        types.push(&*entry);
+        (entry, types.len() - 1)
+    }
+}
+
+/// Hooks the methods of an internal type that reach outside (`datetime.now`), and such slots (`_random.Random()`).
 ///
 /// # Safety
 /// As [`hook_external_type`].
@@ -790,7 +845,11 @@ pub unsafe fn hook_internal_type(class: *mut PyTypeObject, table: &'static TypeT
     // SAFETY: by contract.
     unsafe {
         let name = CStr::from_ptr((*class).tp_name).to_string_lossy().into_owned();
-        hook_attributes(ptr::null(), class, &name, table, false)
+        if table.has_slots() {
+            let (entry, place) = add(new_entry(class)?);
+            hook_slots(&mut *entry, place, table)?;
+        }
+        hook_attributes(None, class, &name, table)
     }
 }
 
@@ -843,6 +902,8 @@ unsafe fn hook_slots(
         let class = external.class;
         let base = (*class).tp_base;
         let this: *mut ExternalType = external;
+        // An internal type's instances have no state of the outside.
+        let owner = of_class(class).filter(|owner| owner.class == class);
         let mut wrapped: Vec<(usize, usize)> = Vec::new();
         macro_rules! slot {
             ($place:expr, $field:ident, $index:expr, $kind:expr, $original:expr, $table:ident) => {{
@@ -851,12 +912,13 @@ unsafe fn hook_slots(
                 let value = |class: *mut PyTypeObject| if class.is_null() { None } else { read_slot(class, place_in) };
                 if let Some(function) = value(class)
                     && value(base) != Some(function)
+                    && !trampoline::$table.iter().any(|ours| *ours as usize == function)
                 {
                     let entry = entry_for(table, stringify!($field));
                     if entry.treatment == Treatment::Record && !GENERIC.iter().any(|g| g() == function) {
                         let name = format!("{}.{}", (*this).name, stringify!($field));
                         let original = $original(std::mem::transmute_copy(&function));
-                        (*this).slots[$index] = Some(hook::make(name, $kind, original, entry, Some(&*this)));
+                        (*this).slots[$index] = Some(hook::make(name, $kind, original, entry, owner));
                         let replacement = trampoline::$table[place] as usize;
                         replace_slot(class, place_in, function, replacement)?;
                         wrapped.push((function, replacement));
@@ -900,12 +962,14 @@ unsafe fn hook_slots(
         slot!(contains, sq_contains, CONTAINS, HookKind::Slot, Original::Contains, CONTAINS);
         let truth = within!(tp_as_number, PyNumberMethods, nb_bool);
         slot!(truth, nb_bool, BOOL, HookKind::Slot, Original::Bool, BOOL);
-        replace_slot(class, direct!(tp_dealloc), (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
-        replace_function(class, CLEAR, (*this).clear, clear as *const () as usize)?;
-        if let Some(function) = (*this).finalize {
-            let replacement = trampoline::FINALIZE[place] as usize;
-            replace_slot(class, direct!(tp_finalize), function as usize, replacement)?;
-            wrapped.push((function as usize, replacement));
+        if owner.is_some() {
+            replace_slot(class, direct!(tp_dealloc), (*this).dealloc as usize, trampoline::DEALLOC[place] as usize)?;
+            replace_function(class, CLEAR, (*this).clear, clear as *const () as usize)?;
+            if let Some(function) = (*this).finalize {
+                let replacement = trampoline::FINALIZE[place] as usize;
+                replace_slot(class, direct!(tp_finalize), function as usize, replacement)?;
+                wrapped.push((function as usize, replacement));
+            }
         }
         // What `super().__init__` calls.
         let dict = retrace_abi::retrace_type_dict(class);
@@ -1018,16 +1082,14 @@ unsafe fn replace_slot(
 }
 
 unsafe fn hook_attributes(
-    external: *const ExternalType,
+    external: Option<&'static ExternalType>,
     class: *mut PyTypeObject,
     type_name: &str,
     table: &'static TypeTable,
-    record_by_default: bool,
 ) -> Result<(), patch::Refused> {
     // SAFETY: by the contract of `hook_external_type`; items are taken as a list because hooking may not change the
     // dictionary while it is walked.
     unsafe {
-        let external = external.as_ref();
         let items = Owned(PyDict_Items(retrace_abi::retrace_type_dict(class)));
         if items.is_null() {
             PyErr_Clear();
@@ -1038,9 +1100,8 @@ unsafe fn hook_attributes(
             let name = crate::python::text(PyTuple_GET_ITEM(item, 0));
             let descriptor = PyTuple_GET_ITEM(item, 1);
             let entry = match table.method(&name, retrace_abi::MINOR) {
-                Some(entry) => entry,
-                None if record_by_default && !NEVER.contains(&name.as_str()) => &RECORD,
-                None => continue,
+                None if NEVER.contains(&name.as_str()) => continue,
+                _ => entry_for(table, &name),
             };
             if entry.treatment != Treatment::Record {
                 continue;

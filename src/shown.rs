@@ -61,6 +61,15 @@ pub unsafe fn show_kept(keeper: *mut PyObject) {
     }
 }
 
+/// The class at this address is no more.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn forget(class: usize) {
+    // SAFETY: by contract.
+    unsafe { originals().remove(&class) };
+}
+
 unsafe fn of_stand_in(object: *mut PyObject) -> Option<Original> {
     // SAFETY: by the contract of its callers.
     unsafe { originals().get(&(external::of_class(Py_TYPE(object))?.class as usize)).copied() }

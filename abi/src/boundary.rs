@@ -84,6 +84,12 @@ impl TypeTable {
         find_entry(self.methods, name, minor)
     }
 
+    /// Whether a slot is listed.
+    pub fn has_slots(&self) -> bool {
+        let is_slot = |name: &str| ["tp_", "nb_", "mp_", "sq_"].iter().any(|suite| name.starts_with(suite));
+        self.methods.iter().any(|entry| is_slot(entry.name))
+    }
+
     /// What a method, getter or slot that is not listed gets.
     pub fn default_method(&self) -> Treatment {
         match self.treatment {

@@ -93,6 +93,34 @@ def clears():
     print("joined")
 
 
+def converters():
+    """Functions that sqlite3's module keeps, which keep this module's globals."""
+    global told, file
+    sqlite3.register_converter("text", lambda value: value)
+    sqlite3.register_adapter(Told, lambda value: value.name)
+    told = Told("a global")
+    print(sqlite3.connect(":memory:").execute("select ?", [told]).fetchone())
+    file = io.BufferedWriter(Raw())
+    file.write(b"not flushed before the end")
+
+
+def again():
+    """A module's types go with it, and others take their places."""
+    kept = []
+    for _ in range(5):
+        sys.modules.pop("_random", None)
+        import _random
+
+        generator = _random.Random()
+        kinds = weakref.ref(_random.Random)
+        print(generator.random())
+        del _random, generator
+        sys.modules.pop("_random")
+        gc.collect()
+        kept += [type(f"T{k}", (), {"k": k}) for k in range(20)]
+        print(kinds() is None, [kind().k for kind in kept][-1])
+
+
 class Connection(sqlite3.Connection):
     def __del__(self):
         print("a connection is deleted")

@@ -1,5 +1,6 @@
 """Every source of randomness, seeded and not."""
 
+import _random
 import hashlib
 import os
 import random
@@ -24,6 +25,16 @@ print(items, random.choices("abc", k=5), random.randbytes(6), random.uniform(1, 
 
 print("a fresh generator", random.Random().random(), random.Random(7).random(), random.Random("text").random())
 print("seed of bytes", random.Random(b"xyz").random(), random.Random(2.5).random(), random.Random(-3).random())
+
+
+class Bare(_random.Random):
+    def __init__(self, *seed):
+        super().__init__(*seed)
+
+
+print("of the C type", _random.Random().random(), Bare().random(), Bare(3).random(), _random.Random(None).random())
+again = _random.Random(5)
+print(again.random(), again.__init__(), again.random(), _random.Random.__new__(_random.Random).random())
 
 
 class Dice(random.Random):
