@@ -54,6 +54,21 @@ impl Call<'_> {
         self.args.len() - names as usize
     }
 
+    /// The class that it was called on, or an internal receiver's; null for others.
+    ///
+    /// # Safety
+    /// The call's references are live.
+    pub unsafe fn class_of_receiver(&self) -> *mut PyObject {
+        match self.hook.kind {
+            HookKind::New | HookKind::ClassMethod => self.receiver,
+            HookKind::Method if self.hook.external.is_none() && !self.receiver.is_null() => {
+                // SAFETY: by contract.
+                unsafe { Py_TYPE(self.receiver).cast() }
+            }
+            _ => ptr::null_mut(),
+        }
+    }
+
     /// The external type whose mirrored state the call may change: the receiver's, where the receiver is an instance.
     pub fn mirrored(&self) -> Option<&'static ExternalType> {
         self.hook.mirrored

@@ -31,7 +31,7 @@ pub struct Context<'a> {
     pub receiver: *mut PyObject,
     pub external: Option<&'static ExternalType>,
     pub args: &'a [*mut PyObject],
-    /// The class a `tp_new` was called on: the type of what it returned.
+    /// The class that it was called on (`tp_new`, a class method), or an internal receiver's.
     pub class: *mut PyObject,
     /// The module whose function was called, or null: types of its own may be in no module that has a name.
     pub module: *mut PyObject,
@@ -335,7 +335,8 @@ impl<'a> Encoder<'a> {
             if self.references(object, depth) || self.reduced(object, depth) {
                 return;
             }
-            let known = crate::pickle::Known::of(self.context.receiver, self.context.args);
+            let Context { receiver, class, args, .. } = self.context;
+            let known = crate::pickle::Known::of(if receiver.is_null() { class } else { receiver }, args);
             let pickled = crate::pickle::dumps(object, &known);
             if pickled.is_null() {
                 return self.opaque(object);
@@ -584,9 +585,7 @@ impl<'a> Encoder<'a> {
             let start = self.out.len();
             self.tag_varint(tag::NEW_HANDLE, number as usize);
             let class = Py_TYPE(object).cast::<PyObject>();
-            if class == self.context.class {
-                self.out.push(tag::RECEIVER);
-            } else if !put_global(self.out, class) {
+            if !self.of_receiver(class) && !put_global(self.out, class) {
                 if let Some(i) = self.context.args.iter().position(|&arg| arg == class) {
                     // A function's own class, as a factory.
                     self.tag_varint(tag::ARGUMENT, i);
@@ -618,11 +617,20 @@ impl<'a> Encoder<'a> {
         let start = self.out.len();
         self.out.push(mark);
         // SAFETY: by the contract of `value`.
-        let found = unsafe { put_global(self.out, class) || self.of_module(class) };
+        let found = unsafe { put_global(self.out, class) || self.of_module(class) || self.of_receiver(class) };
         if !found {
             self.out.truncate(start);
         }
         found
+    }
+
+    /// The receiver's own type, which need not be where its name says.
+    fn of_receiver(&mut self, class: *mut PyObject) -> bool {
+        let is_it = class == self.context.class;
+        if is_it {
+            self.out.push(tag::RECEIVER);
+        }
+        is_it
     }
 
     /// A type as the attribute of the module whose function was called.

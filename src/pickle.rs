@@ -189,13 +189,13 @@ unsafe fn end_use() {
 pub struct Known(Vec<*mut PyObject>);
 
 impl Known {
-    /// The receiver, which may be null, and the arguments.
+    /// The receiver, or its class, which may be null, and the arguments.
     ///
     /// # Safety
     /// The GIL is held; the objects are live as long as this is used.
     pub unsafe fn of(receiver: *mut PyObject, args: &[*mut PyObject]) -> Known {
         // SAFETY: by contract.
-        let any = unsafe { has_identity(receiver) || args.iter().any(|&object| has_identity(object)) };
+        let any = unsafe { is_known(receiver) || args.iter().any(|&object| is_known(object)) };
         Known(if any { std::iter::once(receiver).chain(args.iter().copied()).collect() } else { Vec::new() })
     }
 
@@ -228,10 +228,18 @@ unsafe fn has_identity(object: *mut PyObject) -> bool {
     }
 }
 
+/// Whether a pickle refers to it where it is an object of the call: also to a type that is not where its name says.
+unsafe fn is_known(object: *mut PyObject) -> bool {
+    // SAFETY: live or null.
+    unsafe {
+        has_identity(object) || !object.is_null() && PyType_Check(object) != 0 && !crate::globals::is_global(object)
+    }
+}
+
 unsafe extern "C" fn persistent_id(capsule: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the pickler.
     unsafe {
-        match Known::from_capsule(capsule).0.iter().position(|&known| known == object && has_identity(known)) {
+        match Known::from_capsule(capsule).0.iter().position(|&known| known == object && is_known(known)) {
             Some(place) => PyLong_FromSize_t(place),
             None => Owned::borrowed(Py_None()).into_raw(),
         }

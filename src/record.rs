@@ -476,7 +476,8 @@ impl Event {
             receiver: if call.hook.external.is_some() { call.receiver } else { ptr::null_mut() },
             external: call.mirrored(),
             args: call.args,
-            class: if call.hook.kind == retrace_replay::event::HookKind::New { call.receiver } else { ptr::null_mut() },
+            // SAFETY: as above.
+            class: unsafe { call.class_of_receiver() },
         }
     }
 

@@ -518,10 +518,10 @@ unsafe fn outcome(call: &Call, form: u16) -> Result<Outcome, Failure> {
         let mirrored = call.mirrored();
         let context = Context {
             receiver: match call.hook.kind {
-                // Of a function its module, whose own types are named by it.
-                HookKind::New | HookKind::Function => call.receiver,
-                _ if call.hook.external.is_some() => call.receiver,
-                _ => ptr::null_mut(),
+                // Its module, whose own types are named by it.
+                HookKind::Function => call.receiver,
+                _ if call.hook.external.is_some() && call.hook.kind != HookKind::New => call.receiver,
+                _ => call.class_of_receiver(),
             },
             external: mirrored,
             args: call.args,

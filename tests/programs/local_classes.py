@@ -74,5 +74,22 @@ def factories():
         print(cursor.made, type(cursor) is Cursor, cursor.execute("select 7, 8").fetchall())
 
 
+def clocks():
+    """What makes these runs no code of the class's."""
+
+    class Moment(datetime.datetime):
+        def year_twice(self):
+            return self.year * 2
+
+    class Day(datetime.date):
+        pass
+
+    now = Moment.now()
+    print(now, now.year_twice(), [type(made) is Moment for made in (now, Moment.today(), Moment.fromtimestamp(1))])
+    print(Moment.now(datetime.timezone.utc), now.astimezone(), type(now.astimezone()) is Moment)
+    print(Day.today(), type(Day.today()) is Day, Day.fromtimestamp(86400.5))
+
+
 zones()
 factories()
+clocks()
