@@ -186,6 +186,54 @@ retrace_generators(uint64_t *frames, int most)
     return add_generators(&gc->permanent_generation.head, frames, most, count);
 }
 
+static PyGenObject *
+generator_of(void *frame)
+{
+    return retrace_is_generator_frame(frame) ? _PyFrame_GetGenerator(frame) : NULL;
+}
+
+int
+retrace_is_coroutine_frame(void *frame)
+{
+    PyGenObject *generator = generator_of(frame);
+    return generator != NULL && PyCoro_CheckExact(generator);
+}
+
+static PyGenObject *watched;
+static int is_gone;
+static destructor generator_dealloc;
+
+static void
+watched_dealloc(PyObject *generator)
+{
+    if (generator == (PyObject *)watched) {
+        watched = NULL;
+        is_gone = 1;
+    }
+    generator_dealloc(generator);
+}
+
+void
+retrace_watch_end(void *frame)
+{
+    watched = generator_of(frame);
+    is_gone = 0;
+    if (watched != NULL && generator_dealloc == NULL) {
+        /* One function frees all three. */
+        PyTypeObject *types[] = {&PyGen_Type, &PyCoro_Type, &PyAsyncGen_Type};
+        generator_dealloc = PyGen_Type.tp_dealloc;
+        for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+            types[i]->tp_dealloc = watched_dealloc;
+        }
+    }
+}
+
+int
+retrace_has_ended(void)
+{
+    return is_gone || (watched != NULL && watched->gi_frame_state > FRAME_EXECUTING);
+}
+
 unsigned long retrace_ident_of(PyThreadState *tstate) { return tstate->thread_id; }
 
 int

@@ -57,6 +57,15 @@ void retrace_frame_codes(PyThreadState *tstate, PyObject **codes, int depth);
 /* The frames of all generators, in the order of the collector's lists; at most so many. Returns how many there are. */
 int retrace_generators(uint64_t *frames, int most);
 
+/* Whether a generator's frame is a coroutine's. */
+int retrace_is_coroutine_frame(void *frame);
+
+/* Watches the generator or coroutine whose frame this is, the only one then; NULL for none. */
+void retrace_watch_end(void *frame);
+
+/* Whether the watched one has ended, or is gone. */
+int retrace_has_ended(void);
+
 /* The thread's ident, as the program knows it. */
 unsigned long retrace_ident_of(PyThreadState *tstate);
 

@@ -617,6 +617,12 @@ def run_with(fixture, function):
     function(next(made))
     next(made, None)
 
+async def work():
+    total = 0
+    for number in range(2_000_000):
+        total += number
+    return total
+
 async def respond(view, number):
     answer = await view(number)
     return answer
@@ -783,3 +789,76 @@ asyncio.run(framework.respond_to_all(program.view, 2))
         assert go("next") == (total, "0") and go("next") == (returned, "0")
         assert go("stepBack") == (total, "0") and go("stepBack") == (first, "0")
         assert go("stepBack") == (returned, "2")
+
+
+def test_a_step_over_the_end_of_a_task_ends_in_the_next_code(trial):
+    """Nobody awaits it who goes on then: it is the loop's."""
+    text = """
+import asyncio
+
+async def job(number):
+    await asyncio.sleep(0.001 * number)
+    return number * 2
+
+async def main():
+    jobs = [asyncio.create_task(job(number)) for number in range(3)]
+    await asyncio.sleep(0.05)
+    return [await job for job in jobs]
+
+asyncio.run(main())
+last = 1
+"""
+    trace, program = record_under_framework(trial, text)
+    sleeps, returned, awaits, all, last = (
+        line_of(program, part) for part in ("sleep(0.001", "return number", "sleep(0.05)", "return [", "last = 1")
+    )
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [returned])])
+        for number in range(3):
+            debugger.go("continue")
+            assert debugger.locals()["number"] == str(number)
+        debugger.set_breakpoints(program, [])
+        debugger.go("stepBack")
+        assert (debugger.stack()[0]["line"], debugger.locals()["number"]) == (sleeps, "2")
+        for expected in (returned, all, last):
+            debugger.go("next")
+            assert debugger.stack()[0]["line"] == expected
+        debugger.go("reverseContinue")
+        debugger.set_breakpoints(program, [awaits])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+        debugger.go("stepOut")
+        assert debugger.stack()[0]["line"] == last
+
+
+def test_a_step_out_of_an_async_view_that_waits_for_much(trial):
+    """Who awaits it is another object in the next window."""
+    text = """
+import asyncio
+
+async def view(number):
+    waits = await asyncio.create_task(framework.work())
+    total = number * 2
+    return total
+"""
+    runner = """
+import asyncio, sys; sys.path[:0] = ['.']
+import program, framework
+asyncio.run(framework.respond_to_all(program.view, 2))
+"""
+    trace, program = record_under_framework(trial, text, runner)
+    first, total, returned = (line_of(program, part) for part in ("waits = await", "total = ", "return total"))
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [first])])
+        debugger.go("continue")
+        debugger.set_breakpoints(program, [])
+
+        def go(command):
+            debugger.go(command)
+            return debugger.stack()[0]["line"], debugger.locals()["number"]
+
+        # It has come back and ended when the next one comes back.
+        assert go("stepOut") == (total, "1")
+        assert go("stepBack") == (first, "1") and go("next") == (total, "1")
+        # All of the first round have ended.
+        assert go("next") == (returned, "1") and go("next") == (total, "2") and go("stepOut") == (first, "0")

@@ -370,6 +370,12 @@ pub mod line_events {
         pub fn retrace_frame_codes(tstate: *mut ThreadState, codes: *mut *mut PyObject, depth: c_int);
         /// The frames of all generators.
         pub fn retrace_generators(frames: *mut u64, most: c_int) -> c_int;
+        /// Whether a generator's frame is a coroutine's.
+        pub fn retrace_is_coroutine_frame(frame: *mut Frame) -> c_int;
+        /// Watches the generator or coroutine whose frame this is, the only one then; null for none.
+        pub fn retrace_watch_end(frame: *mut Frame);
+        /// Whether the watched one has ended, or is gone.
+        pub fn retrace_has_ended() -> c_int;
         /// A thread's ident, as the program knows it.
         pub fn retrace_ident_of(tstate: *mut ThreadState) -> std::ffi::c_ulong;
         /// How many frames of Python code a thread has.

@@ -237,6 +237,8 @@ pub struct Step {
     pub line: u32,
     /// Where the frames of generators lie that it may end in too, where the run begins at a checkpoint.
     pub generators: Vec<u64>,
+    /// Where the frame of the generator lies with whose end the user's code is left, where the run begins at a checkpoint.
+    pub outermost: Option<u64>,
     /// The first instruction counts, not only the first line.
     pub is_instruction: bool,
     /// Or the first line of what is called where that many frames have come to: an instruction from here to there.
@@ -571,6 +573,8 @@ pub struct Window {
     pub step_depth: Option<u16>,
     /// Where the frames of generators lie now that the step may end in.
     pub step_generators: Vec<u64>,
+    /// Where that of the generator lies with whose end the user's code is left.
+    pub step_outermost: Option<u64>,
     /// The exceptions that nobody caught, which may have been raised in a window before.
     pub crashes: Vec<Raise>,
     /// How often lines and functions have been hit since the recording's beginning, as `Stops::hits`.

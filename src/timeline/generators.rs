@@ -72,16 +72,9 @@ impl Generators {
         self.facts(generator).and_then(|facts| facts.began).is_some_and(|before| before + 1 >= tick)
     }
 
-    /// The generator whose frame is right below another one's.
-    pub fn below(&self, mut stack: u32, generator: u32) -> Option<u32> {
-        while let Some(link) = self.link(stack) {
-            if link.generator == generator {
-                let below = self.at(link.below, link.depth - 1);
-                return (below != NONE).then_some(below);
-            }
-            stack = link.below;
-        }
-        None
+    /// Where a generator's frame is now; `None` of one that is gone.
+    pub fn place(&self, generator: u32) -> Option<usize> {
+        self.known.iter().find(|(_, number)| **number == generator).map(|(frame, _)| *frame)
     }
 
     /// A frame has begun, or goes on, on a stack.

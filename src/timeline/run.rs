@@ -11,10 +11,10 @@ use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{
-    retrace_depth, retrace_frame_above, retrace_frame_codes, retrace_line_events_check_again,
-    retrace_line_events_slack, retrace_offset_above,
+    retrace_depth, retrace_frame_above, retrace_frame_codes, retrace_has_ended, retrace_is_coroutine_frame,
+    retrace_line_events_check_again, retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
 };
-use retrace_abi::{ThreadState, gil, innermost_frame};
+use retrace_abi::{Frame, ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
     At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Window,
 };
@@ -44,14 +44,6 @@ pub(super) struct Actor {
 
 const NEW: Actor = Actor { low: u16::MAX, low_instruction: u16::MAX, frame: 0, depth: 0, begun: false, stack: None };
 
-/// A coroutine that awaits another one. It goes on without having been gone back to itself when the other has ended.
-struct Awaiter {
-    generator: u32,
-    awaited: u32,
-    /// It has been gone back to, and the other one has not yet.
-    is_resumed: bool,
-}
-
 pub struct Runner {
     pub(super) run: Run,
     left: usize,
@@ -62,8 +54,8 @@ pub struct Runner {
     pub(super) generators: Generators,
     /// Those that a step may end in.
     followed: Vec<u32>,
-    /// Who awaits the outermost of them, which is that one.
-    awaiter: Option<Awaiter>,
+    /// The frame of the generator with whose end the user's code is left.
+    outermost: Option<usize>,
     pub(super) last: Option<Stopped>,
     /// The last raise at each address, code and instruction.
     pub(super) origins: HashMap<(usize, usize, c_int), Stopped>,
@@ -195,7 +187,7 @@ impl Runner {
             ticks: Vec::new(),
             generators: Generators::default(),
             followed: Vec::new(),
-            awaiter: None,
+            outermost: None,
             last: None,
             origins: HashMap::new(),
             raised: Vec::new(),
@@ -255,7 +247,7 @@ impl Runner {
         self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
         self.left = 0;
         self.last = None;
-        (self.followed, self.awaiter) = (Vec::new(), None);
+        (self.followed, self.outermost) = (Vec::new(), None);
         if let Goal::First(stops) | Goal::Last(stops) = &mut run.goal {
             self.follow(stops);
         }
@@ -277,20 +269,30 @@ impl Runner {
         if self.position.tick == 0 {
             let number = |frame: &u64| self.generators.number(*frame as usize, None);
             self.followed = step.generators.iter().map(number).collect();
+            self.outermost = step.outermost.map(|frame| frame as usize);
         } else if step.depth != u16::MAX {
             let stack = self.actors.get(step.thread as usize).and_then(|actor| actor.stack);
             let stack = stack.unwrap_or(generators::NONE);
+            let is_shown = |generator: &u32| !stops.mine_only || !self.generators.is_library(*generator);
             self.followed = self.generators.up_to(stack, step.depth);
-            self.followed.retain(|generator| !stops.mine_only || !self.generators.is_library(*generator));
-            if let Some(awaited) = self.followed.last().filter(|_| step.leaves > 0) {
-                let awaiter = self.generators.below(stack, *awaited);
-                self.awaiter = awaiter.map(|generator| Awaiter { generator, awaited: *awaited, is_resumed: false });
-            }
+            self.followed.retain(is_shown);
+            let mut all = self.generators.up_to(stack, self.position.depth);
+            all.retain(is_shown);
+            // What a generator yields to may be other code of the user's; a coroutine waits.
+            let waits = |frame: &usize| {
+                // SAFETY: the frame of a generator that the thread is in.
+                !self.followed.is_empty() || unsafe { retrace_is_coroutine_frame(*frame as *mut Frame) } != 0
+            };
+            let outermost =
+                all.last().filter(|_| step.leaves > 0).and_then(|generator| self.generators.place(*generator));
+            self.outermost = outermost.filter(waits);
         }
-        if !self.followed.is_empty() {
+        if !self.followed.is_empty() || self.outermost.is_some() {
             // A generator's frame is left and come back to: the user's code is not left with it.
             step.leaves = 0;
         }
+        // SAFETY: the frame of a generator that there is.
+        unsafe { retrace_watch_end(self.outermost.map_or(std::ptr::null_mut(), |frame| frame as *mut Frame)) };
     }
 
     /// Looks for the window's end from when it may be near.
@@ -375,6 +377,7 @@ impl Runner {
                 last: self.last.take(),
                 step_depth: self.step_depth(),
                 step_generators: self.generators.addresses(&self.followed),
+                step_outermost: self.outermost.map(|frame| frame as u64),
                 first_watched,
                 begun_watched,
                 last_watched,
@@ -400,8 +403,10 @@ impl Runner {
 
     fn step_depth(&self) -> Option<u16> {
         let step = stops_of(&self.run)?.step.as_ref()?;
-        if step.depth == u16::MAX {
-            return Some(step.depth);
+        // SAFETY: the GIL is held.
+        let has_ended = self.outermost.is_some() && unsafe { retrace_has_ended() } != 0;
+        if step.depth == u16::MAX || has_ended {
+            return Some(u16::MAX);
         }
         Some(self.actors.get(step.thread as usize).map_or(step.depth, |actor| step.depth.min(actor.low.max(1))))
     }
@@ -453,13 +458,6 @@ impl Runner {
             self.codes.is_mine(code, stops_of(&self.run))
         };
         self.generators.set_library(generator, !is_mine);
-        if let Some(awaiter) = &mut self.awaiter {
-            if generator == awaiter.generator {
-                awaiter.is_resumed = true;
-            } else if generator == awaiter.awaited {
-                awaiter.is_resumed = false;
-            }
-        }
         generator
     }
 
@@ -613,8 +611,8 @@ impl Runner {
             {
                 let stack = self.actors[position.thread as usize].stack.unwrap_or(generators::NONE);
                 let innermost = || self.generators.at(stack, position.depth);
-                if self.awaiter.as_ref().is_some_and(|it| !it.is_resumed && it.generator == innermost()) {
-                    (self.followed, self.awaiter) = (Vec::new(), None);
+                if self.outermost.is_some() && retrace_has_ended() != 0 {
+                    (self.followed, self.outermost) = (Vec::new(), None);
                     step.end_anywhere();
                 }
                 if step.depth != u16::MAX {

@@ -691,17 +691,20 @@ impl Timeline {
                     self.has_done(window + 1, self.windows.len());
                     stops.hits = std::mem::take(&mut found.hits);
                     if let (Some(step), Some(depth)) = (&mut stops.step, found.step_depth) {
-                        if !found.step_generators.is_empty() {
+                        let frames: Vec<u64> =
+                            found.step_generators.iter().copied().chain(found.step_outermost).collect();
+                        if !frames.is_empty() {
                             step.leaves = 0;
                         }
                         match depth {
                             u16::MAX => step.end_anywhere(),
                             _ => step.lower(depth),
                         }
-                        step.generators = Vec::new();
-                        if let (Some(next), false) = (self.windows.get(window + 1), found.step_generators.is_empty()) {
+                        (step.generators, step.outermost) = (Vec::new(), None);
+                        if let (Some(next), false) = (self.windows.get(window + 1), frames.is_empty()) {
                             let (earlier, later) = (all_generators(&process)?, all_generators(&next.checkpoint)?);
                             step.generators = translated(&found.step_generators, &earlier, &later);
+                            step.outermost = translated(found.step_outermost.as_slice(), &earlier, &later).pop();
                         }
                     }
                     if !from_present {
