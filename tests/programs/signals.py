@@ -133,7 +133,9 @@ def joining(timeout):
 
 
 def child(timeout):
-    with subprocess.Popen(["sleep", "1000"]) as process:
+    # On a busy machine the handler may raise while it is being started: it is to keep nobody waiting then.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(["sleep", "61"], **quiet) as process:
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
