@@ -262,3 +262,15 @@ int retrace_line_events_on(void)
         retrace_line_events_follow(tstate);
     return 0;
 }
+
+/* As _PyFrame_Clear does after the evaluator; what a frame object that others have shows is kept. */
+void
+retrace_clear_variables(struct _PyInterpreterFrame *frame)
+{
+    if (frame->owner != FRAME_OWNED_BY_THREAD || (frame->frame_obj != NULL && Py_REFCNT(frame->frame_obj) > 1)) {
+        return;
+    }
+    for (int i = 0; i < frame->stacktop; i++) {
+        Py_CLEAR(frame->localsplus[i]);
+    }
+}

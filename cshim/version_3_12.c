@@ -321,3 +321,6 @@ int retrace_instruction_events(int on) { return set_events(line_events() | on <<
 int retrace_line_events_check_again(PyThreadState *Py_UNUSED(tstate)) { return 0; }
 
 void retrace_line_events_follow(PyThreadState *Py_UNUSED(tstate)) {}
+
+/* The evaluator has done it, and the frame is gone. */
+void retrace_clear_variables(struct _PyInterpreterFrame *Py_UNUSED(frame)) {}

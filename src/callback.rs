@@ -15,7 +15,7 @@ use crate::session::{self, Mode};
 use crate::{external_function, schedule, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{Frame, FrameCallable, ThreadState};
-use retrace_replay::event::code;
+use retrace_replay::event::{Event, code};
 use retrace_replay::value::{put_varint, tag};
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -29,8 +29,17 @@ static mut SERIAL: u64 = 0;
 /// The GIL is held.
 pub unsafe fn result_serial(object: *mut PyObject) -> Option<u64> {
     // SAFETY: by contract.
+    unsafe { thread::current().results.get() }.serial_of(object)
+}
+
+/// Of the newest results of callbacks, the number of one in which something is, and where.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn place_in_result(find: impl Fn(*mut PyObject) -> Option<usize>) -> Option<(u64, usize)> {
+    // SAFETY: by contract.
     let results = unsafe { thread::current().results.get() };
-    results.iter().rev().find(|(_, result)| *result == object).map(|(serial, _)| *serial)
+    results.newest().find_map(|(serial, result)| Some((serial, find(result)?)))
 }
 
 /// The serial of the callback that raised, during the current external call, the exception whose traceback this is.
@@ -43,8 +52,7 @@ pub unsafe fn serial_of_traceback(traceback: *mut PyObject) -> Option<u64> {
         let results = thread::current().results.get();
         let raised =
             |result| PyExceptionInstance_Check(result) != 0 && Owned(PyException_GetTraceback(result)).0 == traceback;
-        let found = results.iter().rev().find(|&&(serial, result)| serial != NO_SERIAL && raised(result));
-        found.map(|(serial, _)| *serial)
+        results.find(raised)
     }
 }
 
@@ -54,8 +62,7 @@ pub unsafe fn serial_of_traceback(traceback: *mut PyObject) -> Option<u64> {
 /// The GIL is held.
 pub unsafe fn result_of(serial: u64) -> *mut PyObject {
     // SAFETY: by contract.
-    let results = unsafe { thread::current().results.get() };
-    results.iter().rev().find(|(s, _)| *s == serial).map_or(ptr::null_mut(), |(_, result)| *result)
+    unsafe { thread::current().results.get() }.result_of(serial)
 }
 
 /// What the last callback of the current external call returned, borrowed, or null. `before`: how many results there were
@@ -65,12 +72,7 @@ pub unsafe fn result_of(serial: u64) -> *mut PyObject {
 /// The GIL is held.
 pub unsafe fn last_result(before: usize) -> *mut PyObject {
     // SAFETY: by contract.
-    let results = unsafe { thread::current().results.get() };
-    results[before..]
-        .iter()
-        .rev()
-        .find(|(serial, _)| *serial != NO_SERIAL)
-        .map_or(ptr::null_mut(), |(_, result)| *result)
+    unsafe { thread::current().results.get() }.last_since(before)
 }
 
 /// The number of the next callback, or signal handler: the same in both directions.
@@ -100,14 +102,11 @@ pub unsafe fn keep_result(serial: u64, result: *mut PyObject) {
         } else {
             Owned::borrowed(result)
         };
-        if !object.is_null() && object.0 != Py_None() {
-            thread::current().results.get().push((serial, object.into_raw()));
+        if !object.is_null() {
+            thread::current().results.get().keep(serial, object.0);
         }
     }
 }
-
-/// No callback has this number.
-const NO_SERIAL: u64 = u64::MAX;
 
 /// Keeps an object until the external call has ended.
 ///
@@ -115,7 +114,7 @@ const NO_SERIAL: u64 = u64::MAX;
 /// The GIL is held; `object` is live.
 pub unsafe fn hold(object: *mut PyObject) {
     // SAFETY: by contract.
-    unsafe { thread::current().results.get().push((NO_SERIAL, Owned::borrowed(object).into_raw())) };
+    unsafe { thread::current().results.get().hold(object) };
 }
 
 /// Gives back what callbacks of the external call that has ended returned. May run finalizers, as internal code.
@@ -134,14 +133,48 @@ pub unsafe fn release_results(thread: &thread::Thread, kept: usize) {
 #[cold]
 unsafe fn release(thread: &thread::Thread, kept: usize) {
     // SAFETY: by contract.
-    let results = unsafe { thread.results.get() }.split_off(kept);
-    // SAFETY: the references were ours; an exception of the call stays set.
+    unsafe { let_go(thread.results.get().take_after(kept)) };
+}
+
+/// May run finalizers, as internal code. An exception stays set.
+unsafe fn let_go(references: impl IntoIterator<Item = *mut PyObject>) {
+    // SAFETY: the GIL is held; the references are ours.
     unsafe {
         let saved = SavedError::take();
-        for (_, object) in results {
+        for object in references {
             Py_DECREF(object);
         }
         drop(saved);
+    }
+}
+
+/// Before a callback: what earlier ones of the call returned, and nobody but us refers to any more.
+unsafe fn forget_results(thread: &thread::Thread) {
+    // SAFETY: by the contract of `record`.
+    unsafe {
+        let forgotten = thread.results.get().take_forgotten();
+        if forgotten.is_empty() {
+            return;
+        }
+        let (serials, objects): (Vec<u64>, Vec<_>) = forgotten.into_iter().unzip();
+        session::append_event(&Event::Forgotten { serials });
+        let outside = Outside::interrupt(thread);
+        let_go(objects);
+        outside.resume();
+    }
+}
+
+/// The same on replay, where the next event says what it was.
+///
+/// # Safety
+/// Replaying; the GIL is held; the thread is not marked external.
+pub unsafe fn replay_forgotten() {
+    // SAFETY: by contract.
+    unsafe {
+        if let Ok(Some((_, Event::Forgotten { serials }))) = crate::replay::source().next_event() {
+            crate::replay::settle();
+            let_go(thread::current().results.get().take(&serials));
+        }
     }
 }
 
@@ -154,14 +187,24 @@ pub unsafe extern "C" fn entered(tstate: *mut ThreadState, frame: *mut Frame, th
     unsafe {
         let thread = thread::current();
         user_threads::wants_python();
+        if LETS_GO && session::is_replaying() && !thread.external.get() {
+            return replay_where_it_runs(tstate, frame, throwing);
+        }
         if !thread.external.get() || session::mode() != Mode::Recording || is_of_a_body(thread, frame) {
             return crate::record::evaluate(tstate, frame, throwing);
         }
-        record(
-            thread,
-            |serial, call| log_entry(serial, frame, call),
-            || crate::record::evaluate(tstate, frame, throwing),
-        )
+        record(thread, |serial, call| log_entry(serial, frame, call), || evaluate(tstate, frame, throwing))
+    }
+}
+
+/// Runs a callback's frame. What its variables have dies within the callback: 3.11 lets go of it after the frame evaluator,
+/// where external code goes on already.
+unsafe fn evaluate(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject {
+    // SAFETY: by the contract of `entered`.
+    unsafe {
+        let result = crate::record::evaluate(tstate, frame, throwing);
+        retrace_abi::retrace_clear_variables(frame);
+        result
     }
 }
 
@@ -194,6 +237,8 @@ pub unsafe fn record(
     unsafe {
         crate::record::disarm();
         schedule::speak();
+        forget_results(thread);
+        let thread = thread::current();
         let serial = next_serial();
         log(serial, thread.call.get().as_ref());
         crate::record::arm();
@@ -203,6 +248,7 @@ pub unsafe fn record(
         if session::mode() != Mode::Recording {
             return result;
         }
+        outside.leave_callback();
         keep_result(serial, result);
         let mut event = code::CALLBACK_END.to_le_bytes().to_vec();
         put_varint(&mut event, serial);
@@ -374,6 +420,7 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         thread::current().external.set(false);
         let (serial, callable, args, keywords) = read?;
         next_serial();
+        let outer = thread::current().results.get().enter();
         let untraced = crate::special::is_untraced(callable.0);
         if untraced {
             PyThreadState_EnterTracing(PyThreadState_Get());
@@ -384,12 +431,16 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
             let mut sent = ptr::null_mut();
             PyIter_Send(callable.0, PyTuple_GetItem(args.0, 0), &mut sent);
             sent
+        } else if let Some(object) = finalized_by(callable.0, args.0) {
+            PyObject_CallFinalizer(object);
+            Owned::borrowed(Py_None()).into_raw()
         } else {
             PyObject_Call(callable.0, args.0, keywords.0)
         };
         if untraced {
             PyThreadState_LeaveTracing(PyThreadState_Get());
         }
+        thread::current().results.get().leave(outer);
         keep_result(serial, result);
         if result.is_null() {
             PyErr_Clear();
@@ -397,6 +448,90 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         let raised = result.is_null();
         drop(Owned(result));
         crate::replay::expect_callback_end(serial, raised)
+    }
+}
+
+/// The object of which a callback is the finalizer. To be called as that: a copy that is made for it has none of its own then.
+unsafe fn finalized_by(callable: *mut PyObject, args: *mut PyObject) -> Option<*mut PyObject> {
+    // SAFETY: as in `replay`; the arguments are a tuple.
+    unsafe {
+        if PyFunction_Check(callable) == 0 || PyTuple_GET_SIZE(args) != 1 {
+            return None;
+        }
+        let object = PyTuple_GET_ITEM(args, 0);
+        let finalizer = crate::capi::_PyType_Lookup(Py_TYPE(object), crate::python::string("__del__").0);
+        (finalizer == callable && (*Py_TYPE(object)).tp_finalize.is_some()).then_some(object)
+    }
+}
+
+/// On replay, something is let go of that the outside had let go of: what runs for that by itself are the recording's next
+/// callbacks.
+static mut LETS_GO: bool = false;
+
+/// Lets go, on replay, of what external code let go of here in the recording. Whether a callback ran for that.
+///
+/// # Safety
+/// Replaying; the GIL is held; the thread is not marked external.
+pub unsafe fn replay_letting_go(let_go: impl FnOnce()) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        if LETS_GO || !session::is_replaying() || thread::current().external.get() {
+            let_go();
+            return false;
+        }
+        let before = SERIAL;
+        LETS_GO = true;
+        crate::record::arm();
+        let_go();
+        crate::record::disarm();
+        LETS_GO = false;
+        SERIAL != before
+    }
+}
+
+/// A frame that something is let go by has begun: the callback that the next event is.
+unsafe fn replay_where_it_runs(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject {
+    // SAFETY: by the contract of `entered`; who ends the replay does not return.
+    unsafe {
+        crate::record::disarm();
+        LETS_GO = false;
+        if let Err(failure) = crate::replay::before_callback() {
+            crate::divergence::stop(None, &failure);
+        }
+        let mut begun = None;
+        if crate::replay::next_has(code::CALLBACK)
+            && let Ok(Some((_, Event::Callback { serial, .. }))) = crate::replay::source().next_event()
+        {
+            crate::replay::settle();
+            begun = Some((serial, next_serial()));
+        }
+        let outer = thread::current().results.get().enter();
+        let result = evaluate(tstate, frame, throwing);
+        thread::current().results.get().leave(outer);
+        if let Some((serial, _)) = begun {
+            keep_result(serial, result);
+            if let Err(failure) = crate::replay::expect_callback_end(serial, result.is_null()) {
+                crate::divergence::stop(None, &failure);
+            }
+        }
+        LETS_GO = true;
+        crate::record::arm();
+        result
+    }
+}
+
+/// Runs external code that is no call's, and lets go of what it keeps.
+///
+/// # Safety
+/// Recording; the GIL is held; the thread is marked external, and its frames do not go through [`entered`].
+pub unsafe fn record_letting_go(run: impl FnOnce()) {
+    // SAFETY: by contract; `thread` is fetched again after Python ran.
+    unsafe {
+        let call = thread::current().call.replace(ptr::null());
+        crate::record::arm();
+        run();
+        crate::record::disarm();
+        thread::current().call.set(call);
     }
 }
 

@@ -8,7 +8,7 @@
 use crate::replay::{self, Front};
 use crate::schedule::Actor;
 use crate::session::{self, Mode};
-use crate::{thread, user_threads};
+use crate::{callback, thread, user_threads};
 use retrace_abi::gil;
 use retrace_replay::event::Position;
 
@@ -26,9 +26,11 @@ pub unsafe fn original(has_number: bool, run: impl FnOnce()) {
             (*actor).freed += u64::from(has_number);
             (*actor).frees = Some(if has_number { Position::Freeing } else { Position::Freed });
         }
-        run();
         if is_own {
+            callback::record_letting_go(run);
             (*actor).frees = None;
+        } else {
+            run();
         }
         thread::current().external.set(before);
     }

@@ -216,6 +216,14 @@ impl<'a> Encoder<'a> {
                 return true;
             }
         }
+        // SAFETY: the GIL is held; results are live.
+        let in_result = unsafe { crate::callback::place_in_result(|result| position_in(result, object)) };
+        if let Some((serial, j)) = in_result {
+            self.out.push(tag::ITEM);
+            self.tag_varint(tag::CALLBACK_RESULT, serial as usize);
+            put_varint(self.out, j as u64);
+            return true;
+        }
         if let (Some(external), false) = (context.external, context.receiver.is_null()) {
             // SAFETY: the context's receiver is an instance of its external type.
             if let Some(i) = unsafe { external.member_that_is(context.receiver, object) } {

@@ -610,7 +610,6 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         stand_ins().remove(&(object as usize));
         forget_handle(object);
         deaths::stand_in();
-        crate::binding::keeper_dies(object);
         let base = external.class;
         let class = Py_TYPE(object);
         if PyType_IS_GC(base) != 0 && PyObject_GC_IsTracked(object) != 0 {
@@ -622,15 +621,18 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
                 PyObject_ClearWeakRefs(object);
             }
         }
-        let dict = external.dict_slot(object);
-        if !dict.is_null() {
-            let value = ptr::replace(dict, ptr::null_mut());
-            Py_XDECREF(value);
-        }
-        for index in 0..external.objects.len() {
-            let value = ptr::replace(external.member(object, index), ptr::null_mut());
-            Py_XDECREF(value);
-        }
+        crate::callback::replay_letting_go(|| {
+            crate::binding::keeper_dies(object);
+            let dict = external.dict_slot(object);
+            if !dict.is_null() {
+                let value = ptr::replace(dict, ptr::null_mut());
+                Py_XDECREF(value);
+            }
+            for index in 0..external.objects.len() {
+                let value = ptr::replace(external.member(object, index), ptr::null_mut());
+                Py_XDECREF(value);
+            }
+        });
         if let Some(free) = (*class).tp_free {
             free(object.cast());
         }

@@ -59,6 +59,7 @@ mod python;
 mod quick;
 mod record;
 mod replay;
+mod results;
 mod schedule;
 mod seed;
 mod session;

@@ -14,8 +14,8 @@ use crate::{
 };
 use pyo3_ffi::*;
 use retrace_abi::boundary::Environment;
-use retrace_abi::{Frame, FrameHook, ThreadState};
-use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, ModuleTreatment, code, flag, form};
+use retrace_abi::{Frame, FrameHook, ThreadState, gil};
+use retrace_replay::event::{ARGUMENTS_BIT, Fingerprint, ModuleTreatment, Position, code, flag, form};
 use retrace_replay::notes::NOTED;
 use retrace_replay::value::{put_prefixed, put_varint, tag, without_zeros};
 use std::ffi::c_int;
@@ -159,6 +159,8 @@ pub struct Outside {
     call: *const Call<'static>,
     body: bool,
     armed: bool,
+    results: (usize, usize),
+    frees: Option<fn(u64) -> Position>,
 }
 
 impl Outside {
@@ -169,8 +171,19 @@ impl Outside {
         unsafe {
             let armed = is_armed();
             leave(thread);
-            Outside { call: thread.call.get(), body: thread.body.replace(false), armed }
+            let results = thread.results.get().enter();
+            let frees = gil::retrace_actor().cast::<schedule::Actor>().as_mut().and_then(|actor| actor.frees.take());
+            Outside { call: thread.call.get(), body: thread.body.replace(false), armed, results, frees }
         }
+    }
+
+    /// The callback that has interrupted it is over: what that returned is the external code's.
+    ///
+    /// # Safety
+    /// As [`Outside::resume`].
+    pub unsafe fn leave_callback(&self) {
+        // SAFETY: by contract.
+        unsafe { thread::current().results.get().leave(self.results) };
     }
 
     /// The external code goes on.
@@ -183,6 +196,10 @@ impl Outside {
             let thread = thread::current();
             thread.call.set(self.call);
             thread.body.set(self.body);
+            thread.results.get().leave(self.results);
+            if let Some(actor) = gil::retrace_actor().cast::<schedule::Actor>().as_mut() {
+                actor.frees = self.frees;
+            }
             thread.external.set(true);
             if self.armed {
                 arm();

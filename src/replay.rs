@@ -170,6 +170,31 @@ unsafe fn our_hook(recorded: u16) -> Option<u16> {
     unsafe { OURS.get().get(usize::from(recorded)).copied().flatten() }
 }
 
+/// Events that stand before a callback.
+///
+/// # Safety
+/// Replaying; the GIL is held; the thread is not marked external.
+pub unsafe fn before_callback() -> Result<(), Failure> {
+    // SAFETY: by contract.
+    unsafe {
+        before_call()?;
+        if next_has(code::FORGOTTEN) {
+            callback::replay_forgotten();
+            before_call()?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the next event has this code.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn next_has(code: u16) -> bool {
+    // SAFETY: by contract.
+    unsafe { !source().at_end() && source().peek_code().is_ok_and(|next| next == code) }
+}
+
 /// Events that stand before a call without being part of it.
 unsafe fn before_call() -> Result<(), Failure> {
     // SAFETY: replaying, the GIL held, the thread not external.
@@ -371,12 +396,19 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                 divergence::log_ended(call);
             }
             let head = source().peek_u16()?;
+            if head == code::FORGOTTEN {
+                callback::replay_forgotten();
+                continue;
+            }
             if head == code::CALLBACK {
-                source().read_u16()?;
                 if !call.hook.blind {
                     arguments.get_or_insert_with(|| encoded_arguments(call));
                 }
-                callback::replay(Some(call))?;
+                let lets_go = call.hook.entry.replaces || call.hook.entry.releases;
+                if !lets_go || !callback::replay_letting_go(|| crate::binding::replaced(call)) {
+                    source().read_u16()?;
+                    callback::replay(Some(call))?;
+                }
                 continue;
             }
             if !next_is(call.hook) {

@@ -95,7 +95,7 @@ unsafe fn clear(original: Option<Original>, object: *mut PyObject) -> c_int {
     // SAFETY: as `traverse`.
     unsafe {
         let result = original.and_then(|original| original.clear).map_or(0, |clear| clear(object));
-        binding::clear_shown(object);
+        crate::callback::replay_letting_go(|| binding::clear_shown(object));
         result
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::gil::GilCell;
 use crate::hot::hot;
+use crate::results::Results;
 use retrace_abi::{ThreadState, thread_state, thread_state_id};
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
@@ -17,13 +18,12 @@ pub struct Thread {
     id: u64,
     /// The external call that the thread is inside, for naming what its callbacks get; null where it has no arguments.
     pub call: Cell<*const crate::call::Call<'static>>,
-    /// What callbacks of the current external call returned, by serial: strong references, held until that call ends
-    /// in both directions, so that what is returned to C can be named when C passes it on.
-    pub results: GilCell<Vec<(u64, *mut pyo3_ffi::PyObject)>>,
     /// The thread is inside an external call: what it calls there is part of that call.
     pub external: Cell<bool>,
     /// That call is one of a Python function that is declared external, whose body runs: `crate::external_function`.
     pub body: Cell<bool>,
+    /// What callbacks of the current external call returned.
+    pub results: GilCell<Results>,
     /// Spare buffers for assembling events: an event may be assembled while another one is (callbacks).
     buffers: GilCell<Vec<Vec<u8>>>,
 }
@@ -138,7 +138,7 @@ unsafe fn find(tstate: *mut ThreadState) -> &'static Thread {
             external: Cell::new(crate::schedule::is_foreign() || crate::schedule::is_outside()),
             body: Cell::new(crate::schedule::is_outside()),
             call: Cell::new(std::ptr::null()),
-            results: GilCell::new(Vec::new()),
+            results: GilCell::new(Results::new()),
             buffers: GilCell::new(Vec::new()),
         }));
         threads.insert(tstate, thread);
@@ -153,6 +153,6 @@ static mut NOBODY: Thread = Thread {
     external: Cell::new(true),
     body: Cell::new(false),
     call: Cell::new(std::ptr::null()),
-    results: GilCell::new(Vec::new()),
+    results: GilCell::new(Results::new()),
     buffers: GilCell::new(Vec::new()),
 };

@@ -141,6 +141,8 @@ unsafe extern "C" {
     pub fn retrace_shim_error() -> *const c_char;
     /// Where the interpreter keeps its frame evaluator; null there means the default one.
     pub fn retrace_evaluator() -> *mut Option<FrameHook>;
+    /// Lets go of what the variables of a frame have that has just run (3.11), as its caller is about to.
+    pub fn retrace_clear_variables(frame: *mut Frame);
     pub fn retrace_eval_default(tstate: *mut ThreadState, frame: *mut Frame, throwing: c_int) -> *mut PyObject;
     pub fn retrace_frame_callable(frame: *mut Frame, into: *mut FrameCallable);
     /// A type's own dictionary, borrowed; static types of 3.12 keep it per interpreter.

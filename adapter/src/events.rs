@@ -230,6 +230,10 @@ impl Listing {
                 let threads: Vec<String> = after.iter().map(u64::to_string).collect();
                 format!("the next call wrote after calls of thread {} that come later", threads.join(", "))
             }
+            Event::Forgotten { serials } => {
+                let serials: Vec<String> = serials.iter().map(u64::to_string).collect();
+                format!("what callback {} returned is let go of", serials.join(", "))
+            }
             Event::Fork { pid, .. } => format!("fork -> {pid}"),
             Event::Annotation(call) => format!("in C: {}", self.call_line(call)),
             Event::Released(calls) => format!("without the GIL: {}", self.calls_text(calls)),
@@ -398,6 +402,7 @@ fn event_json(event: &Event) -> Json {
         }
         Event::Released(calls) => json!({"type": "released", "calls": calls_json(calls)}),
         Event::Written { after } => json!({"type": "written", "after": after}),
+        Event::Forgotten { serials } => json!({"type": "forgotten", "serials": serials}),
         Event::Ended { thread, calls } => json!({"type": "ended", "thread": thread, "calls": calls_json(calls)}),
         Event::Pending { thread, number, at } => {
             json!({"type": "pending call", "thread": thread, "number": number, "at": position_text(at)})

@@ -33,6 +33,7 @@ pub mod code {
     pub const WRITTEN: u16 = 0xf14;
     pub const ENDED: u16 = 0xf16;
     pub const PENDING: u16 = 0xf17;
+    pub const FORGOTTEN: u16 = 0xf18;
     /// Not an event: see [`notes`](crate::notes).
     pub const NOTE: u16 = 0xf15;
     /// The part of an event's head that is the code.
@@ -440,6 +441,10 @@ pub enum Event {
     Written {
         after: Vec<u64>,
     },
+    /// Nobody but the recorder referred any more to what these callbacks of the present call had returned.
+    Forgotten {
+        serials: Vec<u64>,
+    },
     Warning {
         handle: u64,
     },
@@ -466,6 +471,11 @@ fn read_bool<S: ByteSource>(source: &mut S) -> Result<bool, DecodeError> {
 /// A count and as many numbers. Nothing is set aside for them: the count may be anything.
 fn read_numbers<S: ByteSource>(source: &mut S) -> Result<Vec<u64>, DecodeError> {
     (0..source.read_varint()?).map(|_| source.read_varint()).collect()
+}
+
+fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    put_varint(out, numbers.len() as u64);
+    numbers.iter().for_each(|number| put_varint(out, *number));
 }
 
 impl Event {
@@ -543,6 +553,7 @@ impl Event {
                 at: Position::decode(source)?,
             },
             code::WRITTEN => Event::Written { after: read_numbers(source)? },
+            code::FORGOTTEN => Event::Forgotten { serials: read_numbers(source)? },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
                 name: Str::decode(source, notes)?,
@@ -670,8 +681,11 @@ impl Event {
             }
             Event::Written { after } => {
                 put_head(out, code::WRITTEN);
-                put_varint(out, after.len() as u64);
-                after.iter().for_each(|thread| put_varint(out, *thread));
+                put_numbers(out, after);
+            }
+            Event::Forgotten { serials } => {
+                put_head(out, code::FORGOTTEN);
+                put_numbers(out, serials);
             }
             Event::Warning { handle } => {
                 put_head(out, code::WARNING);

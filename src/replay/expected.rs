@@ -120,6 +120,10 @@ pub unsafe fn foreign_callback() -> Result<bool, Failure> {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
+        if !source().at_end() && source().peek_code()? == code::FORGOTTEN {
+            callback::replay_forgotten();
+            read_pending_hooks();
+        }
         if source().at_end() || source().peek_code()? != code::CALLBACK {
             return Ok(false);
         }
