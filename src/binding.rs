@@ -6,8 +6,9 @@ use crate::gil::GilCell;
 use crate::python::SavedError;
 use pyo3_ffi::*;
 use retrace_abi::boundary::Treatment;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHasher};
 use std::ffi::c_int;
+use std::hash::Hasher;
 use std::ptr;
 
 #[derive(Default)]
@@ -26,6 +27,8 @@ struct Bindings {
 /// What a receiver keeps, of a call of this hook.
 struct Keeping {
     hook: u16,
+    /// See [`key`].
+    key: u64,
     name: (u64, u64),
     /// The real receiver shows it to the collector.
     is_shown: bool,
@@ -117,6 +120,7 @@ pub unsafe fn bind_arguments(call: &Call) {
         let entry = call.hook.entry;
         // Internal code that keeps it is there in both directions.
         let held = !entry.weakly && entry.treatment != Treatment::Pass;
+        let key = if crate::session::is_replaying() { key(call) } else { 0 };
         for (i, &arg) in call.args.iter().enumerate() {
             let class = Py_TYPE(arg);
             let is_static = PyType_Check(arg) != 0 && (*arg.cast::<PyTypeObject>()).tp_flags & Py_TPFLAGS_HEAPTYPE == 0;
@@ -131,12 +135,32 @@ pub unsafe fn bind_arguments(call: &Call) {
                     if entry.shown && !call.receiver.is_null() {
                         crate::shown::show_kept(call.receiver);
                     }
-                    let keeping = Keeping { hook: call.hook.index, name, is_shown: entry.shown };
+                    let keeping = Keeping { hook: call.hook.index, key, name, is_shown: entry.shown };
                     bindings().keepers.entry(call.receiver as usize).or_default().push(keeping);
                 }
             }
         }
     }
+}
+
+/// What a call says of which of several things it is about: the text and numbers before the object that it gives
+/// (`create_function("name", 1, function)`). 0 where there is none.
+///
+/// # Safety
+/// The GIL is held; the call's references are live.
+unsafe fn key(call: &Call) -> u64 {
+    // SAFETY: by contract.
+    let is_plain = |arg: &&*mut PyObject| unsafe { PyUnicode_CheckExact(**arg) != 0 || PyLong_CheckExact(**arg) != 0 };
+    let leading = call.args.iter().take_while(is_plain).count();
+    if leading == call.args.len() {
+        return 0;
+    }
+    let mut hasher = FxHasher::default();
+    for &arg in &call.args[..leading] {
+        // SAFETY: as above; text and numbers run no code of the program's.
+        hasher.write_isize(unsafe { PyObject_Hash(arg) });
+    }
+    hasher.finish()
 }
 
 /// A call has succeeded. Of one that releases, all that the receiver keeps is let go; of one for which [`bind_arguments`]
@@ -157,7 +181,9 @@ pub unsafe fn replaced(call: &Call) {
         let bindings = bindings();
         let this = bindings.calls - 1;
         let Some(kept) = bindings.keepers.get_mut(&(call.receiver as usize)) else { return };
-        let earlier = kept.extract_if(.., |kept| kept.hook == call.hook.index && kept.name.0 < this);
+        let key = key(call);
+        let is_earlier = |kept: &mut Keeping| kept.hook == call.hook.index && kept.key == key && kept.name.0 < this;
+        let earlier = kept.extract_if(.., is_earlier);
         let_go(earlier.map(|kept| kept.name).collect());
     }
 }
@@ -182,7 +208,7 @@ pub unsafe fn keep_result(call: &Call, result: *mut PyObject, kept: *mut PyObjec
         bindings.results += 1;
         Py_INCREF(kept);
         bindings.objects.insert(name, Kept { object: kept, weak: ptr::null_mut(), is_held: true });
-        let keeping = Keeping { hook: call.hook.index, name, is_shown: true };
+        let keeping = Keeping { hook: call.hook.index, key: 0, name, is_shown: true };
         bindings.keepers.entry(keeper as usize).or_default().push(keeping);
     }
 }

@@ -97,6 +97,12 @@ del told
 print("replaced")
 connection.set_trace_callback(None)
 print("and gone")
+for number, name in ((2, "one"), (3, "other"), (4, "one")):
+    connection.create_function(name, 0, lambda told=Told(number): told.number)
+    print("made", name)
+print(connection.execute("select one(), other()").fetchone())
+connection.create_function("one", 0, None)
+print("unmade")
 
 connection.create_function("long", 1, lambda value: "y" * 500 + str(value))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
