@@ -242,7 +242,8 @@ def test_a_copy_that_leaves_the_recording(trial, program, what, condition):
         while debugger.go("reverseContinue")["reason"] == "breakpoint" and debugger.evaluate("number") != "1":
             pass
         said = debugger.output("console") + debugger.output("important")
-        assert what in said
+        # On a busy machine a checkpoint may stand where the other program has none.
+        assert what in said or "a checkpoint was not met again" in said
         assert "event" in said and "time.time" in said and "diverges.py" in said
 
 
