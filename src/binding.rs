@@ -22,6 +22,8 @@ struct Bindings {
     calls: u64,
     /// How many results of callbacks were kept.
     results: u64,
+    /// Replaying: names that were asked for since the last outcome began.
+    read: Vec<(u64, u64)>,
 }
 
 /// What a receiver keeps, of a call of this hook.
@@ -124,11 +126,14 @@ pub unsafe fn bind_arguments(call: &Call) {
         for (i, &arg) in call.args.iter().enumerate() {
             let class = Py_TYPE(arg);
             let is_static = PyType_Check(arg) != 0 && (*arg.cast::<PyTypeObject>()).tp_flags & Py_TPFLAGS_HEAPTYPE == 0;
-            if arg != Py_None()
-                && (*class).tp_weaklistoffset != 0
-                && !is_static
-                && crate::external::of_class(class).is_none()
-            {
+            if arg != Py_None() && (*class).tp_weaklistoffset != 0 && !is_static {
+                if crate::external::of_class(class).is_some() {
+                    if held && crate::session::is_replaying() && !call.receiver.is_null() {
+                        // Named by its own number.
+                        keep_by(call, call.receiver, arg, entry.shown);
+                    }
+                    continue;
+                }
                 name(arg, (serial, i as u64), held);
                 if held && crate::session::is_replaying() {
                     let name = (serial, i as u64);
@@ -198,17 +203,38 @@ pub unsafe fn keep_result(call: &Call, result: *mut PyObject, kept: *mut PyObjec
         let is_external = |object: *mut PyObject| crate::external::of_class(Py_TYPE(object)).is_some();
         let receiver = Some(call.receiver).filter(|receiver| !receiver.is_null() && is_external(*receiver));
         let keeper = receiver.unwrap_or(result);
-        if kept.is_null() || kept == keeper || !is_external(keeper) {
-            return;
+        if !kept.is_null() && kept != keeper && is_external(keeper) {
+            keep_by(call, keeper, kept, true);
         }
-        crate::shown::show_kept(keeper);
+    }
+}
+
+/// A call has succeeded whose entry says `kept_by_result`: what it has made keeps its receiver.
+///
+/// # Safety
+/// As [`keep_result`].
+pub unsafe fn keep_receiver(call: &Call, result: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        if crate::external::of_class(Py_TYPE(result)).is_some() {
+            keep_by(call, result, call.receiver, call.hook.entry.shown);
+        }
+    }
+}
+
+unsafe fn keep_by(call: &Call, keeper: *mut PyObject, kept: *mut PyObject, is_shown: bool) {
+    // SAFETY: by the callers' contracts.
+    unsafe {
+        if is_shown {
+            crate::shown::show_kept(keeper);
+        }
         let bindings = bindings();
         // No call has this number: nothing in the trace names it.
         let name = (u64::MAX, bindings.results);
         bindings.results += 1;
         Py_INCREF(kept);
         bindings.objects.insert(name, Kept { object: kept, weak: ptr::null_mut(), is_held: true });
-        let keeping = Keeping { hook: call.hook.index, key: 0, name, is_shown: true };
+        let keeping = Keeping { hook: call.hook.index, key: 0, name, is_shown };
         bindings.keepers.entry(keeper as usize).or_default().push(keeping);
     }
 }
@@ -323,6 +349,40 @@ pub unsafe fn living() -> Vec<((u64, u64), *mut PyObject)> {
     }
 }
 
+/// How many objects, or calls that keep some, there have been.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn count() -> u64 {
+    // SAFETY: by contract.
+    unsafe { bindings().calls }
+}
+
+/// What a call's outcome is read for: the objects that it names.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn begin_outcome() {
+    // SAFETY: by contract.
+    unsafe { bindings().read.clear() };
+}
+
+/// A call is over that made the objects named from `first` on. What it returns of them is the program's: the external code
+/// has nothing of it any more.
+///
+/// # Safety
+/// As [`begin_outcome`], after the outcome was read.
+pub unsafe fn end_call(first: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        let bindings = bindings();
+        let names: Vec<_> = bindings.read.drain(..).filter(|name| name.0 >= first).collect();
+        if !names.is_empty() {
+            let_go(names);
+        }
+    }
+}
+
 /// The object of a name, borrowed; null where there is none.
 ///
 /// # Safety
@@ -330,7 +390,9 @@ pub unsafe fn living() -> Vec<((u64, u64), *mut PyObject)> {
 pub unsafe fn object_of(call: u64, argument: u64) -> *mut PyObject {
     // SAFETY: by contract.
     unsafe {
-        let Some(kept) = bindings().objects.get(&(call, argument)) else { return ptr::null_mut() };
+        let bindings = bindings();
+        bindings.read.push((call, argument));
+        let Some(kept) = bindings.objects.get(&(call, argument)) else { return ptr::null_mut() };
         let lives = kept.is_held || PyWeakref_GetObject(kept.weak) == kept.object;
         if lives { kept.object } else { ptr::null_mut() }
     }

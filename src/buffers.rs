@@ -19,6 +19,42 @@ impl Drop for Buffers {
     }
 }
 
+/// What a list or tuple has, borrowed: of a class of the program's, too, whose own `__len__` may say otherwise. `None` for
+/// other objects.
+///
+/// # Safety
+/// The GIL is held; `object` is live, and does not change meanwhile.
+pub unsafe fn items_of(object: *mut PyObject) -> Option<impl Iterator<Item = *mut PyObject>> {
+    // SAFETY: by contract; what is read lies within the object.
+    unsafe {
+        let is_list = PyList_Check(object) != 0;
+        if !is_list && PyTuple_Check(object) == 0 {
+            return None;
+        }
+        let size = if is_list { PyList_GET_SIZE(object) } else { PyTuple_GET_SIZE(object) };
+        Some((0..size).map(move |i| if is_list { PyList_GET_ITEM(object, i) } else { PyTuple_GET_ITEM(object, i) }))
+    }
+}
+
+/// The object whose memory a buffer of `object` is: what its own `__buffer__` (PEP 688) returned in this call, which is not
+/// to be called again.
+///
+/// # Safety
+/// The GIL is held; `object` is live.
+pub unsafe fn exporter(object: *mut PyObject) -> *mut PyObject {
+    // SAFETY: by contract; results are live.
+    unsafe {
+        if retrace_abi::MINOR < 12 || (*Py_TYPE(object)).tp_flags & Py_TPFLAGS_HEAPTYPE == 0 {
+            return object;
+        }
+        let method = crate::capi::_PyType_Lookup(Py_TYPE(object), crate::python::string("__buffer__").0);
+        if method.is_null() || PyFunction_Check(method) == 0 {
+            return object;
+        }
+        crate::callback::newest_result(|result| PyMemoryView_Check(result) != 0).unwrap_or(object)
+    }
+}
+
 impl Buffers {
     /// # Safety
     /// The GIL is held; the call's references are live.
@@ -27,14 +63,9 @@ impl Buffers {
         for &arg in call.args {
             // SAFETY: by contract.
             unsafe {
-                if PyList_Check(arg) != 0 || PyTuple_Check(arg) != 0 {
-                    for i in 0..PySequence_Size(arg) {
-                        let item =
-                            if PyList_Check(arg) != 0 { PyList_GET_ITEM(arg, i) } else { PyTuple_GET_ITEM(arg, i) };
-                        buffers.add(item);
-                    }
-                } else {
-                    buffers.add(arg);
+                match items_of(arg) {
+                    Some(items) => items.for_each(|item| buffers.add(item)),
+                    None => buffers.add(arg),
                 }
             }
         }
@@ -48,7 +79,7 @@ impl Buffers {
                 return;
             }
             let mut view: Py_buffer = std::mem::zeroed();
-            if PyObject_GetBuffer(object, &mut view, PyBUF_WRITABLE) < 0 {
+            if PyObject_GetBuffer(exporter(object), &mut view, PyBUF_WRITABLE) < 0 {
                 PyErr_Clear();
                 return;
             }

@@ -181,6 +181,7 @@ impl Call<'_> {
             let path = match convert {
                 Convert::Fspath => i < 1 || i >= positional,
                 Convert::Items => i < 1,
+                Convert::Sequence => i == 1,
                 Convert::FspathBoth => i < 2 || i >= positional,
                 _ => true,
             };
@@ -328,7 +329,7 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
         {
             return Ok(None);
         }
-        let items = !matches!(convert, Convert::Fspath | Convert::FspathBoth | Convert::Items);
+        let items = !matches!(convert, Convert::Fspath | Convert::FspathBoth | Convert::Items | Convert::Sequence);
         if items && depth < 2 && (PyTuple_CheckExact(arg) != 0 || PyList_CheckExact(arg) != 0) {
             return converted_sequence(convert, arg, depth);
         }
@@ -336,6 +337,10 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
             Convert::None | Convert::Fileno | Convert::Idna => Ok(None),
             Convert::Fspath | Convert::FspathBoth | Convert::FspathItems => {
                 if PyUnicode_Check(arg) != 0 || PyBytes_Check(arg) != 0 || !has_method(arg, "__fspath__") {
+                    return Ok(None);
+                }
+                // What may be a descriptor or a buffer is none of a path to C where it takes those: it asks itself.
+                if PyIndex_Check(arg) != 0 || PyObject_CheckBuffer(arg) != 0 {
                     return Ok(None);
                 }
                 let path = PyOS_FSPath(arg);
@@ -364,6 +369,24 @@ unsafe fn converted_argument(convert: Convert, arg: *mut PyObject, depth: usize)
                 }
                 let list = PySequence_List(items.0);
                 if list.is_null() { Err(()) } else { Ok(Some(Owned(list))) }
+            }
+            Convert::Sequence => {
+                let is_plain = PyTuple_CheckExact(arg) != 0 || PyList_CheckExact(arg) != 0;
+                if is_plain || PySequence_Check(arg) == 0 {
+                    return Ok(None);
+                }
+                let list = Owned(PyList_New(0));
+                let size = PySequence_Size(arg);
+                if list.is_null() || size < 0 {
+                    return Err(());
+                }
+                for i in 0..size {
+                    let item = Owned(PySequence_GetItem(arg, i));
+                    if item.is_null() || PyList_Append(list.0, item.0) < 0 {
+                        return Err(());
+                    }
+                }
+                Ok(Some(list))
             }
             Convert::Index => {
                 if PyLong_Check(arg) != 0 || PyIndex_Check(arg) == 0 {

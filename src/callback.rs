@@ -42,6 +42,16 @@ pub unsafe fn place_in_result(find: impl Fn(*mut PyObject) -> Option<usize>) -> 
     results.newest().find_map(|(serial, result)| Some((serial, find(result)?)))
 }
 
+/// The newest result of a callback that is as wanted, borrowed, if it is among the last few.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn newest_result(is_wanted: impl Fn(*mut PyObject) -> bool) -> Option<*mut PyObject> {
+    // SAFETY: by contract.
+    let results = unsafe { thread::current().results.get() };
+    results.newest().map(|(_, result)| result).find(|result| is_wanted(*result))
+}
+
 /// The serial of the callback that raised, during the current external call, the exception whose traceback this is.
 ///
 /// # Safety
@@ -352,6 +362,27 @@ unsafe fn put_keywords(encoder: &mut Encoder, callable: &FrameCallable) {
     }
 }
 
+/// Whether a function is its first argument's by that name: of the class, or a class method of what is one. Asks the types
+/// only: attributes may be the program's to compute.
+unsafe fn is_of_class(receiver: *mut PyObject, name: *mut PyObject, function: *mut PyObject) -> bool {
+    // SAFETY: as in `log_entry`.
+    unsafe {
+        if PyUnicode_CheckExact(name) == 0 {
+            return false;
+        }
+        if crate::capi::_PyType_Lookup(Py_TYPE(receiver), name) == function {
+            return true;
+        }
+        if PyType_Check(receiver) == 0 {
+            return false;
+        }
+        let found = crate::capi::_PyType_Lookup(receiver.cast(), name);
+        !found.is_null()
+            && Py_TYPE(found) == &raw mut PyClassMethod_Type
+            && crate::python::attribute(found, c"__func__").0 == function
+    }
+}
+
 /// Names the callable; 1 where that failed.
 unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: encode::Context) -> u32 {
     // SAFETY: as in `log_entry`.
@@ -386,19 +417,14 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
         if callable.is_generator == 0 && callable.positional > 0 {
             let receiver = *callable.locals;
             let name = crate::python::attribute(function, c"__name__");
-            if !receiver.is_null() && !name.is_null() {
-                let method = Owned(PyObject_GetAttr(receiver, name.0));
-                if method.is_null() {
-                    PyErr_Clear();
-                } else if is_method(method.0) && method_function(method.0) == function {
-                    out.extend_from_slice(&[tag::ATTRIBUTE, tag::ATTRIBUTE]);
-                    let mut encoder = Encoder::for_program(out, context);
-                    encoder.value(receiver);
-                    let opaque = encoder.opaque;
-                    put_str(out, &crate::python::text(name.0));
-                    put_str(out, "__func__");
-                    return opaque;
-                }
+            if !receiver.is_null() && !name.is_null() && is_of_class(receiver, name.0, function) {
+                out.extend_from_slice(&[tag::ATTRIBUTE, tag::ATTRIBUTE]);
+                let mut encoder = Encoder::for_program(out, context);
+                encoder.value(receiver);
+                let opaque = encoder.opaque;
+                put_str(out, &crate::python::text(name.0));
+                put_str(out, "__func__");
+                return opaque;
             }
         }
         let mut encoder = Encoder::for_program(out, context);

@@ -5,10 +5,13 @@
 //! Every other recorded descriptor is an open `/dev/null` here, under its recorded number: C code of the interpreter's
 //! own that takes a number from `fileno()` (the traceback printer seeks in it) finds what it can do nothing with.
 
+use crate::buffers;
 use crate::call::Call;
 use crate::gil::GilCell;
+use crate::{schedule, session};
 use pyo3_ffi::*;
 use retrace_abi::boundary::{Echo, Fds};
+use retrace_replay::event::Event;
 use std::collections::HashMap;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -379,14 +382,44 @@ unsafe fn write_in_order(own: i32, bytes: &[u8]) {
     }
 }
 
+/// External code has called what writes: what went to stdout or stderr is logged, for replay to show, where that code does not
+/// run.
+///
+/// # Safety
+/// The GIL is held; the thread is marked external; `result` is what the call returned, or null.
+pub unsafe fn record_output(call: &Call, result: *mut PyObject) {
+    // SAFETY: by contract; the view's memory is valid until it is released.
+    unsafe {
+        let is_ours = session::is_recording() && !schedule::is_foreign() && !schedule::is_outside();
+        if !is_ours || result.is_null() {
+            return;
+        }
+        let (fd, data) = match call.hook.entry.echo {
+            Echo::None => return,
+            Echo::Fd => (call.args.first().and_then(|&fd| number(fd)), call.args.get(1)),
+            Echo::Receiver => (receiver_descriptor(call), call.args.first()),
+        };
+        let (Some(fd @ 1..=2), Some(&data)) = (fd, data) else { return };
+        let Some(limit) = number(result).and_then(|n| usize::try_from(n).ok()) else { return };
+        let mut view: Py_buffer = std::mem::zeroed();
+        if PyObject_CheckBuffer(data) == 0 || PyObject_GetBuffer(data, &mut view, PyBUF_SIMPLE) < 0 {
+            return PyErr_Clear();
+        }
+        let bytes = std::slice::from_raw_parts(view.buf.cast::<u8>(), limit.min(view.len as usize)).to_vec();
+        PyBuffer_Release(&mut view);
+        session::append_event(&Event::Output { fd: fd as u64, bytes });
+    }
+}
+
 /// Writes up to `limit` bytes of a buffer, or of a sequence of buffers.
 unsafe fn show(own: i32, data: *mut PyObject, limit: usize) {
     // SAFETY: by the contract of `after`.
     unsafe {
         let mut left = limit;
-        if PyObject_CheckBuffer(data) == 0 && (PyList_Check(data) != 0 || PyTuple_Check(data) != 0) {
-            for i in 0..PySequence_Size(data) {
-                let part = if PyList_Check(data) != 0 { PyList_GET_ITEM(data, i) } else { PyTuple_GET_ITEM(data, i) };
+        if PyObject_CheckBuffer(data) == 0
+            && let Some(parts) = buffers::items_of(data)
+        {
+            for part in parts {
                 left -= show_one(own, part, left);
             }
             return;
@@ -399,7 +432,7 @@ unsafe fn show_one(own: i32, data: *mut PyObject, limit: usize) -> usize {
     // SAFETY: by the contract of `after`.
     unsafe {
         let mut view: Py_buffer = std::mem::zeroed();
-        if PyObject_GetBuffer(data, &mut view, PyBUF_SIMPLE) < 0 {
+        if PyObject_GetBuffer(buffers::exporter(data), &mut view, PyBUF_SIMPLE) < 0 {
             PyErr_Clear();
             return 0;
         }

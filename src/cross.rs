@@ -5,9 +5,9 @@ use crate::call::Call;
 use crate::hook::{Hook, Way};
 use crate::session::{self, Mode};
 use crate::thread::{self, Thread};
-use crate::{address, annotation, binding, modules, quick, record, replay, subinterpreters, user_threads};
+use crate::{address, annotation, binding, console, modules, quick, record, replay, subinterpreters, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::boundary::Treatment;
+use retrace_abi::boundary::{Echo, Treatment};
 use std::ptr;
 
 /// The current thread, where a call through `hook` is recorded by the very function that the trampoline jumped to.
@@ -227,7 +227,11 @@ unsafe fn cross(call: &Call) -> *mut PyObject {
             // Inside an external call, or on a thread that is outside altogether.
             _ if thread.external.get() => {
                 user_threads::wants_python();
-                call.invoke()
+                let result = call.invoke();
+                if call.hook.entry.echo != Echo::None {
+                    console::record_output(call, result);
+                }
+                result
             }
             mode if call.hook.entry.treatment == Treatment::Libc => match mode {
                 Mode::Replaying => annotation::replay(call),

@@ -265,7 +265,7 @@ impl<'a> Decoder<'a> {
                         // Only just made, and a callback's arguments have it as well: the external code holds it.
                         crate::callback::hold(of.0);
                     }
-                    made(PyObject_GetAttr(of.0, name.0))
+                    made(attribute_of(of.0, name.0))
                 }
                 other => Err(DecodeError::UnknownTag(other).into()),
             }
@@ -529,5 +529,17 @@ impl<'a> Decoder<'a> {
             }
             Ok(())
         }
+    }
+}
+
+/// An attribute, without what the program's class has to say of all its attributes.
+unsafe fn attribute_of(object: *mut PyObject, name: *mut PyObject) -> *mut PyObject {
+    // SAFETY: by the contract of `value`.
+    unsafe {
+        let asks = crate::capi::_PyType_Lookup(Py_TYPE(object), string("__getattribute__").0);
+        if PyType_Check(object) == 0 && !asks.is_null() && PyFunction_Check(asks) != 0 {
+            return PyObject_GenericGetAttr(object, name);
+        }
+        PyObject_GetAttr(object, name)
     }
 }

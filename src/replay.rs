@@ -218,6 +218,12 @@ unsafe fn before_call() -> Result<(), Failure> {
                     let Front::Pending { thread, number, at: Position::InCall } = front() else { break };
                     pending_calls::replay_in_call(thread, number);
                 }
+                code::OUTPUT => {
+                    if let Ok(Some((_, Event::Output { fd, bytes }))) = source().next_event() {
+                        console::show_bytes(fd as i64, &bytes);
+                    }
+                    settle();
+                }
                 code::WRITTEN => {
                     if let Ok(Some((_, Event::Written { after }))) = source().next_event() {
                         console::wrote_after(after);
@@ -370,6 +376,9 @@ pub unsafe fn call(call: &Call, thread: &Thread) -> *mut PyObject {
                 }
                 callback::release_results(thread::current(), kept);
                 if !result.is_null() {
+                    if call.hook.entry.kept_by_result {
+                        crate::binding::keep_receiver(call, result);
+                    }
                     crate::binding::replaced(call);
                     special::leave_errno(call, result);
                 }
@@ -385,6 +394,7 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
     // SAFETY: as in `call`.
     unsafe {
         let mut announced = false;
+        let first = crate::binding::count();
         // As they were before a callback could change them.
         let mut arguments = None;
         loop {
@@ -438,9 +448,11 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
             let before = console::descriptor_before(call);
             let thread = thread::current();
             thread.external.set(true);
+            crate::binding::begin_outcome();
             let outcome = outcome(call, form);
             thread::current().external.set(false);
             let outcome = outcome?;
+            crate::binding::end_call(first);
             source().finish_event();
             settle();
             if call.hook.entry.live && !call.hook.entry.namespace {

@@ -226,3 +226,21 @@ def test_requests_over_tls(trial, venv, tls_server):
     url, certificate, stop = tls_server
     argv = ["tls_client.py", url, str(certificate)]
     trial.use(venv("requests")).assert_replays(argv, programs=["tls_client.py"], stop=stop)
+
+
+@pytest.mark.parametrize("program", ["odd_arguments.py", "said_by_c.py", "kept_by_c.py"])
+def test_what_the_programs_classes_and_c_do_to_each_other(trial, program):
+    # An address differs from run to run.
+    is_same = program != "said_by_c.py"
+    recorded = trial.assert_replays([program], programs=[program], deterministic=is_same)
+    assert recorded.exit == 0 and (is_same or recorded.stderr.count(b"ValueError: in the function") == 2), recorded
+
+
+def test_what_ends_in_a_prompt_is_not_recorded(trial):
+    """And says so; the program runs."""
+    trial.prepare()
+    (trial.work / "program.py").write_text("print(1)\n")
+    command, more = trial.record_command(["-i", "program.py"], "cli", trial.trace)
+    ran = subprocess.run(command, cwd=trial.work, env=trial.environment() | more, input=b"print(2)\n", capture_output=True)
+    assert (ran.returncode, ran.stdout) == (0, b"1\n2\n"), ran
+    assert b"an interactive session can't be recorded" in ran.stderr and not trial.trace.exists(), ran

@@ -234,6 +234,9 @@ impl Listing {
                 let serials: Vec<String> = serials.iter().map(u64::to_string).collect();
                 format!("what callback {} returned is let go of", serials.join(", "))
             }
+            Event::Output { fd, bytes } => {
+                format!("C code wrote {} bytes to descriptor {fd}", bytes.len())
+            }
             Event::Fork { pid, .. } => format!("fork -> {pid}"),
             Event::Annotation(call) => format!("in C: {}", self.call_line(call)),
             Event::Released(calls) => format!("without the GIL: {}", self.calls_text(calls)),
@@ -402,6 +405,9 @@ fn event_json(event: &Event) -> Json {
         }
         Event::Released(calls) => json!({"type": "released", "calls": calls_json(calls)}),
         Event::Written { after } => json!({"type": "written", "after": after}),
+        Event::Output { fd, bytes } => {
+            json!({"type": "output", "fd": fd, "text": String::from_utf8_lossy(bytes)})
+        }
         Event::Forgotten { serials } => json!({"type": "forgotten", "serials": serials}),
         Event::Ended { thread, calls } => json!({"type": "ended", "thread": thread, "calls": calls_json(calls)}),
         Event::Pending { thread, number, at } => {

@@ -34,6 +34,7 @@ pub mod code {
     pub const ENDED: u16 = 0xf16;
     pub const PENDING: u16 = 0xf17;
     pub const FORGOTTEN: u16 = 0xf18;
+    pub const OUTPUT: u16 = 0xf19;
     /// Not an event: see [`notes`](crate::notes).
     pub const NOTE: u16 = 0xf15;
     /// The part of an event's head that is the code.
@@ -445,6 +446,11 @@ pub enum Event {
     Forgotten {
         serials: Vec<u64>,
     },
+    /// External code wrote to a descriptor by Python's streams, in a call that comes next or is no call (a deallocator).
+    Output {
+        fd: u64,
+        bytes: Vec<u8>,
+    },
     Warning {
         handle: u64,
     },
@@ -554,6 +560,7 @@ impl Event {
             },
             code::WRITTEN => Event::Written { after: read_numbers(source)? },
             code::FORGOTTEN => Event::Forgotten { serials: read_numbers(source)? },
+            code::OUTPUT => Event::Output { fd: source.read_varint()?, bytes: source.read_prefixed()? },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
                 name: Str::decode(source, notes)?,
@@ -682,6 +689,11 @@ impl Event {
             Event::Written { after } => {
                 put_head(out, code::WRITTEN);
                 put_numbers(out, after);
+            }
+            Event::Output { fd, bytes } => {
+                put_head(out, code::OUTPUT);
+                put_varint(out, *fd);
+                put_prefixed(out, bytes);
             }
             Event::Forgotten { serials } => {
                 put_head(out, code::FORGOTTEN);

@@ -25,10 +25,13 @@ impl Main {
                 String::new()
             };
             let mut main = Main { run: run.name(), what, source: None };
+            if is_interactive() {
+                return Err("an interactive session can't be recorded".into());
+            }
             match run {
                 Run::File => main.source = std::fs::read(&main.what).ok(),
                 Run::Stdin => {
-                    if libc::isatty(0) == 1 || is_interactive() {
+                    if libc::isatty(0) == 1 {
                         return Err("an interactive session can't be recorded".into());
                     }
                     main.source = Some(take_stdin().map_err(|error| format!("stdin can't be read: {error}"))?);
@@ -65,8 +68,11 @@ unsafe fn is_interactive() -> bool {
     // SAFETY: the GIL is held; PySys_GetObject is borrowed.
     unsafe {
         let flags = PySys_GetObject(c"flags".as_ptr());
-        let interactive = if flags.is_null() { Owned(ptr::null_mut()) } else { attribute(flags, c"interactive") };
-        !interactive.is_null() && PyObject_IsTrue(interactive.0) == 1
+        // The latter alone where PYTHONINSPECT asks for it.
+        [c"interactive", c"inspect"].into_iter().any(|name| {
+            let flag = if flags.is_null() { Owned(ptr::null_mut()) } else { attribute(flags, name) };
+            !flag.is_null() && PyObject_IsTrue(flag.0) == 1
+        })
     }
 }
 

@@ -170,6 +170,7 @@ const ENTRY_KEYS: &[&str] = &[
     "shown",
     "weakly",
     "keeps_result",
+    "kept_by_result",
     "replaces",
     "releases",
     "zone",
@@ -409,6 +410,7 @@ impl Source<'_> {
         entry.seed = self.flag(table, path, "seed")?;
         entry.keeps = self.flag(table, path, "keeps")?;
         entry.keeps_result = self.flag(table, path, "keeps_result")?;
+        entry.kept_by_result = self.flag(table, path, "kept_by_result")?;
         entry.live = self.flag(table, path, "live")?;
         entry.namespace = self.flag(table, path, "namespace")?;
         entry.terminal = self.flag(table, path, "terminal")?;

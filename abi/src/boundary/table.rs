@@ -64,6 +64,8 @@ words! {
         Index = "index",
         /// The first argument may be any iterable: C makes a list of it.
         Items = "items",
+        /// The second argument may be any sequence: C asks for its length and items.
+        Sequence = "sequence",
         /// Arguments (and items of sequence arguments) with `fileno()`.
         Fileno = "fileno",
     }
@@ -176,6 +178,8 @@ pub struct Entry {
     pub releases: bool,
     /// With `keeps`: holds no reference to what it keeps.
     pub weakly: bool,
+    /// What it makes keeps its receiver.
+    pub kept_by_result: bool,
     /// With `keeps`: the receiver shows what it keeps to the garbage collector.
     pub shown: bool,
     /// A method that changes nothing of its receiver that is mirrored.
@@ -204,6 +208,7 @@ impl Entry {
             seed: false,
             keeps: false,
             keeps_result: false,
+            kept_by_result: false,
             live: false,
             namespace: false,
             terminal: false,

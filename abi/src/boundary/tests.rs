@@ -144,6 +144,7 @@ fn every_option_is_read() {
         seed = true
         keeps = true
         keeps_result = true
+        kept_by_result = true
         live = true
         namespace = true
         terminal = true
@@ -163,7 +164,7 @@ fn every_option_is_read() {
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
     assert!(f.evaluator && f.zone && f.replaces && f.releases && f.keeps_result && f.weakly && f.shown);
-    assert!(f.steady && f.departs && f.unseen);
+    assert!(f.steady && f.departs && f.unseen && f.kept_by_result);
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
     assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));
@@ -236,7 +237,7 @@ fn unknown_words() {
     assert_eq!(
         refusal("module = \"m\"\n[functions]\nf = { treatment = \"record\", convert = \"path\" }\n"),
         "mine.toml:3: functions.f.convert: found \"path\", \
-         expected one of \"none\", \"fspath\", \"fspath-both\", \"fspath-items\", \"idna\", \"index\", \"items\", \"fileno\""
+         expected one of \"none\", \"fspath\", \"fspath-both\", \"fspath-items\", \"idna\", \"index\", \"items\", \"sequence\", \"fileno\""
     );
     assert_eq!(
         refusal("module = \"m\"\nversions = [\"3.11\",\n  \"3.10\"]\n"),
