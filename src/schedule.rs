@@ -648,7 +648,7 @@ unsafe fn append_left(actor: *mut Actor, is_external: bool) {
             append_overtaken(&(*actor).writer);
         }
         if !is_external && let Ok(end) = WaitEnd::try_from((*actor).wait_end) {
-            session::append_event(&Event::Wait(end));
+            session::append_event(&Event::Wait { end, releases: (*actor).releases });
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
         }
     }

@@ -133,6 +133,12 @@ def test_storm(trial, part):
     assert recorded.stdout, recorded
 
 
+def test_waits_one_after_another(trial):
+    program = "waits_one_after_another.py"
+    recorded = trial.assert_replays([program], programs=[program], deterministic=True)
+    assert recorded.stdout == b"[" + b", ".join([b"True, False, False"] * 6) + b"]\n", recorded
+
+
 def test_daemons_in_calls(trial):
     """The recording does not harm them: the process ends as it would. Their ends are no part of the schedule."""
     recorded = trial.assert_replays(["threads.py", "daemons_in_calls"], programs=["threads.py"])

@@ -220,8 +220,8 @@ impl Listing {
             Event::Thread { error, .. } => format!("a thread could not be made: error {error}"),
             Event::Busy { tries } => format!("the lock of try {tries} was taken"),
             Event::Retry { tries } => format!("the lock is tried again, as try {tries}, and free"),
-            Event::Wait(WaitEnd::TimedOut) => "the wait timed out".to_owned(),
-            Event::Wait(WaitEnd::Interrupted) => "the wait was interrupted by a signal".to_owned(),
+            Event::Wait { end: WaitEnd::TimedOut, .. } => "the wait timed out".to_owned(),
+            Event::Wait { end: WaitEnd::Interrupted, .. } => "the wait was interrupted by a signal".to_owned(),
             Event::Signal { number, at: Position::Released(_) } => format!("signal {number} is handled in a wait"),
             Event::Signal { number, at } => format!("signal {number} is handled at {}", position_text(at)),
             Event::SignalEnd { raised: false } => "the handler returned".to_owned(),
@@ -394,7 +394,9 @@ fn event_json(event: &Event) -> Json {
         }
         Event::Busy { tries } => json!({"type": "busy", "try": tries}),
         Event::Retry { tries } => json!({"type": "retry", "try": tries}),
-        Event::Wait(end) => json!({"type": "wait", "timed_out": *end == WaitEnd::TimedOut}),
+        Event::Wait { end, releases } => {
+            json!({"type": "wait", "timed_out": *end == WaitEnd::TimedOut, "releases": releases})
+        }
         Event::Signal { number, at } => json!({"type": "signal", "number": number, "at": position_text(at)}),
         Event::SignalEnd { raised } => json!({"type": "signal end", "raised": raised}),
         Event::Fork { serial, pid } => json!({"type": "fork", "serial": serial, "pid": pid}),

@@ -407,7 +407,12 @@ pub enum Event {
     Busy {
         tries: u64,
     },
-    Wait(WaitEnd),
+    /// How a wait for a lock ended, and after how many releases of the GIL since the thread got it from another one: 0 where
+    /// it got it just now.
+    Wait {
+        end: WaitEnd,
+        releases: u64,
+    },
     Retry {
         tries: u64,
     },
@@ -534,7 +539,7 @@ impl Event {
                 Event::End { status, unrecorded }
             }
             code::STOPPED => Event::Stopped(Str::decode(source, notes)?),
-            code::WAIT => Event::Wait(source.read_u8()?.try_into()?),
+            code::WAIT => Event::Wait { end: source.read_u8()?.try_into()?, releases: source.read_varint()? },
             code::RETRY => Event::Retry { tries: source.read_varint()? },
             code::SIGNAL => Event::Signal { number: source.read_varint()?, at: Position::decode(source)? },
             code::SIGNAL_END => Event::SignalEnd { raised: read_bool(source)? },
@@ -645,9 +650,10 @@ impl Event {
                 put_head(out, code::BUSY);
                 put_varint(out, *tries);
             }
-            Event::Wait(end) => {
+            Event::Wait { end, releases } => {
                 put_head(out, code::WAIT);
                 out.push(*end as u8);
+                put_varint(out, *releases);
             }
             Event::Retry { tries } => {
                 put_head(out, code::RETRY);

@@ -161,7 +161,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(serial, ident, kind, error)| Event::Thread { serial, ident, kind, error }),
         1 => any::<u64>().prop_map(|tries| Event::Busy { tries }),
         1 => any::<u64>().prop_map(|tries| Event::Retry { tries }),
-        1 => prop_oneof![Just(WaitEnd::TimedOut), Just(WaitEnd::Interrupted)].prop_map(Event::Wait),
+        1 => (prop_oneof![Just(WaitEnd::TimedOut), Just(WaitEnd::Interrupted)], any::<u64>())
+            .prop_map(|(end, releases)| Event::Wait { end, releases }),
         1 => (any::<u64>(), position()).prop_map(|(number, at)| Event::Signal { number, at }),
         1 => any::<bool>().prop_map(|raised| Event::SignalEnd { raised }),
         1 => (any::<u64>(), any::<i64>()).prop_map(|(serial, pid)| Event::Fork { serial, pid }),

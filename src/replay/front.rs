@@ -26,7 +26,7 @@ pub enum Front {
     },
     Busy(u64),
     Retry(u64),
-    Wait(WaitEnd),
+    Wait(WaitEnd, u64),
     /// A collection at a check of the eval breaker.
     Collect(Fingerprint),
     Signal {
@@ -184,7 +184,7 @@ unsafe fn schedule_event() -> Front {
             Ok(Some((_, Event::Thread { serial, ident, kind, error }))) => Front::Thread { serial, ident, kind, error },
             Ok(Some((_, Event::Busy { tries }))) => Front::Busy(tries),
             Ok(Some((_, Event::Retry { tries }))) => Front::Retry(tries),
-            Ok(Some((_, Event::Wait(end)))) => Front::Wait(end),
+            Ok(Some((_, Event::Wait { end, releases }))) => Front::Wait(end, releases),
             Ok(Some((_, Event::Collect { at: Some(at), .. }))) => Front::Collect(at),
             Ok(Some((_, Event::Signal { number, at }))) => Front::Signal { number, at },
             Ok(Some((_, Event::Fork { pid, .. }))) => Front::Fork { pid },

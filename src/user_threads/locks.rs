@@ -114,7 +114,10 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
             return 0;
         }
         wait_for_turn();
-        if let Front::Wait(end) = replay::front() {
+        // A later one's may be the next event: who gets the lock logs nothing.
+        if let Front::Wait(end, releases) = replay::front()
+            && releases == me().releases
+        {
             if end == WaitEnd::TimedOut && is_endless {
                 lost("the wait for a lock that began here has no time-out".into());
             }
