@@ -595,6 +595,26 @@ def test_each_event_is_where_its_call_is(trial):
             assert debugger.where()[1] == (line + 1 if line in in_call else line_of(path, "for number"))
 
 
+def test_lines_after_an_event_are_counted_beyond_checkpoints(trial):
+    trial.prepare(inputs=False)
+    path = trial.work / "counted.py"
+    text = "import time\n\nbegin = time.time()\ntotal = 0\nfor number in range(2_000_000):\n    total += number\n"
+    path.write_text(text)
+    recorded = trial.record([path])
+    listed = trial.tool("events", "--json", recorded.trace).stdout.decode().splitlines()
+    events = [json.loads(line) for line in listed]
+    event = [event["index"] for event in events if event["text"].startswith("time.time(")][-1]
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        windows = set()
+        for number in (0, 7, 500_000, 1_999_999, 1_000_001):
+            # The line of the call, and that of the total, come before the first of the loop.
+            stop = debugger.go("gotoPosition", position={"event": event, "ticks": 2 + 2 * number + 1})
+            assert (debugger.where()[1], debugger.evaluate("number")) == (6, str(number))
+            windows.add(stop["position"]["window"])
+        assert len(windows) > 1
+
+
 FRAMEWORK = """
 import asyncio, threading
 

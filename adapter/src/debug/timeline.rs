@@ -828,6 +828,21 @@ impl Timeline {
         message(format!("no line of Python has run before event {event}"))
     }
 
+    /// The line that comes so many lines after one, in whichever window.
+    pub fn later(&mut self, from: Position, ticks: u64) -> Result<Position> {
+        self.complete()?;
+        let (mut window, mut tick) = (from.window, from.tick.saturating_add(ticks));
+        while window < self.windows.len() {
+            self.index(window)?;
+            let has = self.windows[window].ticks.unwrap_or(0);
+            if tick <= has {
+                return self.check(Position::line(window, tick));
+            }
+            (window, tick) = (window + 1, tick - has);
+        }
+        message("there is no such position")
+    }
+
     /// Whether a position is one: a client may ask for any.
     pub fn check(&mut self, to: Position) -> Result<Position> {
         self.complete()?;

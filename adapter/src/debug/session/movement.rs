@@ -84,12 +84,11 @@ impl Session {
             }
             _ => {
                 let Some(event) = number("event") else { return message("gotoPosition: no position is given") };
-                let mut to = timeline.position_of_event(event)?;
-                if let Some(ticks) = number("ticks").filter(|ticks| *ticks > 0) {
-                    to.tick += ticks;
-                    to = timeline.check(to)?;
+                let to = timeline.position_of_event(event)?;
+                match number("ticks") {
+                    None | Some(0) => to,
+                    Some(ticks) => timeline.later(to, ticks)?,
                 }
-                to
             }
         };
         timeline.go_to(to)?;
