@@ -7,6 +7,7 @@
 use crate::imports::{self, Binding, replaced};
 use crate::libc_calls;
 use crate::libc_table::{Function, Returns};
+#[cfg(target_os = "linux")]
 use crate::session::{self, Mode};
 use crate::turns::locked;
 use retrace_replay::value::Value;
