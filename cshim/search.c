@@ -139,7 +139,8 @@ static uint64_t wanted, passed;
 
 int retrace_search(uint64_t near, int signal)
 {
-    if (at_check.count == 0 || retrace_is_traced(*retrace_gil.last_holder))
+    /* Where nobody has the GIL, the state of who had it last may be freed; who takes it begins the search anew. */
+    if (at_check.count == 0 || (*retrace_gil.locked && retrace_is_traced(*retrace_gil.last_holder)))
         return 0;
     wanted = near;
     wanted_signal = signal;

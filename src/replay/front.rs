@@ -352,9 +352,9 @@ pub unsafe fn arm() {
                     // And again after the next check, if that is not the one.
                     gil::retrace_request_check();
                 }
-                let tstate = *gil::retrace_gil.last_holder;
-                if !tstate.is_null() {
-                    gil::retrace_keep_frame_objects(tstate);
+                // Where nobody has the GIL, the state may be freed: whoever takes it comes here, too.
+                if *gil::retrace_gil.locked != 0 {
+                    gil::retrace_keep_frame_objects(*gil::retrace_gil.last_holder);
                 }
             }
             _ => {}

@@ -99,10 +99,11 @@ static void work(int job)
     done->job = job;
     done->worker = own_number;
     done->count = own_count++ * 1000 + atomic_fetch_add(&order, 1) % 1000;
-    done->next = atomic_load(&stack);
-    while (!atomic_compare_exchange_weak(&stack, &done->next, done)) {}
+    struct done *next = atomic_load(&stack);
+    do done->next = next;
+    while (!atomic_compare_exchange_weak(&stack, &next, done));
     /* Only the first one rings. */
-    if (done->next == NULL && eventfd_write(event_fd, 1)) abort();
+    if (next == NULL && eventfd_write(event_fd, 1)) abort();
     if (called && job % 10 == 9) {
         PyGILState_STATE state = PyGILState_Ensure();
         PyObject *result = PyObject_CallFunction(called, "ii", own_number, job);

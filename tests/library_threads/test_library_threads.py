@@ -35,6 +35,16 @@ def test_all_that_threads_share(trial, attempt):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+def test_states_that_threads_gave_back(trial):
+    """A library's thread has a state for as long as it calls Python: afterwards nothing may read it."""
+    env = prepare(trial, "pool", "freed_program.py")
+    recorded = trial.record(["freed_program.py"], env=env)
+    assert recorded.exit == 0 and recorded.stdout.startswith(b"[1000, 200"), recorded
+    listing = trial.tool("events", trial.trace).stdout
+    assert listing.count(b"switch to thread") > 100, listing[-2000:]
+    trial.same(recorded, trial.replay(recorded.trace, prefix=["env", "MALLOC_PERTURB_=165"]), ("recorded", "replayed"))
+
+
 @pytest.mark.parametrize("attempt", range(3))
 def test_python_threads_in_a_library(trial, attempt):
     """They race without the GIL at what is read without a lock, at what is done once and at locks of every kind."""
