@@ -445,35 +445,47 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         let read = read_callback(call);
         thread::current().external.set(false);
         let (serial, callable, args, keywords) = read?;
-        next_serial();
-        let outer = thread::current().results.get().enter();
-        let untraced = crate::special::is_untraced(callable.0);
-        if untraced {
-            PyThreadState_EnterTracing(PyThreadState_Get());
-        }
-        let result = if args.is_null() {
-            next_of(callable.0)
-        } else if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
-            let mut sent = ptr::null_mut();
-            PyIter_Send(callable.0, PyTuple_GetItem(args.0, 0), &mut sent);
-            sent
-        } else if let Some(object) = finalized_by(callable.0, args.0) {
-            PyObject_CallFinalizer(object);
-            Owned::borrowed(Py_None()).into_raw()
-        } else {
-            PyObject_Call(callable.0, args.0, keywords.0)
-        };
-        if untraced {
-            PyThreadState_LeaveTracing(PyThreadState_Get());
-        }
-        thread::current().results.get().leave(outer);
-        keep_result(serial, result);
+        let result = replay_run(serial, || {
+            let untraced = crate::special::is_untraced(callable.0);
+            if untraced {
+                PyThreadState_EnterTracing(PyThreadState_Get());
+            }
+            let result = if args.is_null() {
+                next_of(callable.0)
+            } else if PyGen_Check(callable.0) != 0 || PyCoro_CheckExact(callable.0) != 0 {
+                let mut sent = ptr::null_mut();
+                PyIter_Send(callable.0, PyTuple_GetItem(args.0, 0), &mut sent);
+                sent
+            } else if let Some(object) = finalized_by(callable.0, args.0) {
+                PyObject_CallFinalizer(object);
+                Owned::borrowed(Py_None()).into_raw()
+            } else {
+                PyObject_Call(callable.0, args.0, keywords.0)
+            };
+            if untraced {
+                PyThreadState_LeaveTracing(PyThreadState_Get());
+            }
+            result
+        })?;
         if result.is_null() {
             PyErr_Clear();
         }
-        let raised = result.is_null();
         drop(Owned(result));
-        crate::replay::expect_callback_end(serial, raised)
+        Ok(())
+    }
+}
+
+/// Runs a callback whose event has been read, and reads its end. Returns what it returned, or null with an exception set.
+unsafe fn replay_run(serial: u64, run: impl FnOnce() -> *mut PyObject) -> Result<*mut PyObject, Failure> {
+    // SAFETY: by the contract of `replay`.
+    unsafe {
+        next_serial();
+        let outer = thread::current().results.get().enter();
+        let result = run();
+        thread::current().results.get().leave(outer);
+        keep_result(serial, result);
+        crate::replay::expect_callback_end(serial, result.is_null())?;
+        Ok(result)
     }
 }
 
@@ -524,22 +536,17 @@ unsafe fn replay_where_it_runs(tstate: *mut ThreadState, frame: *mut Frame, thro
         if let Err(failure) = crate::replay::before_callback() {
             crate::divergence::stop(None, &failure);
         }
-        let mut begun = None;
-        if crate::replay::next_has(code::CALLBACK)
+        let result = if crate::replay::next_has(code::CALLBACK)
             && let Ok(Some((_, Event::Callback { serial, .. }))) = crate::replay::source().next_event()
         {
             crate::replay::settle();
-            begun = Some((serial, next_serial()));
-        }
-        let outer = thread::current().results.get().enter();
-        let result = evaluate(tstate, frame, throwing);
-        thread::current().results.get().leave(outer);
-        if let Some((serial, _)) = begun {
-            keep_result(serial, result);
-            if let Err(failure) = crate::replay::expect_callback_end(serial, result.is_null()) {
-                crate::divergence::stop(None, &failure);
+            match replay_run(serial, || evaluate(tstate, frame, throwing)) {
+                Ok(result) => result,
+                Err(failure) => crate::divergence::stop(None, &failure),
             }
-        }
+        } else {
+            evaluate(tstate, frame, throwing)
+        };
         LETS_GO = true;
         crate::record::arm();
         result

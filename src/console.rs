@@ -175,18 +175,25 @@ pub unsafe fn after(call: &Call, result: *mut PyObject, before: Option<i64>) {
             }
             Fds::CloseReceiver => closed(before),
         }
-        let (target, data) = match call.hook.entry.echo {
-            Echo::None => return,
-            Echo::Fd => (arg(0), 1),
-            Echo::Receiver => (receiver_descriptor(call), 0),
-        };
-        let Some(&own) = target.and_then(|fd| descriptors().get(&fd)) else { return };
-        let Some(limit) = number(result).and_then(|n| usize::try_from(n).ok()) else { return };
-        if let Some(&data) = call.args.get(data)
+        let Some((fd, data, limit)) = written(call, result) else { return };
+        if let Some(&own) = descriptors().get(&fd)
             && !crate::replay::is_muted()
         {
             show(own, data, limit);
         }
+    }
+}
+
+/// To which descriptor a call wrote, of what, and how many bytes.
+unsafe fn written(call: &Call, result: *mut PyObject) -> Option<(i64, *mut PyObject, usize)> {
+    // SAFETY: by the contract of `after`.
+    unsafe {
+        let (fd, data) = match call.hook.entry.echo {
+            Echo::None => return None,
+            Echo::Fd => (number(*call.args.first()?), 1),
+            Echo::Receiver => (receiver_descriptor(call), 0),
+        };
+        Some((fd?, *call.args.get(data)?, usize::try_from(number(result)?).ok()?))
     }
 }
 
@@ -394,13 +401,7 @@ pub unsafe fn record_output(call: &Call, result: *mut PyObject) {
         if !is_ours || result.is_null() {
             return;
         }
-        let (fd, data) = match call.hook.entry.echo {
-            Echo::None => return,
-            Echo::Fd => (call.args.first().and_then(|&fd| number(fd)), call.args.get(1)),
-            Echo::Receiver => (receiver_descriptor(call), call.args.first()),
-        };
-        let (Some(fd @ 1..=2), Some(&data)) = (fd, data) else { return };
-        let Some(limit) = number(result).and_then(|n| usize::try_from(n).ok()) else { return };
+        let Some((fd @ 1..=2, data, limit)) = written(call, result) else { return };
         let mut view: Py_buffer = std::mem::zeroed();
         if PyObject_CheckBuffer(data) == 0 || PyObject_GetBuffer(data, &mut view, PyBUF_SIMPLE) < 0 {
             return PyErr_Clear();

@@ -1,7 +1,7 @@
 //! Events that are no calls, where the program comes to what they are of.
 
 use super::front::{read_pending_hooks, settle};
-use super::source;
+use super::{next_has, source};
 use crate::call::Call;
 use crate::decode::Failure;
 use crate::{callback, divergence};
@@ -120,11 +120,11 @@ pub unsafe fn foreign_callback() -> Result<bool, Failure> {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
-        if !source().at_end() && source().peek_code()? == code::FORGOTTEN {
+        if next_has(code::FORGOTTEN) {
             callback::replay_forgotten();
             read_pending_hooks();
         }
-        if source().at_end() || source().peek_code()? != code::CALLBACK {
+        if !next_has(code::CALLBACK) {
             return Ok(false);
         }
         source().read_u16()?;

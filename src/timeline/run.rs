@@ -170,6 +170,12 @@ unsafe fn become_copy(request: u64, tick: u64) {
     }
 }
 
+/// Whether the generator's frame that is watched, which is this one, has ended.
+fn has_ended(_watched: usize) -> bool {
+    // SAFETY: the GIL is held: a runner works while Python runs.
+    unsafe { retrace_has_ended() != 0 }
+}
+
 impl Runner {
     /// A runner that stands at a checkpoint.
     ///
@@ -403,9 +409,7 @@ impl Runner {
 
     fn step_depth(&self) -> Option<u16> {
         let step = stops_of(&self.run)?.step.as_ref()?;
-        // SAFETY: the GIL is held.
-        let has_ended = self.outermost.is_some() && unsafe { retrace_has_ended() } != 0;
-        if step.depth == u16::MAX || has_ended {
+        if step.depth == u16::MAX || self.outermost.is_some_and(has_ended) {
             return Some(u16::MAX);
         }
         Some(self.actors.get(step.thread as usize).map_or(step.depth, |actor| step.depth.min(actor.low.max(1))))
@@ -611,7 +615,7 @@ impl Runner {
             {
                 let stack = self.actors[position.thread as usize].stack.unwrap_or(generators::NONE);
                 let innermost = || self.generators.at(stack, position.depth);
-                if self.outermost.is_some() && retrace_has_ended() != 0 {
+                if self.outermost.is_some_and(has_ended) {
                     (self.followed, self.outermost) = (Vec::new(), None);
                     step.end_anywhere();
                 }
