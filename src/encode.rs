@@ -328,7 +328,7 @@ impl<'a> Encoder<'a> {
                 put_varint(self.out, argument);
                 return;
             }
-            if self.to_program && PyCallable_Check(object) != 0 && self.hook_of_sys(object) {
+            if self.to_program && self.attribute_of_sys(object) {
                 return;
             }
             if self.to_program
@@ -458,11 +458,13 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// One of the hooks that the program has put into `sys`: C code tells an audit hook which one it calls.
-    unsafe fn hook_of_sys(&mut self, object: *mut PyObject) -> bool {
-        const HOOKS: [&CStr; 4] = [c"unraisablehook", c"excepthook", c"displayhook", c"breakpointhook"];
+    /// What the program has put into `sys`, where C code finds it: a hook, of which an audit hook is told that it is called, or
+    /// a stream that is written to.
+    unsafe fn attribute_of_sys(&mut self, object: *mut PyObject) -> bool {
+        const ATTRIBUTES: [&CStr; 7] =
+            [c"stderr", c"stdout", c"stdin", c"unraisablehook", c"excepthook", c"displayhook", c"breakpointhook"];
         // SAFETY: by the contract of `value`; what is found is borrowed.
-        let found = HOOKS.iter().find(|name| unsafe { PySys_GetObject(name.as_ptr()) } == object);
+        let found = ATTRIBUTES.iter().find(|name| unsafe { PySys_GetObject(name.as_ptr()) } == object);
         let Some(name) = found.and_then(|name| name.to_str().ok()) else { return false };
         self.out.push(tag::GLOBAL);
         // SAFETY: as above.

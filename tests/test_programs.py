@@ -228,7 +228,7 @@ def test_requests_over_tls(trial, venv, tls_server):
     trial.use(venv("requests")).assert_replays(argv, programs=["tls_client.py"], stop=stop)
 
 
-@pytest.mark.parametrize("program", ["odd_arguments.py", "said_by_c.py", "kept_by_others.py"])
+@pytest.mark.parametrize("program", ["odd_arguments.py", "said_by_c.py", "kept_by_others.py", "stream_of_its_own.py"])
 def test_what_the_programs_classes_and_c_do_to_each_other(trial, program):
     # An address differs from run to run.
     is_same = program != "said_by_c.py"
