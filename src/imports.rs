@@ -110,6 +110,12 @@ pub unsafe fn needs(image: &Image) -> Vec<String> {
     unsafe { imp::needs(image.address as *const c_void) }
 }
 
+/// Whether these bytes are among the constants of the image that holds an address.
+#[cfg(target_os = "linux")]
+pub fn has_constant(address: *const c_void, bytes: &[u8]) -> bool {
+    imp::has_constant(address, bytes)
+}
+
 /// A function of the image's own, whether others can see it or not, as far as its file still names it.
 ///
 /// # Safety

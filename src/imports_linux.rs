@@ -48,6 +48,8 @@ struct Object {
     dynamic: *const Dynamic,
     /// Its segments in memory: from, to.
     segments: Vec<(usize, usize)>,
+    /// What of it is never written.
+    constants: Vec<&'static [u8]>,
     /// Its variables that each thread has its own of: the loader's number for them, what they are at first, and their size.
     threads_own: Option<(usize, &'static [u8], usize)>,
 }
@@ -59,6 +61,7 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *m
         let headers = std::slice::from_raw_parts((*info).dlpi_phdr, usize::from((*info).dlpi_phnum));
         let at = |header: &libc::Elf64_Phdr| base.wrapping_add(header.p_vaddr as usize);
         let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let constants = loaded.clone().filter(|header| header.p_flags & (libc::PF_R | libc::PF_W) == libc::PF_R);
         let threads_own = headers.iter().find(|header| header.p_type == libc::PT_TLS);
         let dynamic = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
         (*data.cast::<Vec<Object>>()).push(Object {
@@ -69,6 +72,9 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *m
                 let initial = std::slice::from_raw_parts(at(header) as *const u8, header.p_filesz as usize);
                 ((*info).dlpi_tls_modid, initial, header.p_memsz as usize)
             }),
+            constants: constants
+                .map(|header| std::slice::from_raw_parts(at(header) as *const u8, header.p_memsz as usize))
+                .collect(),
             segments: loaded.map(|header| (at(header), at(header) + header.p_memsz as usize)).collect(),
         });
         0
@@ -236,6 +242,12 @@ pub unsafe fn needs(image: *const c_void) -> Vec<String> {
         let Ok(tables) = Tables::of(image) else { return Vec::new() };
         tables.needed.iter().map(|&at| tables.string(at).to_string_lossy().into_owned()).collect()
     }
+}
+
+/// See [`super::has_constant`]. A linker may put them beside the code.
+pub fn has_constant(address: *const c_void, bytes: &[u8]) -> bool {
+    let Some(object) = objects().into_iter().find(|object| object.holds(address)) else { return false };
+    object.constants.iter().any(|part| memchr::memmem::find(part, bytes).is_some())
 }
 
 /// See [`super::own_function`]. What others can't see only the file names, and only if it was not stripped.

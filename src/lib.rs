@@ -2,6 +2,8 @@
 //! `docs/architecture.md`.
 
 mod address;
+#[cfg(target_os = "linux")]
+mod allocators;
 mod annotation;
 mod attempt;
 mod binding;

@@ -51,6 +51,7 @@ pub unsafe fn bindings() -> Vec<Binding> {
             name: function.name,
             with: directories::in_place_of(function.name)
                 .or_else(|| streams::in_place_of(function.name))
+                .or_else(|| platform::in_place_of(function.name))
                 .unwrap_or(LIBC_CALLS[place] as *mut c_void),
             next: (&raw mut ORIGINALS).cast::<*mut c_void>().add(place),
             needed: false,

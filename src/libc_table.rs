@@ -616,3 +616,20 @@ pub static FUNCTIONS: [Function; COUNT] = [
     function(c"__syslog_chk", Nothing, &[Number, Number, Ignored]),
     function(c"closelog", Nothing, &[]),
 ];
+
+/// The place of a function of the table.
+pub const fn place(name: &CStr) -> usize {
+    let mut place = 0;
+    while !is_same(FUNCTIONS[place].name.to_bytes(), name.to_bytes()) {
+        place += 1;
+    }
+    place
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}

@@ -5,7 +5,7 @@ mod confine;
 
 use super::{Cookie, ReadStream, Waited, WriteStream, cookie_close};
 pub use confine::{confine, refused_call};
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -16,6 +16,11 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 pub unsafe fn anonymous_file() -> i32 {
     // SAFETY: a C string and flags.
     unsafe { libc::memfd_create(c"retrace".as_ptr(), libc::MFD_CLOEXEC) }
+}
+
+/// What is put into an import table for a function of the table of C calls, where a platform has something of its own.
+pub fn in_place_of(function: &CStr) -> Option<*mut c_void> {
+    crate::allocators::in_place_of(function)
 }
 
 /// This thread's `errno`.

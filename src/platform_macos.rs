@@ -1,7 +1,7 @@
 //! macOS. Compiled in CI's cross check only: nobody ran it.
 
 use super::{Cookie, ReadStream, Waited, WriteStream, cookie_close};
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,12 @@ pub unsafe fn anonymous_file() -> i32 {
         }
         fd
     }
+}
+
+/// What is put into an import table for a function of the table of C calls, where a platform has something of its own. jemalloc
+/// asks `mach_absolute_time` here, which is none of those.
+pub fn in_place_of(_function: &CStr) -> Option<*mut c_void> {
+    None
 }
 
 /// This thread's `errno`.

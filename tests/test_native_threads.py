@@ -453,3 +453,39 @@ def test_c11_threads(trial):
     order, results, *rest = eval(recorded.stdout)
     assert sorted(order) == sorted([1, 2, 3, 4] * 50)
     assert (results, rest) == ((100, 20, 300, 400), [1, 1, 1, 1, 10])
+
+
+CLOCKS = r"""
+#include <Python.h>
+#include <time.h>
+SIGN
+/* Asks as often as an address says, as an allocator does that draws a number from it. */
+static PyObject *allocate(PyObject *self, PyObject *unused)
+{
+    char here;
+    struct timespec now;
+    for (unsigned k = 0; k < 1 + ((unsigned long)&here >> 5) % 61; k++) clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    Py_RETURN_NONE;
+}
+static PyObject *ask(PyObject *self, PyObject *unused)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return PyFloat_FromDouble(now.tv_sec + now.tv_nsec / 1e9);
+}
+static PyMethodDef methods[] = {
+    {"allocate", allocate, METH_NOARGS, NULL}, {"ask", ask, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL},
+};
+"""
+
+
+def test_the_coarse_clock_of_an_allocator_is_not_the_programs(trial):
+    """How often jemalloc asks it differs in each run."""
+    sign = """const char *retrace_test_says = "<jemalloc>: Error in munmap()";"""
+    program = "import native, time\nfor _ in range(20): native.allocate(); print(time.monotonic())\n"
+    assert_replays(trial, CLOCKS.replace("SIGN", sign), program)
+    assert b"clock_gettime" not in trial.tool("events", trial.trace).stdout
+
+
+def test_the_coarse_clock_of_other_libraries_is_recorded(trial):
+    assert_replays(trial, CLOCKS.replace("SIGN", ""), "import native\nprint([native.ask() for _ in range(20)])\n")

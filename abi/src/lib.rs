@@ -326,12 +326,23 @@ pub mod text {
     }
 }
 
+/// What reads clocks for others: see `cshim/clock.h`.
+pub mod clock {
+    use super::*;
+    unsafe extern "C" {
+        /// `clock_gettime`, for import tables.
+        pub fn retrace_hook_clock_gettime(clock: libc::clockid_t, into: *mut libc::timespec) -> c_int;
+    }
+}
+
 /// Line events: see `cshim/line_events.h`.
 pub mod line_events {
     use super::*;
     unsafe extern "C" {
         /// Turns them on. 0, or -1 with an exception.
         pub fn retrace_line_events_on() -> c_int;
+        /// Before the program begins. 0, or -1 with an exception.
+        pub fn retrace_line_events_prepare() -> c_int;
         /// Has each instruction be an event, or not any more. 0, or -1 with an exception.
         pub fn retrace_instruction_events(on: c_int) -> c_int;
         /// The instruction, in bytes, of the frame that lies so many above the innermost one, or -1.
