@@ -2,8 +2,9 @@
 
 use super::generators::Generators;
 use crate::gil::GilCell;
-use crate::python::{Owned, text};
+use crate::python::{Owned, attribute, text};
 use pyo3_ffi::*;
+use retrace_abi::line_events::{retrace_depth, retrace_frame_codes};
 use retrace_abi::retrace_code_names;
 use retrace_replay::debug_protocol::{Find, Found, FunctionBreakpoint, Stops};
 use std::collections::HashMap;
@@ -80,6 +81,37 @@ pub fn library_file(name: &str) -> Option<String> {
     std::fs::read_to_string(library.first()?.clone() + name).ok()
 }
 
+/// The codes of the program of a `python -c`, by address. They live for ever.
+static OF_COMMAND: GilCell<Vec<usize>> = GilCell::new(Vec::new());
+
+/// Whether a code made of a string is of the program itself: it is below everything else that its thread runs, or in that.
+/// Libraries make some (`namedtuple`).
+unsafe fn is_of_command(code: *mut PyObject) -> bool {
+    // SAFETY: a live code object, and a place for one; the GIL is held; nothing else has the list meanwhile.
+    unsafe {
+        let known = OF_COMMAND.get();
+        let mut outermost = ptr::null_mut();
+        if known.is_empty() {
+            let tstate = PyThreadState_Get().cast();
+            let mut codes = vec![ptr::null_mut(); retrace_depth(tstate) as usize];
+            retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
+            outermost = codes.first().copied().unwrap_or(ptr::null_mut());
+        }
+        if !outermost.is_null() && text(attribute(outermost, c"co_filename").0) == "<string>" {
+            Py_INCREF(outermost);
+            let mut next = 0;
+            known.push(outermost as usize);
+            while let Some(&code) = known.get(next) {
+                next += 1;
+                let constants = attribute(code as *mut PyObject, c"co_consts");
+                let constants = (0..PyTuple_GET_SIZE(constants.0)).map(|i| PyTuple_GET_ITEM(constants.0, i));
+                known.extend(constants.filter(|constant| PyCode_Check(*constant) != 0).map(|code| code as usize));
+            }
+        }
+        known.contains(&(code as usize))
+    }
+}
+
 /// Whether a file is not a library's.
 pub fn is_mine(path: &str) -> bool {
     // SAFETY: the GIL is held by whoever runs Python code.
@@ -114,12 +146,12 @@ impl Codes {
             Some(index) if self.codes[index].names.are(&names) => index,
             Some(index) => {
                 // SAFETY: the strings of a live code object.
-                self.codes[index] = unsafe { describe(names, stops) };
+                self.codes[index] = unsafe { describe(code, names, stops) };
                 index
             }
             None => {
                 // SAFETY: as above.
-                self.codes.push(unsafe { describe(names, stops) });
+                self.codes.push(unsafe { describe(code, names, stops) });
                 self.known.insert(address, self.codes.len() - 1);
                 self.codes.len() - 1
             }
@@ -176,14 +208,14 @@ impl Codes {
     }
 }
 
-unsafe fn describe(names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
+unsafe fn describe(code: *mut PyObject, names: [*mut PyObject; 3], stops: Option<&Stops>) -> Code {
     // SAFETY: by the contract of `index`. What the conversion of a string makes is not the program's.
     unsafe {
         super::clock::uncounted(|| {
             let [path, name, qualified_name] = names.map(|name| text(name));
             let mut made = Code {
                 names: Names(names.map(|name| Owned::borrowed(name))),
-                is_mine: is_mine(&path),
+                is_mine: is_mine(&path) && (path != "<string>" || is_of_command(code)),
                 path,
                 name,
                 qualified_name,
