@@ -25,6 +25,9 @@ static inline int retrace_origin(PyObject *traceback)
     return entry->tb_next == NULL ? entry->tb_lasti : -1;
 }
 
+/* Before the program begins: finds what turns them on. 0, or -1 with an exception. */
+int retrace_line_events_prepare(void);
+
 /* Turns them on, for all threads there are. 0, or -1 with an exception. The GIL is held, the thread state set. */
 int retrace_line_events_on(void);
 

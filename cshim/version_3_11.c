@@ -254,6 +254,8 @@ void retrace_line_events_follow(PyThreadState *tstate)
     tstate->cframe->use_tracing = 255;
 }
 
+int retrace_line_events_prepare(void) { return 0; }
+
 int retrace_line_events_on(void)
 {
     line_events = 1;

@@ -276,17 +276,26 @@ static struct {
 /* The last number that the program has not taken. */
 static int tool = PY_MONITORING_OPTIMIZER_ID;
 
+/* The function of sys.monitoring, which neither the program nor the interpreter's end takes away any more. */
+static PyObject *set_events_function;
+
+int retrace_line_events_prepare(void)
+{
+    PyObject *monitoring = PySys_GetObject("monitoring");
+    if (monitoring == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "there is no sys.monitoring");
+        return -1;
+    }
+    set_events_function = PyObject_GetAttrString(monitoring, "set_events");
+    return set_events_function == NULL ? -1 : 0;
+}
+
 static int set_events(int events)
 {
     PyInterpreterState *interpreter = PyInterpreterState_Main();
-    PyObject *monitoring = PySys_GetObject("monitoring");
-    if (monitoring == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the program has removed sys.monitoring");
-        return -1;
-    }
     /* set_events() wants the tool to have a name, and nothing else does: sys.monitoring.get_tool() shows none. */
     interpreter->monitoring_tool_names[tool] = Py_None;
-    PyObject *done = PyObject_CallMethod(monitoring, "set_events", "ii", tool, events);
+    PyObject *done = PyObject_CallFunction(set_events_function, "ii", tool, events);
     interpreter->monitoring_tool_names[tool] = NULL;
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;

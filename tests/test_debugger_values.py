@@ -391,3 +391,132 @@ def test_names_in_other_scripts(trial):
         assert debugger.evaluate("'unicodedata' in __import__('sys').modules") == "False"
         debugger.request("setVariable", variablesReference=debugger.scope(), name="breite", value="größe * 2")
         assert debugger.evaluate("breite") == "14"
+
+
+CONSOLE = """\
+def work(items):
+    a = 1
+    try:
+        raise ValueError("mine")
+    except ValueError:
+        items.append(a)
+    return items
+
+
+print(work([]))
+"""
+
+
+def test_the_console_is_as_the_programs_own_prompt(trial):
+    """What is called there has its effect, what fails did what comes before, and the exception that is handled is the
+    program's."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(CONSOLE)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "items.append")])])
+        debugger.go("continue")
+        assert debugger.evaluate("len(items)", "repl") == debugger.evaluate("str(a - 1)", "repl").strip("'") == "0"
+        assert "diversion" not in debugger.output("console")
+        debugger.evaluate("error = __import__('sys').exc_info()[1]", "repl")
+        assert "diversion" in debugger.output("console")
+        assert debugger.evaluate("error", "repl") == "ValueError('mine')"
+        with pytest.raises(RequestFailed, match="ValueError: mine"):
+            debugger.evaluate("raise", "repl")
+        debugger.evaluate("items.append(98)", "repl")
+        with pytest.raises(RequestFailed, match="ZeroDivisionError: division by zero"):
+            debugger.evaluate("print('before'); a = 5; items.append(99); 1 / 0", "repl")
+        assert "before\n" in debugger.output("console")
+        assert (debugger.evaluate("a"), debugger.evaluate("items")) == ("5", "[98, 99]")
+        # A question changes nothing.
+        debugger.evaluate("items.append(100)", "hover")
+        assert debugger.evaluate("items") == "[98, 99]"
+        debugger.go("next")
+        assert debugger.locals()["items"] == "[1]"
+
+
+UNTIL_THE_END = """\
+import sys
+
+
+class Last:
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        left = self.number
+        self.number = left + 1
+
+
+in_module = Last(1)
+sys.in_sys = Last(2)
+"""
+
+
+def test_the_interpreters_end_is_a_place_like_any_other(trial):
+    """Modules are gone there, and what `sys` had."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(UNTIL_THE_END)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "self.number = left")])])
+        met = []
+        for _ in range(2):
+            debugger.go("continue")
+            assert debugger.where() == ("Last.__del__", line_of(program, "self.number = left"))
+            met.append((debugger.locals()["left"], debugger.evaluate("self.number * 10")))
+        assert sorted(met) == [("1", "10"), ("2", "20")]
+
+
+def test_a_module_that_is_being_imported_has_not_all_yet(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text("import sys\nsys.modules.pop('collections', None)\nimport collections\nprint(1)\n")
+    with Debugger(trial.record([program]).trace, justMyCode=False) as debugger:
+        debugger.launch("entry", [(program, [3])])
+        debugger.go("continue")
+        for _ in range(12):
+            debugger.go("stepIn")
+            assert debugger.stack() and isinstance(debugger.locals(), dict)
+
+
+FAILING = """\
+import threading
+
+ev = [1]
+z = 2
+ev = 5
+done = 1
+"""
+
+
+def test_what_is_watched_fails_without_a_trace(trial):
+    """An error's traceback would keep the program's frames, and what dies with them would not."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(FAILING)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("end", [(program, [{"line": 4, "logMessage": "{nope}"}])])
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope("Globals"), name="ev")
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"]}])
+        met = [(debugger.go("reverseContinue")["text"], debugger.where()) for _ in range(2)]
+        assert met == [
+            ("[1] -> 5", ("<module>", 6)),
+            ("<NameError: name 'ev' is not defined> -> [1]", ("<module>", 4)),
+        ]
+        assert debugger.go("reverseContinue")["reason"] == "entry"
+        assert "is not defined" in debugger.output("important")
+
+
+def test_what_libraries_make_of_strings_is_not_a_commands(trial):
+    """`namedtuple` has code of the same file name as that of `python -c`."""
+    trial.prepare(inputs=False)
+    command = "import collections\nPoint = collections.namedtuple('Point', 'x y')\ndef of(x):\n    return Point(x, 1)\nprint(of(3))"
+    recorded = trial.record(["-c", command])
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        met = []
+        while len(met) < 20 and debugger.stop["text"] != "The end of the recording":
+            met.append((*debugger.where(), len(debugger.stack())))
+            debugger.go("stepIn")
+        assert met == [("<module>", 1, 1), ("<module>", 2, 1), ("<module>", 3, 1), ("<module>", 5, 1), ("of", 4, 2)]

@@ -1,7 +1,6 @@
 # Answers the debugger's questions about a stopped replay. Run by src/timeline/inspect.rs in a copy of the replay that is
-# thrown away, in a namespace of its own. It imports nothing that is not there already: the program's imports are its own.
-import sys
-
+# thrown away, in a namespace of its own, which has `sys`. It imports nothing: the program's imports are its own, and there are
+# none where the interpreter ends, nor what `sys` had.
 # How the client wants values to be shown.
 FORMAT = {"hex": False}
 HIDDEN = ("<retrace>", "<frozen runpy>")
@@ -26,13 +25,18 @@ def answer(question, state, exception):
     return ANSWERS[question["ask"]](question, state, exception)
 
 
+def loaded():
+    """The program's modules. None are left where the interpreter ends."""
+    return sys.modules or {}
+
+
 # ---- threads and frames ----
 
 
 def frames_of(thread, state):
     """The program's frames of a thread, innermost first."""
     ident = dict(state["threads"]).get(thread)
-    frame = sys._current_frames().get(ident)
+    frame = current_frames().get(ident)  # noqa: F821 (given by inspect.rs)
     frames = []
     while frame is not None:
         if frame.f_code.co_filename not in HIDDEN:
@@ -48,7 +52,7 @@ def find_frame(question, state):
 
 
 def threads(_question, state, _exception):
-    module = sys.modules.get("threading")
+    module = loaded().get("threading")
     known = dict(getattr(module, "_active", {})) if module is not None else {}
     result = []
     for number, ident in state["threads"]:
@@ -276,7 +280,8 @@ def describe(name, value, steps, evaluate_name=None):
 
 def sequence_types():
     types = [list, tuple, set, frozenset]
-    collections = sys.modules.get("collections")
+    # `collections` itself may not have it yet.
+    collections = loaded().get("_collections")
     if collections is not None:
         types.append(collections.deque)
     return tuple(types)
@@ -562,46 +567,97 @@ class Output:
 
 
 def run_captured(run):
+    """What a function returns, or the exception that it raises, and what it prints."""
     output = Output()
     before = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = output
+    result = raised = None
     try:
         result = run()
+    except BaseException as error:
+        raised = error
     finally:
         sys.stdout, sys.stderr = before
-    return result, "".join(output.parts)
+    return result, raised, "".join(output.parts)
 
 
 def evaluate(question, state, exception):
     source = question["expression"]
     frame, names, local = place_of(question, state)
 
+    code = parsed(source.strip(), "eval")
+    is_statement = type(code) is not CODE and question.get("statements")
+    if is_statement:
+        code = parsed(source, "exec")
+    if type(code) is not CODE:
+        raise code
+
     def run():
+        if not is_statement:
+            return value_of(code, names, local)
         try:
-            code = compiled_here(source.strip(), "eval")
-        except SyntaxError as error:
-            if not question.get("statements"):
-                raise unplaced(error) from None
-            try:
-                code = compiled_here(source, "exec")
-            except SyntaxError as error:
-                raise unplaced(error) from None
             run_statement(code, names, local)
+        finally:
+            # What has failed did what comes before.
             if frame is not None:
                 write_back(frame)
-            return NOTHING
-        return value_of(code, names, local)
 
-    value, output = run_captured(run)
-    if value is NOTHING:
-        return {"value": "", "type": "", "output": output, "statement": True}
+    lasts = is_statement or question.get("statements") and may_change(source, names, local)
+    value, raised, output = run_captured(run)
+    if raised is not None:
+        return {"raised": said_by(raised), "output": output, "statement": is_statement, "lasts": lasts}
+    if is_statement:
+        return {"value": "", "type": "", "output": output, "statement": True, "lasts": True}
     entry = describe(source, value, [], source)
     entry["output"] = output
+    entry["lasts"] = lasts
     if question.get("full"):
         entry["value"] = value if isinstance(value, str) else repr(value)
     if question.get("form"):
         entry["value"] = FORMS[question["form"]](value)
     return entry
+
+
+def parsed(source, mode):
+    """The code of a text, or the error that there is none. Nothing is being handled when that is run: the program may have an
+    exception there that it handles."""
+    try:
+        return compiled_here(source, mode)
+    except SyntaxError as error:
+        return unplaced(error)
+
+
+def said_by(error):
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# What calls of these do is over when they have returned, as a rule.
+ASKING = frozenset(
+    """abs all any ascii bin bool bytes callable chr dict dir enumerate float format frozenset getattr hasattr hash hex id int
+    isinstance issubclass len list max min oct ord range repr reversed round set sorted str sum tuple type vars zip""".split()
+)
+
+
+def may_change(source, names, local):
+    """Whether an expression may be there for what it does: it calls something, or gives a name a value."""
+    todo = [compiled_here(source.strip(), "eval", flags=AST_ONLY)]
+    while todo:
+        node = todo.pop()
+        kind = type(node).__name__
+        if kind in ("NamedExpr", "Await", "Yield", "YieldFrom"):
+            return True
+        if kind == "Call":
+            name = getattr(node.func, "id", None)
+            if name not in ASKING or name in names or local is not None and name in local:
+                return True
+        for field in node._fields:
+            value = getattr(node, field, None)
+            todo.extend(item for item in (value if type(value) is list else [value]) if hasattr(item, "_fields"))
+    return False
 
 
 class WithoutTables:
@@ -614,7 +670,7 @@ class WithoutTables:
 
 
 def compiled_here(source, mode, path="<evaluation>", flags=0):
-    modules = sys.modules
+    modules = loaded()
     lacks = not source.isascii() and "unicodedata" not in modules
     if lacks:
         modules["unicodedata"] = WithoutTables
@@ -653,7 +709,6 @@ def unplaced(error):
     return type(error)(error.msg)
 
 
-NOTHING = object()
 WIDTH = 80
 
 
@@ -701,7 +756,7 @@ def place_of(question, state):
         frame = find_frame(question, state)
         return frame, frame.f_globals, frame.f_locals
     frames = frames_of(question["thread"], state)
-    return None, frames[0].f_globals if frames else sys.modules["__main__"].__dict__, None
+    return None, frames[0].f_globals if frames else vars(loaded()["__main__"]), None
 
 
 def write_back(frame):
@@ -776,7 +831,7 @@ def exception_info(_question, state, exception):
 
 def modules(_question, _state, _exception):
     result = []
-    for name, module in list(sys.modules.items()):
+    for name, module in list(loaded().items()):
         path = getattr(module, "__file__", None)
         version = getattr(module, "__version__", None)
         entry = {"name": str(name)}
@@ -799,7 +854,7 @@ def definition(question, state, _exception):
     frame = find_frame(question, state)
     value = eval(question["expression"], frame.f_globals, frame.f_locals)
     if isinstance(value, type):
-        module = sys.modules.get(value.__module__)
+        module = loaded().get(value.__module__)
         path = getattr(module, "__file__", None)
         if path is None:
             raise TypeError(f"{value!r} is a built-in class")
@@ -934,7 +989,7 @@ def names_at(frame, depth, function, module):
         if frame.f_code.co_qualname != function:
             return None
     if module:
-        found = sys.modules.get(module)
+        found = loaded().get(module)
         return found and (found.__dict__, found.__dict__)
     return frame.f_globals, frame.f_locals
 

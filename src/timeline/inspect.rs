@@ -15,6 +15,10 @@ use std::ptr;
 
 /// `inspect.py` compiled, before the program starts.
 static CODE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// `sys`, which nothing imports any more where the interpreter ends.
+static SYS: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// `sys._current_frames`, which `sys` loses there.
+static CURRENT_FRAMES: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// Its namespace, once it has run in this process.
 static NAMESPACE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// The exception that passes where this process stands: borrowed, or null.
@@ -91,11 +95,13 @@ pub unsafe fn prepare() {
         let source = concat!(include_str!("inspect.py"), include_str!("completions.py"), include_str!("code.py"));
         let source = CString::new(source).expect("no zero in the source");
         let code = Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input);
-        if code.is_null() {
+        if code.is_null() || retrace_abi::line_events::retrace_line_events_prepare() < 0 {
             PyErr_Print();
             libc::_exit(2);
         }
         *CODE.get() = code;
+        *SYS.get() = PyImport_ImportModule(c"sys".as_ptr());
+        *CURRENT_FRAMES.get() = attribute(*SYS.get(), c"_current_frames").into_raw();
     }
 }
 
@@ -183,6 +189,8 @@ unsafe fn function(name: &CStr) -> Owned {
         if namespace.is_null() {
             let globals = PyDict_New();
             PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
+            PyDict_SetItemString(globals, c"sys".as_ptr(), *SYS.get());
+            PyDict_SetItemString(globals, c"current_frames".as_ptr(), *CURRENT_FRAMES.get());
             let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
             let apart = Owned(PyCFunction_NewEx(RUN_APART.get(), ptr::null_mut(), ptr::null_mut()));
@@ -222,8 +230,10 @@ unsafe fn ask(question: &Value) -> Value {
         };
         let mut answer = if result.is_null() { json!({ "error": error_text() }) } else { from_python(result.0, 0) };
         if let Some(refused) = refused() {
-            if let Some(error) = answer["error"].as_str() {
-                answer["error"] = format!("{error} ({refused})").into();
+            let failure = ["error", "raised"].into_iter().find(|failure| answer[failure].is_string());
+            if let Some(failure) = failure {
+                let error = answer[failure].as_str().unwrap_or_default();
+                answer[failure] = format!("{error} ({refused})").into();
             } else if let Some(output) = answer["output"].as_str() {
                 answer["output"] = format!("{output}{refused}\n").into();
             }
@@ -248,9 +258,8 @@ pub unsafe fn error_text() -> String {
         let kind = crate::python::type_name(saved.value).into_owned();
         let message = Owned(PyObject_Str(saved.value));
         let message = text(message.0);
-        let value = saved.value;
-        std::mem::forget(saved);
-        Py_DECREF(value);
+        drop(saved);
+        // With its traceback, which holds the frames of the program.
         PyErr_Clear();
         if message.is_empty() { kind } else { format!("{kind}: {message}") }
     }

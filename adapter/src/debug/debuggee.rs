@@ -55,7 +55,7 @@ pub struct Stop {
 
 /// What came of an evaluation.
 pub struct Evaluation {
-    /// What `inspect.py` answered.
+    /// What `inspect.py` answered. Its `raised` is the exception that there was instead of a value.
     pub answer: Value,
     /// It has begun a diversion.
     pub is_new_diversion: bool,
@@ -278,10 +278,11 @@ impl Debuggee {
         Ok(Watch { id, expression, module: Some(module), ..Watch::default() })
     }
 
-    /// Evaluates as a question says. An expression leaves no trace; a statement is there to leave one, in the diversion.
+    /// Evaluates as a question says. An expression leaves no trace, unless it may be there for what it does; a statement is
+    /// there to leave one, in the diversion.
     pub fn evaluate(&mut self, question: Value) -> Result<Evaluation> {
         let answer = self.timeline.ask(question.clone(), false)?;
-        if answer["statement"] != true {
+        if answer["lasts"] != true {
             return Ok(Evaluation { answer, is_new_diversion: false });
         }
         self.change(question)

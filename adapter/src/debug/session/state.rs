@@ -133,6 +133,10 @@ impl Session {
             "statements": lasting, "full": context == "clipboard", "format": request.get("format"),
         });
         let Evaluation { answer, is_new_diversion } = debuggee.evaluate(question)?;
+        if let Some(raised) = answer["raised"].as_str() {
+            self.say_evaluated(&answer, lasting, is_new_diversion);
+            return message(raised);
+        }
         let reference = match answer["children"] == true {
             true => handles.add(Reference {
                 thread,
@@ -145,18 +149,23 @@ impl Session {
             }),
             false => 0,
         };
-        let output = answer["output"].as_str().unwrap_or_default().to_owned();
-        if !output.is_empty() && lasting {
-            self.say("console", &output);
-        }
-        if is_new_diversion {
-            self.say_diversion();
-        }
+        self.say_evaluated(&answer, lasting, is_new_diversion);
         let mut body = json!({ "result": answer["value"], "type": answer["type"], "variablesReference": reference });
         if answer["indexed"].is_u64() {
             body["indexedVariables"] = answer["indexed"].clone();
         }
         Ok(body)
+    }
+
+    /// Says what was printed while something was evaluated in the console, and that a diversion has begun.
+    fn say_evaluated(&mut self, answer: &Value, in_console: bool, is_new_diversion: bool) {
+        let output = answer["output"].as_str().unwrap_or_default();
+        if !output.is_empty() && in_console {
+            self.say("console", output);
+        }
+        if is_new_diversion {
+            self.say_diversion();
+        }
     }
 
     pub(super) fn set_variable(&mut self, request: &Request) -> Result<Value> {

@@ -122,7 +122,15 @@ impl Terminal {
         let mut question = self.question("evaluate")?;
         question["expression"] = expression.into();
         question["form"] = form.into();
-        Ok(self.debuggee.evaluate(question)?.answer)
+        let answer = self.debuggee.evaluate(question)?.answer;
+        self.fail_if_raised(answer)
+    }
+
+    /// What was evaluated, or the exception that there was instead, after what was printed.
+    fn fail_if_raised(&mut self, answer: Value) -> Result<Value> {
+        let Some(raised) = answer["raised"].as_str() else { return Ok(answer) };
+        self.say_printed(&answer);
+        message(raised)
     }
 
     pub(super) fn value(&mut self, expression: &str, form: &str) -> Result<String> {
@@ -158,7 +166,7 @@ impl Terminal {
         if self.debuggee.timeline.is_diverted() && !std::mem::replace(&mut self.knows_diversions, true) {
             self.say(&format!("[{DIVERSION}]"));
         }
-        let answer = changed?.answer;
+        let answer = self.fail_if_raised(changed?.answer)?;
         self.say_printed(&answer);
         if answer["statement"] != true && answer["type"] != "NoneType" {
             self.say(answer["value"].as_str().unwrap_or_default());
