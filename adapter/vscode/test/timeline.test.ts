@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { atEvent, comparePositions } from "../src/position";
 import { GAP, eventAt, layOut, xOf } from "../src/timeline/layout";
 import { panned, showing, whole, zoomed } from "../src/timeline/range";
 import { type Timeline, parseTimeline, withHits } from "../src/timeline/timeline";
@@ -46,6 +47,17 @@ test("the adapter finds its positions again", () => {
   const timeline = parseTimeline({ end: 9, exceptions, current: { position, thread: 1 } });
   assert.deepEqual(timeline.exceptions[0]?.position, position);
   assert.deepEqual(timeline.current?.position, position);
+});
+
+test("lines after one event are told apart, and drawn in their order", () => {
+  // `ticks` begins anew where a checkpoint stands.
+  const at = (window: number, tick: number, ticks: number) => ({ event: 1, ticks, window, tick, raise: 0 });
+  const hits = [at(1, 40, 40), at(0, 90, 80), at(0, 10, 40)].map((position) => ({ position, thread: 1 }));
+  const timeline = withHits({ ...parseTimeline(answer()), events: [], exceptions: [], hits: [] }, hits);
+  assert.equal(timeline.hits.length, 3);
+  const order = [...hits].sort((a, b) => comparePositions(a.position, b.position));
+  assert.deepEqual(order, [hits[2], hits[1], hits[0]]);
+  assert.ok(comparePositions(atEvent(1), at(0, 1, 1)) < 0 && comparePositions(at(0, 1, 1), atEvent(2)) < 0);
 });
 
 test("a breakpoint hit that is known already is not added", () => {

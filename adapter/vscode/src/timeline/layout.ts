@@ -1,5 +1,5 @@
 /** Where the marks of a timeline go. Nothing here knows of the page. */
-import { type Position, atEvent } from "../position";
+import { type Position, atEvent, comparePositions } from "../position";
 import type { Range } from "./range";
 import type { Present, Timeline } from "./timeline";
 
@@ -85,11 +85,7 @@ function happeningsOf(timeline: Timeline): Happening[] {
     text: "breakpoint hit",
     uncaught: false,
   }));
-  return [...events, ...exceptions, ...hits].sort((a, b) => compare(a.position, b.position));
-}
-
-function compare(a: Position, b: Position): number {
-  return a.event - b.event || a.ticks - b.ticks;
+  return [...events, ...exceptions, ...hits].sort((a, b) => comparePositions(a.position, b.position));
 }
 
 function marksOf(happenings: readonly Happening[], range: Range, width: number): Mark[] {

@@ -1,6 +1,6 @@
 /** The adapter's answer to the `timeline` request. */
 import { type JsonObject, asObject, numberIn, numberOr, objectsIn, stringOr } from "../json";
-import type { Position } from "../position";
+import { type Position, comparePositions } from "../position";
 
 export interface Timeline {
   /** The index behind the last event. */
@@ -69,7 +69,7 @@ export function parseTimeline(answer: unknown): Timeline {
 /** Adds breakpoint hits to those that the timeline has. */
 export function withHits(timeline: Timeline, hits: readonly Present[]): Timeline {
   const isSame = (a: Present, b: Present) =>
-    a.thread === b.thread && a.position.event === b.position.event && a.position.ticks === b.position.ticks;
+    a.thread === b.thread && comparePositions(a.position, b.position) === 0;
   const isNew = (hit: Present) => !timeline.hits.some((known) => isSame(known, hit));
   return { ...timeline, hits: [...timeline.hits, ...hits.filter(isNew)] };
 }
