@@ -81,6 +81,8 @@ struct Stretch {
     coming: Vec<u64>,
     crashes: Vec<Raise>,
     raised: Vec<Stopped>,
+    /// Whether those are all.
+    knows_raised: bool,
     /// It has been said that it does not end where the next one begins.
     is_warned: bool,
 }
@@ -97,6 +99,7 @@ impl Stretch {
             coming: Vec::new(),
             crashes: Vec::new(),
             raised: Vec::new(),
+            knows_raised: false,
             is_warned: false,
         }
     }
@@ -454,7 +457,15 @@ impl Timeline {
         let stretch = &mut self.windows[window];
         stretch.ticks = Some(found.ticks);
         stretch.crashes.clone_from(&found.crashes);
-        stretch.raised.clone_from(&found.raised);
+        self.note_raised(window, found);
+    }
+
+    fn note_raised(&mut self, window: usize, found: &Window) {
+        let stretch = &mut self.windows[window];
+        if !stretch.knows_raised {
+            stretch.raised.clone_from(&found.raised);
+            stretch.knows_raised = true;
+        }
     }
 
     /// Says it, once, if a run through a window did not come to the next checkpoint.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use retrace_replay::Trace;
 use retrace_replay::debug_protocol::Cause;
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 use super::{Session, position_json};
 use crate::debug::engine::Result;
 use crate::debug::protocol::Request;
+
+/// For how long exceptions are looked for at a time: who asks again gets those that are found later.
+const LOOKING: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn processes(&mut self) -> Result<Value> {
@@ -40,8 +44,15 @@ impl Session {
         let debuggee = self.debuggee()?;
         let (end, events) = list_events(&debuggee.trace, debuggee.process, start, count, detail);
         let threads = self.threads()?["threads"].clone();
+        let stops = self.stops();
+        let waiting = Arc::clone(&self.shared.waiting);
         let debuggee = self.debuggee()?;
         debuggee.timeline.crash()?;
+        // Whoever waits for an answer comes first; then this is asked again.
+        let is_busy = || waiting.load(Ordering::Relaxed) > 0;
+        let hits = debuggee.timeline.list_hits(&stops, &is_busy)?;
+        let began = Instant::now();
+        debuggee.timeline.look_for_raised(&|| is_busy() || began.elapsed() > LOOKING)?;
         let exceptions: Vec<Value> = debuggee
             .timeline
             .raised()
@@ -56,11 +67,6 @@ impl Session {
                 })
             })
             .collect();
-        let stops = self.stops();
-        let waiting = Arc::clone(&self.shared.waiting);
-        let debuggee = self.debuggee()?;
-        // Whoever waits for an answer comes first; then this is asked again.
-        let hits = debuggee.timeline.list_hits(&stops, &|| waiting.load(Ordering::Relaxed) > 0)?;
         let hits = hits.iter().map(|(window, at)| {
             let id = if let Cause::Breakpoint(id) = at.cause { id } else { 0 };
             json!({ "position": position_json(*window, at), "thread": at.thread + 1, "id": id })

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use retrace_replay::debug_protocol::{Goal, Report, Run, Stopped, Stops, Window};
 
 use super::changes::{Watched, watching};
-use super::{Position, Timeline};
+use super::{Position, Stretch, Timeline};
 use crate::debug::engine::{Result, message};
 
 /// What is known of some breakpoints in each window.
@@ -100,6 +100,14 @@ impl Timeline {
         Ok(hits)
     }
 
+    /// Looks where exceptions were raised, for [`Timeline::raised`]: `is_busy` ends the search.
+    pub fn look_for_raised(&mut self, is_busy: &dyn Fn() -> bool) -> Result<()> {
+        self.complete()?;
+        let known = |stretch: &Stretch| stretch.knows_raised.then(Default::default);
+        let mut tally = Tally { key: String::new(), windows: self.windows.iter().map(known).collect() };
+        self.run_through(&mut tally, 0..self.windows.len(), |_| Stops::default(), is_busy)
+    }
+
     fn tally(&self, earlier: Option<Tally>, stops: &Stops) -> Tally {
         let key = serde_json::to_string(stops).unwrap_or_default();
         match earlier {
@@ -139,6 +147,7 @@ impl Timeline {
             // Conditions that fail say so when one goes there.
             self.said.truncate(said);
             self.warn(window, &found);
+            self.note_raised(window, &found);
             self.has_done(all - wanted.len() - running.len(), all);
             tally.windows[window] = Some((found.hits, found.stops));
         }
