@@ -130,7 +130,9 @@ fn read_one(from: &mut impl BufRead) -> io::Result<Incoming> {
 }
 
 fn parse(body: &[u8]) -> Result<Incoming, String> {
-    let message: Value = serde_json::from_slice(body).map_err(|error| format!("a message is not JSON: {error}"))?;
+    let message: Value = serde_json::from_slice(body)
+        .or_else(|error| serde_json::from_slice(&without_halves(body)).map_err(|_| error))
+        .map_err(|error| format!("a message is not JSON: {error}"))?;
     let seq = message["seq"].as_i64().unwrap_or(0);
     match (message["type"].as_str(), message["command"].as_str()) {
         (Some("request"), Some(command)) => {
@@ -139,6 +141,30 @@ fn parse(body: &[u8]) -> Result<Incoming, String> {
         }
         _ => Err("a message is no request with a command".to_owned()),
     }
+}
+
+/// JSON with U+FFFD in the place of each half of a pair of surrogates: a text that a client has cut may end with one.
+fn without_halves(body: &[u8]) -> Vec<u8> {
+    let mut whole = body.to_vec();
+    let half = |at: usize| {
+        let is_escape = body.get(at..at + 2) == Some(br"\u");
+        let digits = body.get(at + 2..at + 6).filter(|_| is_escape)?;
+        let code = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        (0xd800..0xe000).contains(&code).then_some(code < 0xdc00)
+    };
+    let mut at = 0;
+    while at < body.len() {
+        match half(at) {
+            Some(true) if half(at + 6) == Some(false) => at += 12,
+            Some(_) => {
+                whole[at + 2..at + 6].copy_from_slice(b"fffd");
+                at += 6;
+            }
+            // What a backslash stands before is no escape.
+            None => at += if body[at] == b'\\' { 2 } else { 1 },
+        }
+    }
+    whole
 }
 
 /// So much waits for a client that does not read; then the session waits too.
