@@ -145,9 +145,9 @@ def test_the_same_code_with_other_globals(recorded):
     with Debugger(trace, justMyCode=False) as debugger:
         debugger.launch("entry")
         debugger.request("setFunctionBreakpoints", breakpoints=[made])
-        assert debugger.go("continue")["reason"] == "breakpoint"
+        assert debugger.go("continue")["reason"] == "function breakpoint"
         assert debugger.locals() == {"number": "40"} and debugger.evaluate("own") == "4"
-        assert debugger.go("continue")["reason"] != "breakpoint"
+        assert debugger.go("continue")["reason"] != "function breakpoint"
 
 
 @pytest.mark.parametrize(
@@ -419,3 +419,47 @@ def test_what_is_asked_keeps_nothing_of_the_program(trial, asked, condition):
         said = debugger.output("console").replace("False\n", "")
         assert "not met" not in said and "gone" not in debugger.output("important"), said
         assert debugger.output() == "closed\nworked\nclosed\n"
+
+
+PRINTING = """\
+class Loud:
+    def __repr__(self):
+        print("repr", flush=True)
+        return "Loud()"
+
+
+def noisy(n):
+    print("noisy", n, flush=True)
+    return n == 3
+
+
+def work(loud):
+    for n in range(5):
+        here = n
+    return loud
+
+
+work(Loud())
+print("end", flush=True)
+done = True
+"""
+
+
+def test_what_prints_can_be_asked(trial):
+    """It is not the program that prints then."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(PRINTING)
+    line = line_of(program, "here = n")
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry")
+        debugger.set_breakpoints(program, [{"line": line, "condition": "noisy(n)"}, {"line": line, "logMessage": "{loud} {n}"}])
+        assert debugger.go("continue")["reason"] == "breakpoint"
+        assert debugger.locals() == {"loud": "Loud()", "n": "3", "here": "2"}
+        assert debugger.output("console").count("Loud() ") == 4 and "noisy" not in debugger.output("console")
+        assert debugger.evaluate("noisy(4)", "repl") == "False" and "noisy 4\n" in debugger.output("console")
+        debugger.set_breakpoints(program, [])
+        known = debugger.request("dataBreakpointInfo", variablesReference=debugger.scope(), name="loud")
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], "condition": "noisy(n)"}])
+        assert debugger.go("continue")["text"] == "The end of the recording"
+        assert debugger.output() == "end\n" and not debugger.output("important")

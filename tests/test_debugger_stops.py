@@ -1,7 +1,7 @@
 """What the debugger stops at: hits that are counted, exceptions by where they go, values that change."""
 
 import pytest
-from debugger import Debugger, line_of, record_trace
+from debugger import Debugger, RequestFailed, line_of, record_trace
 
 
 def hits(debugger, command, name="number"):
@@ -82,15 +82,15 @@ def test_a_function_that_is_nowhere_is_said(trial):
         assert changed["reason"] == "changed" and changed["breakpoint"] == {"id": answer["id"], "verified": True}
         debugger.request("configurationDone")
         debugger.stopped()
-        assert debugger.go("continue")["reason"] == "breakpoint" and debugger.stack()[0]["name"] == "fill"
+        assert debugger.go("continue")["reason"] == "function breakpoint" and debugger.stack()[0]["name"] == "fill"
         assert [answer["verified"] for answer in answers(debugger, *there)] == [True] * len(there)
         for name, answer in zip(nowhere, answers(debugger, *nowhere)):
             assert not answer["verified"] and f"no source in the recording has a function {name}" in answer["message"]
         # By its module.
         for name, function in (("debugged_state.bump", "bump"), ("debugged_state.Box.__init__", "Box.__init__")):
             answers(debugger, name)
-            assert debugger.go("continue")["reason"] == "breakpoint" and debugger.stack()[0]["name"] == function
-            assert debugger.go("reverseContinue")["reason"] in ("breakpoint", "entry")
+            assert debugger.go("continue")["reason"] == "function breakpoint" and debugger.stack()[0]["name"] == function
+            assert debugger.go("reverseContinue")["reason"] in ("function breakpoint", "entry")
 
 
 FROZEN = """\
@@ -123,12 +123,12 @@ def test_functions_that_the_interpreter_has_in_itself(trial):
         for name in nowhere:
             (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": name}])["breakpoints"]
             assert not answer["verified"], name
-            assert debugger.go("continue")["reason"] != "breakpoint", name
+            assert debugger.go("continue")["reason"] != "function breakpoint", name
             debugger.go("gotoPosition", position="start")
         for name, function in there.items():
             (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": name}])["breakpoints"]
             assert answer["verified"], name
-            assert debugger.go("continue")["reason"] == "breakpoint", name
+            assert debugger.go("continue")["reason"] == "function breakpoint", name
             assert debugger.stack()[0]["name"] == function
             debugger.go("gotoPosition", position="start")
 
@@ -402,7 +402,7 @@ def test_a_function_of_the_user_comes_before_a_library_s(trial):
         assert answer["verified"]
         debugger.go("gotoPosition", position="start")
         seen = []
-        while debugger.go("continue")["reason"] == "breakpoint":
+        while debugger.go("continue")["reason"] == "function breakpoint":
             seen.append((debugger.stack()[0]["name"], debugger.stack()[0]["source"]["name"]))
         return seen
 
@@ -548,3 +548,84 @@ def test_what_log_points_say_is_bounded(trial, command):
         assert numbers == sorted(numbers, reverse=command != "continue") and 2000 < len(numbers) <= 10_000
         assert len(said) <= len(numbers) + 20 and max(map(len, said)) < 5000
         assert any("left out" in line for line in said)
+
+
+HANDLED = """\
+def work(limit):
+    total = 0
+    for n in range(limit):
+        total += n
+        try:
+            if n % 40_000 == 3:
+                raise ValueError(n)
+        except ValueError:
+            total += 1
+    return total
+
+
+print(work(400_000))
+"""
+
+
+def test_the_timeline_finds_exceptions_where_nobody_has_been(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(HANDLED)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry")
+        found = []
+        for _ in range(30):
+            found = [e["position"] for e in debugger.request("timeline")["exceptions"] if e["type"] == "ValueError"]
+            if len(found) == 10:
+                break
+        met = []
+        for _ in range(10):
+            debugger.request("setExceptionBreakpoints", filters=["raised"])
+            met.append(debugger.go("continue")["position"])
+        places = [[(at["event"], at["window"], at["tick"], at["raise"]) for at in positions] for positions in (found, met)]
+        assert places[0] == places[1] == sorted(set(places[0]))
+
+
+CLOSURE = """\
+def counter():
+    count = 0
+
+    def increase(by):
+        nonlocal count
+        count += by
+        return count
+
+    increase(1)
+    increase(2)
+    return increase
+
+
+def main():
+    increase = counter()
+    increase(3)
+
+
+main()
+"""
+
+
+def test_a_closures_variable_is_that_of_the_call_that_made_it(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(CLOSURE)
+    line = line_of(program, "return count")
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [line])])
+        debugger.go("continue")
+        inside = {"variablesReference": debugger.scope("Closure"), "name": "count"}
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": debugger.request("dataBreakpointInfo", **inside)["dataId"]}])
+        debugger.set_breakpoints(program, [])
+        assert (debugger.go("continue")["text"], debugger.where()) == ("1 -> 3", ("counter.<locals>.increase", line))
+        assert debugger.go("reverseContinue")["text"] == "0 -> 1"
+        # The call has ended; its variable lives on.
+        debugger.request("setDataBreakpoints", breakpoints=[])
+        debugger.set_breakpoints(program, [{"line": line, "condition": "by == 3"}])
+        assert debugger.go("continue")["reason"] == "breakpoint"
+        inside = {"variablesReference": debugger.scope("Closure"), "name": "count"}
+        with pytest.raises(RequestFailed, match="count: a variable of a call that has ended"):
+            debugger.request("dataBreakpointInfo", **inside)

@@ -520,3 +520,83 @@ def test_what_libraries_make_of_strings_is_not_a_commands(trial):
             met.append((*debugger.where(), len(debugger.stack())))
             debugger.go("stepIn")
         assert met == [("<module>", 1, 1), ("<module>", 2, 1), ("<module>", 3, 1), ("<module>", 5, 1), ("of", 4, 2)]
+
+
+CLASSES = """\
+class Own(list):
+    def __init__(self, limit):
+        super().__init__([1, 2])
+        self.__limit = limit
+
+    def __len__(self):
+        raise ValueError("no length")
+
+    @property
+    def doubled(self):
+        return self.__limit * 2
+
+    @doubled.setter
+    def doubled(self, value):
+        self.__limit = value
+
+    def work(self):
+        here = [self.__limit + n for n in range(3)]
+        return here
+
+
+class Box:
+    pass
+
+
+own = Own(9)
+own.work()
+own.__limit = 1
+print(own.doubled)
+"""
+
+
+def test_private_names_mean_what_they_mean_in_the_class(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(CLASSES)
+    line = line_of(program, "return here")
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry")
+        debugger.set_breakpoints(program, [{"line": line, "condition": "self.__limit == 9 and here", "logMessage": ""}])
+        wanted = {"line": line, "logMessage": "{self.__limit} {[self.__limit for _ in here]}"}
+        debugger.set_breakpoints(program, [wanted, {"line": line, "condition": "self.__limit == 8"}])
+        debugger.go("continue")
+        assert "9 [9, 9, 9]\n" in debugger.output("console")
+        debugger.set_breakpoints(program, [{"line": line, "condition": "self.__limit == 9"}])
+        debugger.go("reverseContinue")
+        assert debugger.where() == ("Own.work", line)
+        assert debugger.evaluate("self.__limit") == "9" and debugger.evaluate("(lambda x: x.__limit)(self)") == "9"
+        assert debugger.evaluate("dict(__limit=self.__class__.__name__)") == "{'__limit': 'Own'}"
+        debugger.evaluate("self.__limit = 4", "repl")
+        assert debugger.evaluate("self.__limit, self.doubled") == "(4, 8)"
+        # A property makes of it what it will.
+        own = next(v for v in debugger.variables(debugger.scope()) if v["name"] == "self")["variablesReference"]
+        set_to = debugger.request("setVariable", variablesReference=own, name="doubled", value="50")
+        assert (set_to["value"], debugger.evaluate("self.__limit")) == ("100", "50")
+
+
+def test_a_container_without_a_length(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(CLASSES)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("end")
+        own = next(v for v in debugger.variables(debugger.scope("Globals")) if v["name"] == "own")
+        found = {v["name"]: v["value"] for v in debugger.variables(own["variablesReference"])}
+        assert (found["0"], found["1"], found["len()"]) == ("1", "2", "<ValueError: no length>")
+        # Outside of the class the name is another one.
+        assert debugger.evaluate("own.__limit, own._Own__limit", frame=1) == "(1, 9)"
+
+
+def test_a_text_that_was_cut_in_the_middle_of_a_character(stopped):
+    """JSON may have half of a pair of surrogates, which no text has."""
+    body = rb"""{"seq": 9000, "type": "request", "command": "evaluate", "arguments": {"expression": "len('\ud83d\ude00 \ud83d')"}}"""
+    stopped.server.stdin.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+    stopped.server.stdin.flush()
+    answer = stopped.wait(lambda: stopped.answers.pop(9000, None))
+    assert answer["success"] and answer["body"]["result"] == "3", answer

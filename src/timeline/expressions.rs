@@ -37,6 +37,8 @@ pub struct Expression {
     /// The names of the code's variables: null where all names are globals. They are held, so that no others have their
     /// address.
     names: Owned,
+    /// The code's address, where private names have the meaning that they have in its class.
+    code: usize,
     is_known: bool,
     made: Made,
 }
@@ -68,7 +70,7 @@ impl Expression {
     }
 
     fn made_by(maker: &'static CStr) -> Expression {
-        Expression { maker, names: Owned(ptr::null_mut()), is_known: false, made: Made::nothing() }
+        Expression { maker, names: Owned(ptr::null_mut()), code: 0, is_known: false, made: Made::nothing() }
     }
 
     /// Whether it is true, or why it fails. None where it has to be evaluated in the frame.
@@ -117,8 +119,9 @@ impl Expression {
             }
             let has_own = !code.is_null() && retrace_has_own_names(code) != 0;
             let names = if has_own { retrace_names_of_variables(code) } else { ptr::null_mut() };
-            if !self.is_known || names != self.names.0 {
+            if !self.is_known || names != self.names.0 || self.code != 0 && self.code != code as usize {
                 (self.is_known, self.names) = (true, Owned::borrowed(names));
+                self.code = if source.contains("__") { code as usize } else { 0 };
                 self.made = inspect::function_of(self.maker, source, if has_own { code } else { Py_None() });
             }
             let Made { code: function, slots, texts } = &self.made;
@@ -134,16 +137,20 @@ impl Expression {
                 }
             }
             let saved = SavedError::take();
-            let function = Owned(PyFunction_New(function.0, globals));
-            let mut result = Owned(ptr::null_mut());
-            if !function.is_null() {
-                result = Owned(PyObject_Vectorcall(function.0, arguments.as_ptr(), slots.len(), ptr::null_mut()));
-            }
-            if !result.is_null() && !texts.is_null() {
-                result = inspect::joined(texts, &result);
-            }
-            drop(function);
-            let found = read(result);
+            let run = || {
+                let function = Owned(PyFunction_New(function.0, globals));
+                let mut result = Owned(ptr::null_mut());
+                if !function.is_null() {
+                    result = Owned(PyObject_Vectorcall(function.0, arguments.as_ptr(), slots.len(), ptr::null_mut()));
+                }
+                if !result.is_null() && !texts.is_null() {
+                    result = inspect::joined(texts, &result);
+                }
+                drop(function);
+                read(result)
+            };
+            // What calls nothing prints nothing, but by a `__repr__`, an operator or a property.
+            let found = if source.contains('(') || !texts.is_null() { inspect::quietly(run) } else { run() };
             drop(saved);
             Some(found)
         }
@@ -182,7 +189,7 @@ pub unsafe fn diverted_in<T>(scope: Scope, run: impl FnOnce() -> T) -> T {
         diverted(|| {
             let tstate: *mut ThreadState = PyThreadState_Get().cast();
             let before = retrace_swap_locals(tstate, above, ptr::null_mut());
-            let result = run();
+            let result = inspect::quietly(run);
             drop(Owned(retrace_swap_locals(tstate, above, before)));
             result
         })

@@ -22,7 +22,19 @@ APART = {"is_on": False, "given_up": 0}
 def answer(question, state, exception):
     APART["is_on"] = question.get("apart", False)
     FORMAT["hex"] = (question.get("format") or {}).get("hex", False)
-    return ANSWERS[question["ask"]](question, state, exception)
+    # A `__repr__` may print. What is evaluated has streams of its own.
+    before = streams(QUIET, QUIET)
+    try:
+        return ANSWERS[question["ask"]](question, state, exception)
+    finally:
+        streams(*before)
+
+
+def streams(out, error):
+    """Puts streams in the place of those that `sys` has, which are returned."""
+    before = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
+    sys.stdout, sys.stderr = out, error
+    return before
 
 
 def loaded():
@@ -314,7 +326,7 @@ def roots(question, state, exception):
         return exception
     frame, names, local = place_of(question, state)
     if root == "expression":
-        return value_of(compiled(question["expression"]), names, local)
+        return value_of(compiled(question["expression"], code_of(frame)), names, local)
     return {"locals": locals_of, "globals": globals_of, "closure": closure_of}[root](frame)
 
 
@@ -415,7 +427,7 @@ def children(value, steps, group, name, which, part):
     items, count = [], 0
     if group is None and which != "named":
         if issubclass(type(value), (dict, *SEQUENCES)):
-            count = len(value)
+            count = length_of(value)
             items = items_of(value, steps, parent, slice(first + part.start, part.stop and first + part.stop))
     if which == "indexed" or first or part.stop is not None and part.stop <= count:
         return items
@@ -435,11 +447,16 @@ def items_of(value, steps, parent, part):
         else:
             where = f"{parent}[{place}]" if parent and indexable else None
             entries.append(describe(str(place), item, steps + [["item", place]], where))
-    more = len(value) - stop
+    more = length_of(value) - stop
     if part.stop is None and more > 0:
         entry = {"name": f"[{more} more]", "value": "", "type": "", "steps": [*steps, ["from", stop]]}
         entries.append({**entry, "children": True, "attributes": ["readOnly"]})
     return entries
+
+
+def length_of(value):
+    """How many items a container has, whatever a class of the program's says."""
+    return next(base for base in (dict, *SEQUENCES) if issubclass(type(value), base)).__len__(value)
 
 
 def some_of(value, start, stop):
@@ -496,7 +513,11 @@ def attributes(value, steps, group, parent):
         entries.append(describe(name, item, steps + [["attr", name]], where))
     heads = group_entries(groups, steps) if not plain or not entries else []
     if group is None and issubclass(type(value), (dict, *SEQUENCES)):
-        count = {"name": "len()", "value": str(len(value)), "type": "int", "steps": steps}
+        try:
+            length = str(len(value))
+        except BaseException as error:
+            length = f"<{type(error).__name__}: {error}>"
+        count = {"name": "len()", "value": length, "type": "int", "steps": steps}
         entries.append({**count, "evaluateName": f"len({parent})"} if parent else count)
     return heads + entries
 
@@ -566,18 +587,27 @@ class Output:
         pass
 
 
+class Quiet(Output):
+    """Stands for them where nobody is told."""
+
+    def write(self, text):
+        return len(text)
+
+
+QUIET = Quiet()
+
+
 def run_captured(run):
     """What a function returns, or the exception that it raises, and what it prints."""
     output = Output()
-    before = sys.stdout, sys.stderr
-    sys.stdout = sys.stderr = output
+    before = streams(output, output)
     result = raised = None
     try:
         result = run()
     except BaseException as error:
         raised = error
     finally:
-        sys.stdout, sys.stderr = before
+        streams(*before)
     return result, raised, "".join(output.parts)
 
 
@@ -585,10 +615,11 @@ def evaluate(question, state, exception):
     source = question["expression"]
     frame, names, local = place_of(question, state)
 
-    code = parsed(source.strip(), "eval")
+    owner = class_of(code_of(frame))
+    code = parsed(source.strip(), "eval", owner)
     is_statement = type(code) is not CODE and question.get("statements")
     if is_statement:
-        code = parsed(source, "exec")
+        code = parsed(source, "exec", owner)
     if type(code) is not CODE:
         raise code
 
@@ -618,11 +649,11 @@ def evaluate(question, state, exception):
     return entry
 
 
-def parsed(source, mode):
+def parsed(source, mode, owner):
     """The code of a text, or the error that there is none. Nothing is being handled when that is run: the program may have an
     exception there that it handles."""
     try:
-        return compiled_here(source, mode)
+        return compiled_in(owner, source, mode)
     except SyntaxError as error:
         return unplaced(error)
 
@@ -671,7 +702,7 @@ class WithoutTables:
 
 def compiled_here(source, mode, path="<evaluation>", flags=0):
     modules = loaded()
-    lacks = not source.isascii() and "unicodedata" not in modules
+    lacks = type(source) is str and not source.isascii() and "unicodedata" not in modules
     if lacks:
         modules["unicodedata"] = WithoutTables
     try:
@@ -679,6 +710,34 @@ def compiled_here(source, mode, path="<evaluation>", flags=0):
     finally:
         if lacks:
             del modules["unicodedata"]
+
+
+def class_of(code):
+    """The name of the class that a code is written in, or ""."""
+    parts = code.co_qualname.split(".") if code is not None else [""]
+    found = [one for one, next_one in zip(parts, parts[1:]) if "<locals>" not in (one, next_one)]
+    return found[-1] if found else ""
+
+
+def code_of(frame):
+    return None if frame is None else frame.f_code
+
+
+def compiled_in(owner, source, mode):
+    """What is written in a class has the class's name in its private names (`self.__x`)."""
+    if not owner.strip("_") or "__" not in source:
+        return compiled_here(source, mode)
+    tree = compiled_here(source, mode, flags=AST_ONLY)
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        for field in node._fields:
+            value = getattr(node, field, None)
+            is_name = field in ("id", "attr", "arg") and type(value) is str and type(node).__name__ != "keyword"
+            if is_name and value.startswith("__") and not value.endswith("__"):
+                setattr(node, field, f"_{owner.lstrip('_')}{value}")
+            todo.extend(item for item in (value if type(value) is list else [value]) if hasattr(item, "_fields"))
+    return compiled_here(tree, mode)
 
 
 def names_for(code, names, local):
@@ -766,7 +825,7 @@ def write_back(frame):
 
 def assign(question, state, exception):
     frame, names, local = place_of(question, state)
-    value = value_of(compiled(question["value"]), names, local)
+    value = value_of(compiled(question["value"], code_of(frame)), names, local)
     steps = [step for step in question["steps"] if step[0] not in ("group", "from")]
     target = roots(question, state, exception)
     root = question["root"]
@@ -779,12 +838,13 @@ def assign(question, state, exception):
     elif not steps and root == "globals":
         frame.f_globals[name] = value
     else:
-        put(target, name, value)
+        value = put(target, name, value)
     return describe(name, value, [])
 
 
 def put(target, name, value):
-    """Gives what is shown by a name in an object another value."""
+    """Gives what is shown by a name in an object another value. Returns what is there then: a property may make something else
+    of it."""
     if isinstance(target, dict):
         FORMAT["hex"], wanted = False, FORMAT["hex"]
         names = [(key, show(key, 200)) for key in dict.keys(target)]
@@ -792,24 +852,26 @@ def put(target, name, value):
         for key, text in names:
             if name in (text, show(key, 200)):
                 target[key] = value
-                return
+                return value
     elif isinstance(target, SEQUENCES) and name.isdigit():
         if isinstance(target, (set, frozenset)):
             raise TypeError(f"an item of a {type(target).__name__} has no place to be set")
         target[int(name)] = value
-        return
+        return value
     if not name.isidentifier():
         raise AttributeError(f"{name} can't be set")
     setattr(target, name, value)
+    return getattr(target, name, value)
 
 
 def set_expression(question, state, _exception):
     frame = find_frame(question, state)
     local = frame.f_locals
     expression = question["expression"]
-    run_statement(compiled_here(f"{expression} = {question['value']}", "exec"), frame.f_globals, local)
+    code = compiled_in(class_of(frame.f_code), f"{expression} = {question['value']}", "exec")
+    run_statement(code, frame.f_globals, local)
     write_back(frame)
-    value = value_of(compiled(expression), frame.f_globals, local)
+    value = value_of(compiled(expression, frame.f_code), frame.f_globals, local)
     return describe(expression, value, [])
 
 
@@ -847,6 +909,27 @@ def arguments(question, state, _exception):
     """The values of a function's parameters, as they are now."""
     parameters = parameters_of(find_frame(question, state))
     return [[name, "*** undefined ***" if value is MISSING else show(value)] for name, value in parameters]
+
+
+def owner(question, state, _exception):
+    """The frame that what an expression means in a frame belongs to: of a closure's variable, the call that made it."""
+    frame = find_frame(question, state)
+    code = frame.f_code
+    names = names_used(compiled(question["expression"], code)).intersection(code.co_freevars)
+    if not names:
+        return question["frame"]
+    frames = frames_of(question["thread"], state)
+    for number, outer in enumerate(reversed(frames)):
+        if number >= question["frame"]:
+            break
+        is_around = code.co_qualname.startswith(f"{outer.f_code.co_qualname}.<locals>.")
+        if is_around and names.issubset(outer.f_code.co_cellvars) and all(same_in(frame, outer, name) for name in names):
+            return number
+    raise LookupError(f"{', '.join(sorted(names))}: a variable of a call that has ended, or is another thread's, can't be watched")
+
+
+def same_in(frame, outer, name):
+    return frame.f_locals.get(name, MISSING) is outer.f_locals.get(name, MISSING)
 
 
 def definition(question, state, _exception):
@@ -902,10 +985,12 @@ def block(question, _state, _exception):
 COMPILED = {}
 
 
-def compiled(expression):
-    code = COMPILED.get(expression)
+def compiled(expression, inside):
+    """The code of an expression in another code, or None."""
+    owner = class_of(inside) if "__" in expression else ""
+    code = COMPILED.get((expression, owner))
     if code is None:
-        code = COMPILED[expression] = compiled_here(expression.strip(), "eval")
+        code = COMPILED[expression, owner] = compiled_in(owner, expression.strip(), "eval")
     return code
 
 
@@ -924,7 +1009,7 @@ def names_used(code):
 def expression_function(expression, code):
     """The code of an expression as a function of variables of a frame, where in the frame these are, and None; None for all
     where that won't do. `code` is the frame's, or None where all names are globals."""
-    used = names_used(compiled(expression))
+    used = names_used(compiled(expression, code))
     if used & LOOKING:
         return None
     wanted = []
@@ -934,13 +1019,13 @@ def expression_function(expression, code):
         if any(not name.isidentifier() for name, _ in wanted):
             return None
     source = f"lambda {', '.join(name for name, _ in wanted)}: (\n{expression.strip()}\n)"
-    made = eval(compiled_here(source, "eval"), {})
+    made = eval(compiled_in(class_of(code), source, "eval"), {})
     return [made.__code__, [place for _, place in wanted], None]
 
 
 def condition(expression):
     frame = sys._getframe(1)
-    return "True" if value_of(compiled(expression), frame.f_globals, frame.f_locals) else "False"
+    return "True" if value_of(compiled(expression, frame.f_code), frame.f_globals, frame.f_locals) else "False"
 
 
 def parts_of(template):
@@ -963,21 +1048,22 @@ def joined(texts, values):
 def log(template):
     frame = sys._getframe(1)
     texts, expressions = parts_of(template)
-    return joined(texts, [value_of(compiled(e), frame.f_globals, frame.f_locals) for e in expressions])
+    return joined(texts, [value_of(compiled(e, frame.f_code), frame.f_globals, frame.f_locals) for e in expressions])
 
 
 def message_function(template, code):
     """As `expression_function`, for the values in what a log point says, and the texts between them."""
     texts, expressions = parts_of(template)
     for expression in expressions:
-        compiled(expression)
+        compiled(expression, code)
     values = "(" + "".join(f"(\n{expression.strip()}\n)," for expression in expressions) + ")"
     found = expression_function(values, code)
     return found and [*found[:2], texts]
 
 
 def names_at(frame, depth, function, module):
-    """The globals and locals of the frame of that function that is `depth` from below, 0 for this one; or of a module."""
+    """The globals and locals of the frame of that function that is `depth` from below, 0 for this one, and its code; or of a
+    module."""
     if depth:
         frames = []
         while frame is not None:
@@ -990,14 +1076,14 @@ def names_at(frame, depth, function, module):
             return None
     if module:
         found = loaded().get(module)
-        return found and (found.__dict__, found.__dict__)
-    return frame.f_globals, frame.f_locals
+        return found and (found.__dict__, found.__dict__, None)
+    return frame.f_globals, frame.f_locals, frame.f_code
 
 
 def watch_condition(expression, depth, function, module):
     """Whether a condition is true where `watch` looks."""
     names = names_at(sys._getframe(1), depth, function, module)
-    return "True" if names and value_of(compiled(expression), *names) else "False"
+    return "True" if names and value_of(compiled(expression, names[2]), *names[:2]) else "False"
 
 
 def watch(expression, depth, function, module):
@@ -1006,7 +1092,7 @@ def watch(expression, depth, function, module):
     if names is None:
         return None
     try:
-        value = value_of(compiled(expression), *names)
+        value = value_of(compiled(expression, names[2]), *names[:2])
     except Exception as error:
         return f"<{type(error).__name__}: {error}>" if str(error) else f"<{type(error).__name__}>"
     return watched_text(value)
@@ -1041,6 +1127,7 @@ ANSWERS = {
     "exception": exception_info,
     "modules": modules,
     "arguments": arguments,
+    "owner": owner,
     "definition": definition,
     "code": code_of_frame,
     "block": block,

@@ -265,6 +265,32 @@ pub unsafe fn error_text() -> String {
     }
 }
 
+/// Runs what is the user's with streams that nobody reads: what it prints is not the program's, and would be among what that
+/// prints next.
+///
+/// # Safety
+/// The GIL is held, the mode Diverted; no exception is set, then or behind it.
+pub unsafe fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    const STREAMS: [&CStr; 2] = [c"stdout", c"stderr"];
+    // SAFETY: by contract; what is found in `sys` is borrowed.
+    unsafe {
+        let quiet = function(c"QUIET");
+        if quiet.is_null() {
+            PyErr_Clear();
+            return run();
+        }
+        let before = STREAMS.map(|name| Owned::borrowed(PySys_GetObject(name.as_ptr())));
+        STREAMS.iter().for_each(|name| {
+            PySys_SetObject(name.as_ptr(), quiet.0);
+        });
+        let result = run();
+        STREAMS.iter().zip(&before).for_each(|(name, before)| {
+            PySys_SetObject(name.as_ptr(), before.0);
+        });
+        result
+    }
+}
+
 /// A value's text if it is a string, or why there is no value.
 ///
 /// # Safety

@@ -261,6 +261,8 @@ impl Debuggee {
     pub fn watch(&mut self, id: i64, expression: String, thread: u32, frame: Option<u64>) -> Result<Watch> {
         let mut place = None;
         if let Some(frame) = frame {
+            let question = json!({ "ask": "owner", "thread": thread, "frame": frame, "expression": expression });
+            let frame = self.timeline.ask(question, false)?.as_u64().unwrap_or(frame);
             let stack = self.stack(thread)?;
             let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
             let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();

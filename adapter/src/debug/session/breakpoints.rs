@@ -22,6 +22,13 @@ pub(super) struct Breakpoints {
     given: i64,
 }
 
+impl Breakpoints {
+    /// Whether the breakpoint with that number is on a function.
+    pub(super) fn is_on_function(&self, id: i64) -> bool {
+        self.functions.iter().any(|breakpoint| breakpoint.id == id)
+    }
+}
+
 impl Session {
     /// All breakpoints.
     pub(super) fn stops(&self) -> Stops {

@@ -361,6 +361,7 @@ impl Session {
             _ if text == THE_END => why,
             (_, "entry") if at.raise > 0 => "exception",
             (Cause::Exception { .. }, _) => "exception",
+            (Cause::Breakpoint(id), "breakpoint") if self.breakpoints.is_on_function(*id) => "function breakpoint",
             _ => why,
         };
         let hit = match at.cause {
