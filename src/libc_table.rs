@@ -618,6 +618,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
 ];
 
 /// The place of a function of the table.
+#[cfg(target_os = "linux")]
 pub const fn place(name: &CStr) -> usize {
     let mut place = 0;
     while !is_same(FUNCTIONS[place].name.to_bytes(), name.to_bytes()) {
@@ -626,6 +627,7 @@ pub const fn place(name: &CStr) -> usize {
     place
 }
 
+#[cfg(target_os = "linux")]
 const fn is_same(one: &[u8], other: &[u8]) -> bool {
     let mut at = 0;
     while at < one.len() && at < other.len() && one[at] == other[at] {
