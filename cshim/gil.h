@@ -39,6 +39,12 @@ struct retrace_gil_view {
 
 extern struct retrace_gil_view retrace_gil;
 
+/* The state of the thread that has the GIL; NULL where none has it: that of who had it last may be freed then. */
+static inline PyThreadState *retrace_gil_holder(void)
+{
+    return *retrace_gil.locked ? *retrace_gil.last_holder : NULL;
+}
+
 /* How often a lock was tried with the GIL, the GIL was given up, or went to another thread: what happens without the GIL is
  * placed between these. Written by who has the GIL. */
 extern uint64_t retrace_gil_steps;

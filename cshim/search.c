@@ -139,8 +139,9 @@ static uint64_t wanted, passed;
 
 int retrace_search(uint64_t near, int signal)
 {
-    /* Where nobody has the GIL, the state of who had it last may be freed; who takes it begins the search anew. */
-    if (at_check.count == 0 || (*retrace_gil.locked && retrace_is_traced(*retrace_gil.last_holder)))
+    /* Where nobody has the GIL, who takes it begins the search anew. */
+    PyThreadState *holder = retrace_gil_holder();
+    if (at_check.count == 0 || (holder != NULL && retrace_is_traced(holder)))
         return 0;
     wanted = near;
     wanted_signal = signal;
@@ -178,7 +179,8 @@ static int trips(void)
  * thread has the GIL. */
 static int may_look(void)
 {
-    return *retrace_gil.locked && (*retrace_gil.last_holder)->thread_id == retrace_own_ident();
+    PyThreadState *holder = retrace_gil_holder();
+    return holder != NULL && holder->thread_id == retrace_own_ident();
 }
 
 /* Whether CPython shall not see the main thread here. */

@@ -242,6 +242,20 @@ pub mod gil {
         pub signals_pending: *mut c_int,
     }
 
+    /// The state of the thread that has the GIL. Null where none has it: that of who had it last may be freed then.
+    ///
+    /// # Safety
+    /// `retrace_gil_find` has been called.
+    pub unsafe fn holder() -> *mut ThreadState {
+        // SAFETY: by contract: the parts of the GIL, which live as long as the process.
+        unsafe {
+            if retrace_gil.locked.read_volatile() == 0 {
+                return std::ptr::null_mut();
+            }
+            retrace_gil.last_holder.read_volatile()
+        }
+    }
+
     unsafe extern "C" {
         pub static mut retrace_gil: GilView;
         /// See `cshim/gil.h`.

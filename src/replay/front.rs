@@ -352,9 +352,10 @@ pub unsafe fn arm() {
                     // And again after the next check, if that is not the one.
                     gil::retrace_request_check();
                 }
-                // Where nobody has the GIL, the state may be freed: whoever takes it comes here, too.
-                if *gil::retrace_gil.locked != 0 {
-                    gil::retrace_keep_frame_objects(*gil::retrace_gil.last_holder);
+                // Where nobody has the GIL, whoever takes it comes here, too.
+                let holder = gil::holder();
+                if !holder.is_null() {
+                    gil::retrace_keep_frame_objects(holder);
                 }
             }
             _ => {}
