@@ -227,6 +227,8 @@ void retrace_set_main_thread_ident(unsigned long ident)
     PyThreadState_Get()->thread_id = ident;
 }
 
+unsigned long retrace_main_thread_ident(void) { return _PyRuntime.main_thread; }
+
 /* ---- locks, while recording: CPython's are semaphores here (Python/thread_pthread.h, PyThread_acquire_lock_timed) ---- */
 
 /* Who took which lock by a try with the GIL, as long as nobody has let it go: only some of them, because two may want one

@@ -131,3 +131,106 @@ def test_what_only_computes_is_possible(trial):
         assert debugger.evaluate("print('seen') or 5", context="repl") == "5"
         assert "seen" in debugger.output("console")
         assert debugger.evaluate("use_generator()", context="repl") == "14"
+
+
+# A package, one with an extension module of its own, and a module; the program imports nothing.
+UNKNOWN = ("xml.etree.ElementTree", "wave", "_lsprof", "pprint")
+
+
+def test_what_the_program_did_not_import_of_the_standard_library_can_be_imported(trial):
+    trial.prepare(inputs=False)
+    path = trial.work / "imports_nothing.py"
+    path.write_text(f"import sys\nloaded = [name for name in {UNKNOWN} if name in sys.modules]\nprint(loaded)\n")
+    recorded = trial.record([path])
+    assert recorded.stdout == b"[]\n"
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        for name in UNKNOWN:
+            debugger.evaluate(f"import {name}", context="repl")
+            assert debugger.evaluate(f"{name}.__name__", context="repl") == repr(name)
+        found = debugger.evaluate("xml.etree.ElementTree.fromstring('<a b=\"1\"/>').attrib", context="repl")
+        assert found == "{'b': '1'}"
+        debugger.evaluate("from pprint import pformat\nprint(pformat(loaded))", context="repl")
+        assert "[]" in debugger.output("console")
+        assert debugger.evaluate("__import__('pprint').__file__.endswith('/pprint.py')") == "True"
+        with pytest.raises(RequestFailed, match="ModuleNotFoundError"):
+            debugger.evaluate("import nowhere_to_be_found", context="repl")
+        # The diversion is over, and what was imported in it is not there.
+        debugger.go("stepBack")
+        assert debugger.evaluate(f"[name for name in {UNKNOWN} if name in sys.modules]") == "[]"
+
+
+# A thread that has what another one waits for, as the main thread does too: (file name, function, its first line).
+WAITED_FOR = """\
+import concurrent.futures
+import queue
+import threading
+
+lock, condition, again = threading.Lock(), threading.Condition(), threading.RLock()
+event, full, simple = threading.Event(), queue.Queue(), queue.SimpleQueue()
+future = concurrent.futures.Future()
+go_on = threading.Event()
+
+def hold():
+    with lock, again:
+        event.set()
+        go_on.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+event.wait()
+event.clear()
+
+def stand():
+    here = 1
+    return here
+
+stand()
+other = threading.Thread(target=stand)
+other.start()
+other.join()
+go_on.set()
+thread.join()
+"""
+# What is evaluated, and what comes of it.
+WAITS = {
+    "lock.acquire()": RuntimeError,
+    "again.acquire()": RuntimeError,
+    "event.wait()": RuntimeError,
+    "full.get()": RuntimeError,
+    "simple.get()": RuntimeError,
+    "future.result()": RuntimeError,
+    "thread.join()": RuntimeError,
+    "lock.acquire(timeout=5)": "False",
+    "event.wait(5)": "False",
+    "thread.join(5)": "None",
+    "lock.acquire(False)": "False",
+    "condition.acquire()": "True",
+}
+
+
+def test_what_waits_for_another_thread_ends_at_once(trial):
+    """In the main thread and in another, in the console and as a breakpoint's condition; the session goes on."""
+    trial.prepare(inputs=False)
+    path = trial.work / "waited_for.py"
+    path.write_text(WAITED_FOR)
+    trace = trial.record([path]).trace
+    line = line_of(path, "return here")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", breakpoints=[(path, [line])])
+        for _ in range(2):
+            debugger.go("continue")
+            assert debugger.where() == ("stand", line)
+            for expression, result in WAITS.items():
+                if result is RuntimeError:
+                    with pytest.raises(RequestFailed, match="waits for another thread"):
+                        debugger.evaluate(expression, "repl")
+                else:
+                    assert debugger.evaluate(expression, "repl") == result, expression
+            assert debugger.evaluate("here") == "1"
+        debugger.set_breakpoints(path, [{"line": line, "condition": "lock.acquire()"}])
+        debugger.go("reverseContinue")
+        assert debugger.where() == ("stand", line)
+        assert "waits for another thread" in debugger.output("important")
+        debugger.set_breakpoints(path, [{"line": line, "condition": "lock.acquire(timeout=1)"}])
+        assert debugger.go("continue")["text"] == "The end of the recording"

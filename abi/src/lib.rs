@@ -305,6 +305,7 @@ pub mod gil {
         /// A check is over.
         pub fn retrace_check_passed();
         pub fn retrace_set_main_thread_ident(ident: c_ulong);
+        pub fn retrace_main_thread_ident() -> c_ulong;
         /// Hashes of a thread's position: see `cshim/fingerprint.h`.
         pub fn retrace_fingerprint_place(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;

@@ -2,14 +2,17 @@
 //! says; the semaphores themselves are real.
 
 use super::bindings::{CLOCK, NEXT, POST, TRYWAIT};
+use super::pthreads;
 use super::{LockWait, begin_one, fail, has_gil, leave_turn, lost, me, running, serve_waiting, wait_for_turn};
 use crate::gil::GilCell;
 use crate::imports::replaced;
 use crate::replay::{self, Front};
+use crate::session::Mode;
 use crate::{divergence, library_locks, pending_calls, schedule, session, thread, turns};
+use pyo3_ffi::{Py_AddPendingCall, PyErr_SetString, PyExc_RuntimeError};
 use retrace_replay::event::WaitEnd;
 use std::collections::BTreeMap;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 unsafe fn real_trywait(lock: *mut libc::sem_t) -> c_int {
@@ -92,6 +95,9 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
             if real_trywait(lock) == 0 {
                 return 0;
             }
+            if session::mode() == Mode::Diverted {
+                return would_wait(lock, is_endless);
+            }
             if !session::is_replaying() {
                 return real_wait(lock);
             }
@@ -135,6 +141,33 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
             divergence::recording_cut("a wait for a lock");
         }
         lost("the lock that this thread got in the recording is taken here".into())
+    }
+}
+
+/// Code of the user's would wait, and no other thread runs to let go of the lock: its time is over at once, or it fails, as if a
+/// signal's handler raised an exception.
+unsafe fn would_wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
+    // SAFETY: as `wait`; a call that may be added without the GIL.
+    unsafe {
+        if !is_endless {
+            return fail(libc::ETIMEDOUT);
+        }
+        // The second time: it was called by what no signal interrupts.
+        if pthreads::counts_as_main() || Py_AddPendingCall(Some(raise_would_wait), ptr::null_mut()) != 0 {
+            return real_wait(lock);
+        }
+        pthreads::count_as_main(true);
+        fail(libc::EINTR)
+    }
+}
+
+extern "C" fn raise_would_wait(_argument: *mut c_void) -> c_int {
+    // SAFETY: called by CPython, with the GIL.
+    unsafe {
+        pthreads::count_as_main(false);
+        let message = c"this waits for another thread, and none runs while it is evaluated";
+        PyErr_SetString(PyExc_RuntimeError, message.as_ptr());
+        -1
     }
 }
 

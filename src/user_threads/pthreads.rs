@@ -8,9 +8,11 @@ use super::{
 use crate::imports::replaced;
 use crate::replay::{self, Front};
 use crate::{divergence, schedule, session, subinterpreters, thread};
+use retrace_abi::gil;
 use retrace_replay::event::Position;
 use std::ffi::{c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) unsafe extern "C" fn create(
     ident: *mut libc::pthread_t,
@@ -82,12 +84,32 @@ unsafe extern "C" fn foreign(_: *mut c_void) -> *mut c_void {
     }
 }
 
+/// The running thread answers as the main one: what interrupts that interrupts it.
+static COUNTS_AS_MAIN: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn count_as_main(is_main: bool) {
+    // Relaxed: one thread.
+    COUNTS_AS_MAIN.store(is_main, Ordering::Relaxed);
+}
+
+pub(super) fn counts_as_main() -> bool {
+    COUNTS_AS_MAIN.load(Ordering::Relaxed)
+}
+
 /// # Safety
 /// Called by cshim/search.c in place of `pthread_self`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn retrace_own_ident() -> libc::pthread_t {
     // SAFETY: one thread, but for those of a library that runs live.
-    unsafe { if schedule::is_ours() { ident() as libc::pthread_t } else { libc::pthread_self() } }
+    unsafe {
+        if !schedule::is_ours() {
+            libc::pthread_self()
+        } else if counts_as_main() {
+            gil::retrace_main_thread_ident()
+        } else {
+            ident() as libc::pthread_t
+        }
+    }
 }
 
 pub(super) unsafe extern "C" fn exit(_result: *mut c_void) -> ! {
