@@ -453,3 +453,33 @@ def test_the_text_of_a_source_that_is_gone(trial):
             source = debugger.stack()[0]["source"]
             assert source["path"] == str(path) and source["sourceReference"] > 0
             assert debugger.request("source", sourceReference=source["sourceReference"])["content"] == text
+
+
+TYPED = """\
+import collections
+Point = collections.namedtuple('Point', 'x y')
+def of(x):
+    return Point(x, 1)
+three = of(3)
+print(three)
+"""
+
+
+@pytest.mark.parametrize("argument, stdin, path", [(TYPED, b"", "<string>"), ("-", TYPED.encode(), "<stdin>")])
+def test_the_text_of_a_program_that_has_no_file(trial, argument, stdin, path):
+    """Breakpoints are in the program, and not in what a library makes of a string, which has the file name of a command."""
+    trial.prepare(inputs=False)
+    recorded = trial.record([*(["-c"] if path == "<string>" else []), argument], stdin=stdin)
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        source = debugger.stack()[0]["source"]
+        assert source["name"] == path and source["sourceReference"] > 0
+        assert debugger.request("source", sourceReference=source["sourceReference"])["content"].rstrip() == TYPED.rstrip()
+        assert source in debugger.request("loadedSources")["sources"]
+        breakpoints = debugger.request("setBreakpoints", source=source, breakpoints=[{"line": line} for line in (1, 4, 99)])
+        assert [known["verified"] for known in breakpoints["breakpoints"]] == [True, True, False]
+        debugger.go("continue")
+        assert debugger.where() == ("of", 4) and debugger.stack()[1]["line"] == 5
+        assert debugger.go("continue")["text"] == "The end of the recording"
+        debugger.go("reverseContinue")
+        assert debugger.where() == ("of", 4)

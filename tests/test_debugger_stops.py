@@ -629,3 +629,25 @@ def test_a_closures_variable_is_that_of_the_call_that_made_it(trial):
         inside = {"variablesReference": debugger.scope("Closure"), "name": "count"}
         with pytest.raises(RequestFailed, match="count: a variable of a call that has ended"):
             debugger.request("dataBreakpointInfo", **inside)
+
+
+@pytest.mark.parametrize("how", ["file", "module", "command"])
+def test_functions_of_the_main_module(trial, how):
+    """Of `__main__`, and not those of a module that have the same name."""
+    trial.prepare(inputs=False)
+    (trial.work / "other.py").write_text("def work():\n    return 1\n")
+    text = "import other\ndef work():\n    return other.work() + 1\nclass Box:\n    def work(self):\n        return work()\nBox().work()\n"
+    (trial.work / "program.py").write_text(text)
+    recorded = trial.record({"file": ["program.py"], "module": ["-m", "program"], "command": ["-c", text]}[how])
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry")
+        for name, lines in (("__main__.work", [3]), ("__main__.Box.work", [6]), ("work", [6, 3, 2])):
+            (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": name}])["breakpoints"]
+            assert answer["verified"], name
+            debugger.go("gotoPosition", position="start")
+            seen = []
+            while debugger.go("continue")["reason"] == "function breakpoint":
+                seen.append(debugger.where()[1])
+            assert seen == lines, name
+        (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": "__main__.other"}])["breakpoints"]
+        assert not answer["verified"]

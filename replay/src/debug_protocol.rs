@@ -294,12 +294,14 @@ pub enum Hits {
 }
 
 /// A breakpoint on a function's beginning.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct FunctionBreakpoint {
     /// The debugger's number.
     pub id: i64,
     /// A name, a qualified one, or that one after its module's.
     pub name: String,
+    /// Only what has that qualified name in this file.
+    pub file: Option<String>,
     /// Stop only where this is true.
     pub condition: Option<String>,
     /// Stop only at these hits.
@@ -311,6 +313,9 @@ pub struct FunctionBreakpoint {
 impl FunctionBreakpoint {
     /// Whether it is on some code, by the code's file and names.
     pub fn is_on(&self, path: &str, name: &str, qualified_name: &str) -> bool {
+        if let Some(file) = &self.file {
+            return self.name == qualified_name && file == path;
+        }
         if self.name == name || self.name == qualified_name {
             return true;
         }

@@ -28,6 +28,14 @@ pub struct Code {
     pub functions: Vec<usize>,
 }
 
+/// Whether code is of what a client sees as that file: what libraries make of strings has the name of `python -c`'s program.
+fn is_of_file(path: &str, is_mine: bool, file: &str) -> bool {
+    path == file && (is_mine || path != COMMAND)
+}
+
+/// The file's name that CPython gives to the program of a `python -c`, and to what is made of strings.
+const COMMAND: &str = "<string>";
+
 /// A code object's strings, as `retrace_code_names` gives them; held, so that no others get their addresses.
 struct Names([Owned; 3]);
 
@@ -74,11 +82,27 @@ pub unsafe fn learn_library() {
     }
 }
 
-/// A file of the standard library that replays, read without the recording's knowledge.
-pub fn library_file(name: &str) -> Option<String> {
+/// A file of the standard library that replays, read without the recording's knowledge: its path and what is in it.
+pub fn library_file(name: &str) -> Option<(String, Vec<u8>)> {
     // SAFETY: the GIL is held by whoever asks.
     let library = unsafe { &*LIBRARY.get() };
-    std::fs::read_to_string(library.first()?.clone() + name).ok()
+    let path = library.first()?.clone() + name;
+    let contents = std::fs::read(&path).ok()?;
+    Some((path, contents))
+}
+
+/// The codes of the frames of the running thread, the outermost first; borrowed.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn running_codes() -> Vec<*mut PyObject> {
+    // SAFETY: by contract; there is room for so many.
+    unsafe {
+        let tstate = PyThreadState_Get().cast();
+        let mut codes = vec![ptr::null_mut(); retrace_depth(tstate) as usize];
+        retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
+        codes
+    }
 }
 
 /// The codes of the program of a `python -c`, by address. They live for ever.
@@ -87,17 +111,14 @@ static OF_COMMAND: GilCell<Vec<usize>> = GilCell::new(Vec::new());
 /// Whether a code made of a string is of the program itself: it is below everything else that its thread runs, or in that.
 /// Libraries make some (`namedtuple`).
 unsafe fn is_of_command(code: *mut PyObject) -> bool {
-    // SAFETY: a live code object, and a place for one; the GIL is held; nothing else has the list meanwhile.
+    // SAFETY: a live code object; the GIL is held; nothing else has the list meanwhile.
     unsafe {
         let known = OF_COMMAND.get();
         let mut outermost = ptr::null_mut();
         if known.is_empty() {
-            let tstate = PyThreadState_Get().cast();
-            let mut codes = vec![ptr::null_mut(); retrace_depth(tstate) as usize];
-            retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
-            outermost = codes.first().copied().unwrap_or(ptr::null_mut());
+            outermost = running_codes().first().copied().unwrap_or(ptr::null_mut());
         }
-        if !outermost.is_null() && text(attribute(outermost, c"co_filename").0) == "<string>" {
+        if !outermost.is_null() && text(attribute(outermost, c"co_filename").0) == COMMAND {
             Py_INCREF(outermost);
             let mut next = 0;
             known.push(outermost as usize);
@@ -119,7 +140,7 @@ pub fn is_mine(path: &str) -> bool {
     let installed = ["/site-packages/", "/dist-packages/"].iter().any(|folder| path.contains(folder));
     // Code that somebody made out of a string, unless the program is one.
     // SAFETY: as above.
-    let made_up = path.starts_with('<') && !(path == "<stdin>" || path == "<string>" && unsafe { IS_COMMAND });
+    let made_up = path.starts_with('<') && !(path == "<stdin>" || path == COMMAND && unsafe { IS_COMMAND });
     !installed && !made_up && !library.iter().any(|folder| path.starts_with(folder.as_str()))
 }
 
@@ -185,11 +206,11 @@ impl Codes {
         offset: c_int,
         stops: &Stops,
     ) -> Vec<usize> {
-        let known = &mut self.codes[index];
-        let breakpoints = known.inside.get_or_insert_with(|| {
+        let Code { inside, path, is_mine, .. } = &mut self.codes[index];
+        let breakpoints = inside.get_or_insert_with(|| {
             let mut found = Vec::new();
             for (place, breakpoint) in stops.breakpoints.iter().enumerate() {
-                if let (Some(column), true) = (breakpoint.column, breakpoint.path == known.path) {
+                if let (Some(column), true) = (breakpoint.column, is_of_file(path, *is_mine, &breakpoint.path)) {
                     // SAFETY: by contract.
                     let offsets = unsafe { super::inspect::offsets(code, breakpoint.line, column) };
                     found.extend(offsets.into_iter().map(|offset| (offset, place)));
@@ -215,7 +236,7 @@ unsafe fn describe(code: *mut PyObject, names: [*mut PyObject; 3], stops: Option
             let [path, name, qualified_name] = names.map(|name| text(name));
             let mut made = Code {
                 names: Names(names.map(|name| Owned::borrowed(name))),
-                is_mine: is_mine(&path) && (path != "<string>" || is_of_command(code)),
+                is_mine: is_mine(&path) && (path != COMMAND || is_of_command(code)),
                 path,
                 name,
                 qualified_name,
@@ -235,7 +256,7 @@ fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
     code.inside = None;
     let Some(stops) = stops else { return };
     for (place, breakpoint) in stops.breakpoints.iter().enumerate() {
-        if breakpoint.path == code.path && breakpoint.column.is_none() {
+        if is_of_file(&code.path, code.is_mine, &breakpoint.path) && breakpoint.column.is_none() {
             code.breakpoints.push((breakpoint.line, place));
         }
     }

@@ -303,9 +303,13 @@ impl Debuggee {
         Some(lines.as_array()?.iter().filter_map(|line| Some(line.as_u64()? as u32)).collect())
     }
 
-    /// Whether the recording's sources have what a breakpoint is on, or the interpreter has it in itself. Where library code
+    /// Whether the recording's sources have what a breakpoint is on, or the interpreter has it in itself. What is in `__main__`
+    /// is in the main program's file from then on. Where library code
     /// is passed over, and the user's has a function of that name, it is on that one only.
     pub fn has_function(&mut self, breakpoint: &mut FunctionBreakpoint) -> bool {
+        if let (Some(name), Some(main)) = (breakpoint.name.strip_prefix("__main__."), &self.sources.main) {
+            (breakpoint.name, breakpoint.file) = (name.to_owned(), Some(main.clone()));
+        }
         let last = breakpoint.name.rsplit('.').next().unwrap_or_default();
         // What does not have the name in it need not be compiled. A lambda has none there.
         let may_have = |contents: String| last.starts_with('<') || !last.is_empty() && contents.contains(last);

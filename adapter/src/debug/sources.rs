@@ -12,6 +12,10 @@ pub struct Mapping {
     pub remote: String,
 }
 
+/// CPython's names for the file of a program that it reads from stdin, and of one that `-c` gives.
+const STDIN: &str = "<stdin>";
+const COMMAND: &str = "<string>";
+
 /// What comes behind a folder in the path of something in it.
 fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     path.strip_prefix(folder).filter(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -21,12 +25,14 @@ pub struct Sources {
     contents: HashMap<String, Vec<u8>>,
     order: Vec<String>,
     mappings: Vec<Mapping>,
+    /// The path of the main program: of the module `__main__`.
+    pub main: Option<String>,
 }
 
 impl Sources {
     /// All sources of a process and of those it was forked from.
     pub fn of(trace: &Trace, process: u32, mappings: Vec<Mapping>) -> Sources {
-        let mut sources = Sources { contents: HashMap::new(), order: Vec::new(), mappings };
+        let mut sources = Sources { contents: HashMap::new(), order: Vec::new(), mappings, main: None };
         let descent = trace.descent(process).ok();
         let ancestors = descent.iter().flat_map(|descent| {
             [descent.ancestor].into_iter().chain(descent.forks.iter().map(|(_, process)| *process)).collect::<Vec<_>>()
@@ -45,15 +51,33 @@ impl Sources {
         sources
     }
 
-    /// The main program's source lies in the start event.
+    /// The main program's source lies in the start event, wherever it came from.
     fn add_main(&mut self, trace: &Trace, process: u32) {
         let Ok(descent) = trace.descent(process) else { return };
         let Some(start) = trace.start(descent.ancestor) else { return };
-        if let (Some("file"), Some(main), Some(Value::Bytes(source))) =
-            (start.string("run").as_deref(), start.string("main"), start.get("main_source"))
-        {
-            self.add(&main, source);
+        let (run, main) = (start.string("run").unwrap_or_default(), start.string("main").unwrap_or_default());
+        let source = match start.get("main_source") {
+            Some(Value::Bytes(source)) => Some(&source[..]),
+            _ => None,
+        };
+        let (path, source) = match &*run {
+            "file" => (main, source),
+            "stdin" => (STDIN.to_owned(), source),
+            "command" => (COMMAND.to_owned(), Some(main.as_bytes())),
+            "path" => (format!("{main}/__main__.py"), None),
+            "module" => {
+                let name = main.replace('.', "/");
+                let ends = [format!("/{name}.py"), format!("/{name}/__main__.py")];
+                let is_main = |path: &&String| ends.iter().any(|end| path.ends_with(end));
+                let Some(path) = self.order.iter().find(is_main) else { return };
+                (path.clone(), None)
+            }
+            _ => return,
+        };
+        if let Some(source) = source {
+            self.add(&path, source);
         }
+        self.main = Some(path);
     }
 
     fn add(&mut self, path: &str, contents: &[u8]) {

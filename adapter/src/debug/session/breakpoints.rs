@@ -156,7 +156,7 @@ impl Session {
                 continue;
             };
             let (name, condition) = (text_of(wanted, "name").unwrap_or_default(), text_of(wanted, "condition"));
-            let mut breakpoint = FunctionBreakpoint { id, name, condition, hits, mine_only: false };
+            let mut breakpoint = FunctionBreakpoint { id, name, condition, hits, ..Default::default() };
             let is_there = self.debuggee.as_mut().is_some_and(|debuggee| debuggee.has_function(&mut breakpoint));
             let mut answer = json!({ "id": id, "verified": is_there });
             if !is_there {

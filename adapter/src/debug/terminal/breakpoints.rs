@@ -65,11 +65,11 @@ impl Terminal {
                 }
                 Place::Function(name, Some((path, _))) => {
                     let name = with_module(path, name);
-                    stops.functions.push(FunctionBreakpoint { id, name, condition, hits: None, mine_only: false });
+                    stops.functions.push(FunctionBreakpoint { id, name, condition, ..Default::default() });
                 }
                 Place::Function(name, None) => {
                     let (name, mine_only) = (name.clone(), breakpoint.mine_only);
-                    stops.functions.push(FunctionBreakpoint { id, name, condition, hits: None, mine_only });
+                    stops.functions.push(FunctionBreakpoint { id, name, condition, mine_only, ..Default::default() });
                 }
             }
         }
@@ -129,8 +129,7 @@ impl Terminal {
     /// Whether the user's code has a function of that name, and nothing else is known of it.
     fn is_of_user(&mut self, place: &Place) -> bool {
         let Place::Function(name, None) = place else { return false };
-        let (name, mine_only) = (name.clone(), false);
-        let mut wanted = FunctionBreakpoint { id: 0, name, condition: None, hits: None, mine_only };
+        let mut wanted = FunctionBreakpoint { name: name.clone(), ..Default::default() };
         self.debuggee.has_function(&mut wanted);
         wanted.mine_only
     }
