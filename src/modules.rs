@@ -238,7 +238,12 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
         }
         let mut extension = None;
         if let Some(file) = extension_file(call) {
-            extension = if session::is_recording() { recorded_extension(&file) } else { replayed_extension(&file) };
+            extension = match session::mode() {
+                Mode::Recording => recorded_extension(&file),
+                Mode::Replaying => replayed_extension(&file),
+                // What is loaded in a diversion is in no recording, and is kept from reaching outside with the rest.
+                Mode::Diverted | Mode::Off => None,
+            };
         } else if session::is_replaying() && call.hook.name == "_imp.create_dynamic" {
             crate::replay::extension_missing(call);
         }

@@ -1,5 +1,4 @@
 # Code: where breakpoints can be, what a line calls, and instructions. Goes on from inspect.py, in the same namespace.
-# ruff: noqa: F821
 
 
 def codes_of(question):
@@ -33,6 +32,23 @@ def frozen_functions(_question, _state, _exception):
     return [[code.co_filename, code.co_name, code.co_qualname] for code in found]
 
 
+def block(question, _state, _exception):
+    """The first and last line of a function or class of a source, by what `definition` says of it."""
+    todo = [("", compiled_here(question["source"], "exec", question["path"], AST_ONLY))]
+    while todo:
+        outer, node = todo.pop()
+        name = getattr(node, "name", None)
+        if isinstance(name, str) and hasattr(node, "body") and hasattr(node, "decorator_list"):
+            first = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
+            is_class = type(node).__name__ == "ClassDef"
+            if first == question["line"] or is_class and not question["line"] and outer + name == question["name"]:
+                return [first, node.end_lineno]
+            outer += name + ("." if is_class else ".<locals>.")
+        for field in node._fields:
+            todo.extend((outer, child) for child in below(node, field))
+    return None
+
+
 # ---- columns ----
 
 
@@ -62,15 +78,13 @@ def places_of(question, first, last):
     while todo:
         node = todo.pop(0)
         for field in node._fields:
-            value = getattr(node, field, None)
-            below = [child for child in (value if isinstance(value, list) else [value]) if hasattr(child, "_fields")]
-            todo.extend(below)
-            kind = type(node).__name__
-            if field == "elt" or field == "key" or kind == "Lambda" and field == "body":
-                others.extend(below)
-            elif isinstance(value, list) and field in ("body", "orelse", "finalbody"):
-                statements.extend(child for child in below if hasattr(child, "lineno"))
-            others.extend(child for child in below if type(child).__name__ == "Call")
+            found = below(node, field)
+            todo.extend(found)
+            if field == "elt" or field == "key" or type(node).__name__ == "Lambda" and field == "body":
+                others.extend(found)
+            elif isinstance(getattr(node, field), list) and field in ("body", "orelse", "finalbody"):
+                statements.extend(child for child in found if hasattr(child, "lineno"))
+            others.extend(child for child in found if type(child).__name__ == "Call")
     wanted = lambda node: node.lineno <= last and node.end_lineno >= first  # noqa: E731
     ordered = sorted(filter(wanted, statements), key=lambda node: (node.lineno, node.col_offset))
     return [(node, True) for node in ordered] + [(node, False) for node in filter(wanted, others)]
@@ -113,7 +127,7 @@ def opcodes():
             raise ImportError(name)
 
         OPCODES["__builtins__"] = {**__builtins__, "__import__": nothing}
-        exec(compile(opcode_source, "<retrace>", "exec"), OPCODES)
+        exec(compile(library_file("opcode.py")[1], "<retrace>", "exec"), OPCODES)
     return OPCODES
 
 
@@ -204,4 +218,5 @@ def calls(question, state, _exception):
     return found
 
 
-ANSWERS.update(lines=lines, functions=functions, frozen_functions=frozen_functions, locations=locations, disassemble=disassemble, calls=calls)
+ANSWERS.update(lines=lines, functions=functions, frozen_functions=frozen_functions, block=block)
+ANSWERS.update(locations=locations, disassemble=disassemble, calls=calls)

@@ -1,10 +1,8 @@
 # What a text can be completed to. Goes on from inspect.py, in the same namespace.
-# ruff: noqa: F821
 
 COMPLETION_LIMIT = 300
 # So far back from its end a text is looked at for the value whose attributes are asked for.
 HEAD_LIMIT = 200
-ONLY_AST = 0x400  # ast.PyCF_ONLY_AST
 # What may stand before the dot by itself, and within that. Nothing is called: who types has not asked for it.
 HEADS = frozenset("Name Attribute Subscript Constant JoinedStr List Dict Set ListComp".split())
 CALLS = frozenset("Call Await Yield YieldFrom NamedExpr Lambda".split())
@@ -44,7 +42,7 @@ def head_of(text):
         if begin > 0 and is_word(text[begin - 1]) and is_word(text[begin]):
             continue
         try:
-            tree = compile(text[begin:].strip(), "<completion>", "eval", ONLY_AST).body
+            tree = compile(text[begin:].strip(), "<completion>", "eval", AST_ONLY).body
         except (SyntaxError, ValueError):
             continue
         if type(tree).__name__ in HEADS:

@@ -40,6 +40,8 @@ pub struct Expression {
     /// The code's address, where private names have the meaning that they have in its class.
     code: usize,
     is_known: bool,
+    /// It calls something. What calls nothing prints nothing, but by a `__repr__`, an operator or a property.
+    calls: bool,
     made: Made,
 }
 
@@ -70,7 +72,14 @@ impl Expression {
     }
 
     fn made_by(maker: &'static CStr) -> Expression {
-        Expression { maker, names: Owned(ptr::null_mut()), code: 0, is_known: false, made: Made::nothing() }
+        Expression {
+            maker,
+            names: Owned(ptr::null_mut()),
+            code: 0,
+            is_known: false,
+            calls: false,
+            made: Made::nothing(),
+        }
     }
 
     /// Whether it is true, or why it fails. None where it has to be evaluated in the frame.
@@ -121,6 +130,7 @@ impl Expression {
             let names = if has_own { retrace_names_of_variables(code) } else { ptr::null_mut() };
             if !self.is_known || names != self.names.0 || self.code != 0 && self.code != code as usize {
                 (self.is_known, self.names) = (true, Owned::borrowed(names));
+                self.calls = source.contains('(');
                 self.code = if source.contains("__") { code as usize } else { 0 };
                 self.made = inspect::function_of(self.maker, source, if has_own { code } else { Py_None() });
             }
@@ -149,8 +159,7 @@ impl Expression {
                 drop(function);
                 read(result)
             };
-            // What calls nothing prints nothing, but by a `__repr__`, an operator or a property.
-            let found = if source.contains('(') || !texts.is_null() { inspect::quietly(run) } else { run() };
+            let found = if self.calls || !texts.is_null() { inspect::quietly(run) } else { run() };
             drop(saved);
             Some(found)
         }

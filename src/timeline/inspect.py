@@ -1,6 +1,6 @@
 # Answers the debugger's questions about a stopped replay. Run by src/timeline/inspect.rs in a copy of the replay that is
 # thrown away, in a namespace of its own, which has `sys`. It imports nothing: the program's imports are its own, and there are
-# none where the interpreter ends, nor what `sys` had.
+# none where the interpreter ends, nor what `sys` had. evaluation.py, completions.py and code.py go on from it.
 # How the client wants values to be shown.
 FORMAT = {"hex": False}
 HIDDEN = ("<retrace>", "<frozen runpy>")
@@ -48,7 +48,7 @@ def loaded():
 def frames_of(thread, state):
     """The program's frames of a thread, innermost first."""
     ident = dict(state["threads"]).get(thread)
-    frame = current_frames().get(ident)  # noqa: F821 (given by inspect.rs)
+    frame = current_frames().get(ident)
     frames = []
     while frame is not None:
         if frame.f_code.co_filename not in HIDDEN:
@@ -61,6 +61,15 @@ def find_frame(question, state):
     """The frame a question is about; counted from below, so that the number holds while others come and go."""
     frames = frames_of(question["thread"], state)
     return frames[len(frames) - 1 - question["frame"]]
+
+
+def place_of(question, state):
+    """The frame of a question, its globals and its locals. Without a frame, the globals of the module that the thread is in."""
+    if question.get("frame") is not None:
+        frame = find_frame(question, state)
+        return frame, frame.f_globals, frame.f_locals
+    frames = frames_of(question["thread"], state)
+    return None, frames[0].f_globals if frames else vars(loaded()["__main__"]), None
 
 
 def threads(_question, state, _exception):
@@ -173,7 +182,7 @@ def apart(function):
     text = None
     if APART["given_up"] < GIVEN_UP:
         APART["is_on"] = False
-        text = run_apart(function)  # noqa: F821 (given by inspect.rs)
+        text = run_apart(function)
         APART["is_on"] = True
     if text is None:
         APART["given_up"] += 1
@@ -326,7 +335,7 @@ def roots(question, state, exception):
         return exception
     frame, names, local = place_of(question, state)
     if root == "expression":
-        return value_of(compiled(question["expression"], code_of(frame)), names, local)
+        return value_in(question["expression"], code_of(frame), names, local)
     return {"locals": locals_of, "globals": globals_of, "closure": closure_of}[root](frame)
 
 
@@ -502,8 +511,7 @@ def attributes(value, steps, group, parent):
             item = getattr(value, name)
         except BaseException as error:
             if group is None:
-                text = f"<{type(error).__name__}: {error}>"
-                entries.append({"name": name, "value": text, "type": "", "steps": steps})
+                entries.append({"name": name, "value": f"<{said_by(error)}>", "type": "", "steps": steps})
             continue
         belongs = group_of(name, item)
         if belongs != group:
@@ -516,7 +524,7 @@ def attributes(value, steps, group, parent):
         try:
             length = str(len(value))
         except BaseException as error:
-            length = f"<{type(error).__name__}: {error}>"
+            length = f"<{said_by(error)}>"
         count = {"name": "len()", "value": length, "type": "int", "steps": steps}
         entries.append({**count, "evaluateName": f"len({parent})"} if parent else count)
     return heads + entries
@@ -564,315 +572,8 @@ def lazily(question, state, exception):
         for step in question["steps"]:
             value = step_into(value, step)
     except BaseException as error:
-        return [{"name": "", "value": f"<{type(error).__name__}: {error}>", "type": "", "steps": question["steps"]}]
+        return [{"name": "", "value": f"<{said_by(error)}>", "type": "", "steps": question["steps"]}]
     return [describe("", value, question["steps"], question.get("name"))]
-
-
-# ---- evaluation ----
-
-
-class Output:
-    """Stands for stdout and stderr while the user's code runs: the recorded program's are the recording's."""
-
-    encoding = "utf-8"
-
-    def __init__(self):
-        self.parts = []
-
-    def write(self, text):
-        self.parts.append(str(text))
-        return len(text)
-
-    def flush(self):
-        pass
-
-
-class Quiet(Output):
-    """Stands for them where nobody is told."""
-
-    def write(self, text):
-        return len(text)
-
-
-QUIET = Quiet()
-
-
-def run_captured(run):
-    """What a function returns, or the exception that it raises, and what it prints."""
-    output = Output()
-    before = streams(output, output)
-    result = raised = None
-    try:
-        result = run()
-    except BaseException as error:
-        raised = error
-    finally:
-        streams(*before)
-    return result, raised, "".join(output.parts)
-
-
-def evaluate(question, state, exception):
-    source = question["expression"]
-    frame, names, local = place_of(question, state)
-
-    owner = class_of(code_of(frame))
-    code = parsed(source.strip(), "eval", owner)
-    is_statement = type(code) is not CODE and question.get("statements")
-    if is_statement:
-        code = parsed(source, "exec", owner)
-    if type(code) is not CODE:
-        raise code
-
-    def run():
-        if not is_statement:
-            return value_of(code, names, local)
-        try:
-            run_statement(code, names, local)
-        finally:
-            # What has failed did what comes before.
-            if frame is not None:
-                write_back(frame)
-
-    lasts = is_statement or question.get("statements") and may_change(source, names, local)
-    value, raised, output = run_captured(run)
-    if raised is not None:
-        return {"raised": said_by(raised), "output": output, "statement": is_statement, "lasts": lasts}
-    if is_statement:
-        return {"value": "", "type": "", "output": output, "statement": True, "lasts": True}
-    entry = describe(source, value, [], source)
-    entry["output"] = output
-    entry["lasts"] = lasts
-    if question.get("full"):
-        entry["value"] = value if isinstance(value, str) else repr(value)
-    if question.get("form"):
-        entry["value"] = FORMS[question["form"]](value)
-    return entry
-
-
-def parsed(source, mode, owner):
-    """The code of a text, or the error that there is none. Nothing is being handled when that is run: the program may have an
-    exception there that it handles."""
-    try:
-        return compiled_in(owner, source, mode)
-    except SyntaxError as error:
-        return unplaced(error)
-
-
-def said_by(error):
-    try:
-        text = str(error)
-    except BaseException:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-# What calls of these do is over when they have returned, as a rule.
-ASKING = frozenset(
-    """abs all any ascii bin bool bytes callable chr dict dir enumerate float format frozenset getattr hasattr hash hex id int
-    isinstance issubclass len list max min oct ord range repr reversed round set sorted str sum tuple type vars zip""".split()
-)
-
-
-def may_change(source, names, local):
-    """Whether an expression may be there for what it does: it calls something, or gives a name a value."""
-    todo = [compiled_here(source.strip(), "eval", flags=AST_ONLY)]
-    while todo:
-        node = todo.pop()
-        kind = type(node).__name__
-        if kind in ("NamedExpr", "Await", "Yield", "YieldFrom"):
-            return True
-        if kind == "Call":
-            name = getattr(node.func, "id", None)
-            if name not in ASKING or name in names or local is not None and name in local:
-                return True
-        for field in node._fields:
-            value = getattr(node, field, None)
-            todo.extend(item for item in (value if type(value) is list else [value]) if hasattr(item, "_fields"))
-    return False
-
-
-class WithoutTables:
-    """Stands for `unicodedata` where the program has not imported it, which can't be done here: the compiler has it bring names
-    that are not ASCII into one form, which they have been written in, as a rule."""
-
-    @staticmethod
-    def normalize(_form, text):
-        return text
-
-
-def compiled_here(source, mode, path="<evaluation>", flags=0):
-    modules = loaded()
-    lacks = type(source) is str and not source.isascii() and "unicodedata" not in modules
-    if lacks:
-        modules["unicodedata"] = WithoutTables
-    try:
-        return compile(source, path, mode, flags, dont_inherit=True)
-    finally:
-        if lacks:
-            del modules["unicodedata"]
-
-
-def class_of(code):
-    """The name of the class that a code is written in, or ""."""
-    parts = code.co_qualname.split(".") if code is not None else [""]
-    found = [one for one, next_one in zip(parts, parts[1:]) if "<locals>" not in (one, next_one)]
-    return found[-1] if found else ""
-
-
-def code_of(frame):
-    return None if frame is None else frame.f_code
-
-
-def compiled_in(owner, source, mode):
-    """What is written in a class has the class's name in its private names (`self.__x`)."""
-    if not owner.strip("_") or "__" not in source:
-        return compiled_here(source, mode)
-    tree = compiled_here(source, mode, flags=AST_ONLY)
-    todo = [tree]
-    while todo:
-        node = todo.pop()
-        for field in node._fields:
-            value = getattr(node, field, None)
-            is_name = field in ("id", "attr", "arg") and type(value) is str and type(node).__name__ != "keyword"
-            if is_name and value.startswith("__") and not value.endswith("__"):
-                setattr(node, field, f"_{owner.lstrip('_')}{value}")
-            todo.extend(item for item in (value if type(value) is list else [value]) if hasattr(item, "_fields"))
-    return compiled_here(tree, mode)
-
-
-def names_for(code, names, local):
-    """The globals to run code with. A function in it, as a lambda or a comprehension is, finds a frame's variables only as
-    globals."""
-    if local is None or local is names or not any(type(constant) is CODE for constant in code.co_consts):
-        return names
-    return {**names, **local}
-
-
-CODE = type(names_for.__code__)
-
-
-def value_of(code, names, local):
-    return eval(code, names_for(code, names, local), local)
-
-
-def run_statement(code, names, local):
-    scope = names_for(code, names, local)
-    known = () if scope is names else set(local)
-    exec(code, scope, local)
-    if scope is not names:
-        names.update({name: value for name, value in scope.items() if name not in known})
-
-
-def unplaced(error):
-    """A syntax error without its place, which is in what the user has just written."""
-    return type(error)(error.msg)
-
-
-WIDTH = 80
-
-
-def pretty(value, indent=0, room=WIDTH):
-    """A value's `repr`, with containers over several lines where it is long; as `pprint` does."""
-    kind = type(value)
-    text = repr(value)
-    if kind not in BRACKETS or len(text) <= room or not value:
-        return text
-    begin, end = BRACKETS[kind]
-    inner = indent + len(begin)
-    parts = []
-    for item in in_order(value) if kind in (dict, set, frozenset) else value:
-        head = f"{item!r}: " if kind is dict else ""
-        at = inner + len(head)
-        parts.append(head + pretty(value[item] if kind is dict else item, at, WIDTH - at - len(end)))
-    last = "," if kind is tuple and len(parts) == 1 else ""
-    return begin + (",\n" + " " * inner).join(parts) + last + end
-
-
-def in_order(items):
-    try:
-        return sorted(items)
-    except TypeError:
-        return list(items)
-
-
-def whatis(value):
-    """What pdb says of a value."""
-    kind = type(value)
-    if kind.__name__ in ("function", "method"):
-        code = getattr(value, "__code__", None)
-        return f"{kind.__name__.capitalize()} {getattr(code, 'co_name', '?')}"
-    if kind is type:
-        return f"Class {value.__module__}.{value.__qualname__}"
-    return repr(kind)
-
-
-FORMS = {"repr": repr, "pretty": pretty, "whatis": whatis}
-
-
-def place_of(question, state):
-    """The frame of a question, its globals and its locals. Without a frame, the globals of the module that the thread is in."""
-    if question.get("frame") is not None:
-        frame = find_frame(question, state)
-        return frame, frame.f_globals, frame.f_locals
-    frames = frames_of(question["thread"], state)
-    return None, frames[0].f_globals if frames else vars(loaded()["__main__"]), None
-
-
-def write_back(frame):
-    """Puts what changed in `f_locals` into the frame."""
-    locals_to_fast(frame)  # noqa: F821 (given by inspect.rs)
-
-
-def assign(question, state, exception):
-    frame, names, local = place_of(question, state)
-    value = value_of(compiled(question["value"], code_of(frame)), names, local)
-    steps = [step for step in question["steps"] if step[0] not in ("group", "from")]
-    target = roots(question, state, exception)
-    root = question["root"]
-    name = question["name"]
-    for step in steps:
-        target = step_into(target, step)
-    if not steps and root in ("locals", "closure"):
-        frame.f_locals[name] = value
-        write_back(frame)
-    elif not steps and root == "globals":
-        frame.f_globals[name] = value
-    else:
-        value = put(target, name, value)
-    return describe(name, value, [])
-
-
-def put(target, name, value):
-    """Gives what is shown by a name in an object another value. Returns what is there then: a property may make something else
-    of it."""
-    if isinstance(target, dict):
-        FORMAT["hex"], wanted = False, FORMAT["hex"]
-        names = [(key, show(key, 200)) for key in dict.keys(target)]
-        FORMAT["hex"] = wanted
-        for key, text in names:
-            if name in (text, show(key, 200)):
-                target[key] = value
-                return value
-    elif isinstance(target, SEQUENCES) and name.isdigit():
-        if isinstance(target, (set, frozenset)):
-            raise TypeError(f"an item of a {type(target).__name__} has no place to be set")
-        target[int(name)] = value
-        return value
-    if not name.isidentifier():
-        raise AttributeError(f"{name} can't be set")
-    setattr(target, name, value)
-    return getattr(target, name, value)
-
-
-def set_expression(question, state, _exception):
-    frame = find_frame(question, state)
-    local = frame.f_locals
-    expression = question["expression"]
-    code = compiled_in(class_of(frame.f_code), f"{expression} = {question['value']}", "exec")
-    run_statement(code, frame.f_globals, local)
-    write_back(frame)
-    value = value_of(compiled(expression, frame.f_code), frame.f_globals, local)
-    return describe(expression, value, [])
 
 
 def exception_info(_question, state, exception):
@@ -911,27 +612,6 @@ def arguments(question, state, _exception):
     return [[name, "*** undefined ***" if value is MISSING else show(value)] for name, value in parameters]
 
 
-def owner(question, state, _exception):
-    """The frame that what an expression means in a frame belongs to: of a closure's variable, the call that made it."""
-    frame = find_frame(question, state)
-    code = frame.f_code
-    names = names_used(compiled(question["expression"], code)).intersection(code.co_freevars)
-    if not names:
-        return question["frame"]
-    frames = frames_of(question["thread"], state)
-    for number, outer in enumerate(reversed(frames)):
-        if number >= question["frame"]:
-            break
-        is_around = code.co_qualname.startswith(f"{outer.f_code.co_qualname}.<locals>.")
-        if is_around and names.issubset(outer.f_code.co_cellvars) and all(same_in(frame, outer, name) for name in names):
-            return number
-    raise LookupError(f"{', '.join(sorted(names))}: a variable of a call that has ended, or is another thread's, can't be watched")
-
-
-def same_in(frame, outer, name):
-    return frame.f_locals.get(name, MISSING) is outer.f_locals.get(name, MISSING)
-
-
 def definition(question, state, _exception):
     """Where what an expression means is defined: a function by its first line, a class by its name."""
     frame = find_frame(question, state)
@@ -958,177 +638,15 @@ def code_of_frame(question, state, _exception):
     return {"path": code.co_filename, "name": code.co_qualname, "line": code.co_firstlineno}
 
 
-AST_ONLY = 0x400
-
-
-def block(question, _state, _exception):
-    """The first and last line of a function or class of a source, by what `definition` says of it."""
-    todo = [("", compiled_here(question["source"], "exec", question["path"], AST_ONLY))]
-    while todo:
-        outer, node = todo.pop()
-        name = getattr(node, "name", None)
-        if isinstance(name, str) and hasattr(node, "body") and hasattr(node, "decorator_list"):
-            first = min([node.lineno] + [decorator.lineno for decorator in node.decorator_list])
-            is_class = type(node).__name__ == "ClassDef"
-            if first == question["line"] or is_class and not question["line"] and outer + name == question["name"]:
-                return [first, node.end_lineno]
-            outer += name + ("." if is_class else ".<locals>.")
-        for field in node._fields:
-            value = getattr(node, field, None)
-            below = value if isinstance(value, list) else [value]
-            todo.extend((outer, child) for child in below if hasattr(child, "_fields"))
-    return None
-
-
-# ---- at a line that runs: called once for each hit ----
-
-COMPILED = {}
-
-
-def compiled(expression, inside):
-    """The code of an expression in another code, or None."""
-    owner = class_of(inside) if "__" in expression else ""
-    code = COMPILED.get((expression, owner))
-    if code is None:
-        code = COMPILED[expression, owner] = compiled_in(owner, expression.strip(), "eval")
-    return code
-
-
-# What looks at the frame that it is called in.
-LOOKING = frozenset(("locals", "vars", "dir", "eval", "exec", "super", "_getframe", "currentframe"))
-
-
-def names_used(code):
-    names = {*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars}
-    for constant in code.co_consts:
-        if type(constant) is CODE:
-            names |= names_used(constant)
-    return names
-
-
-def expression_function(expression, code):
-    """The code of an expression as a function of variables of a frame, where in the frame these are, and None; None for all
-    where that won't do. `code` is the frame's, or None where all names are globals."""
-    used = names_used(compiled(expression, code))
-    if used & LOOKING:
-        return None
-    wanted = []
-    if code is not None:
-        places = (*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars)
-        wanted = [(name, place) for place, name in enumerate(places) if name in used]
-        if any(not name.isidentifier() for name, _ in wanted):
-            return None
-    source = f"lambda {', '.join(name for name, _ in wanted)}: (\n{expression.strip()}\n)"
-    made = eval(compiled_in(class_of(code), source, "eval"), {})
-    return [made.__code__, [place for _, place in wanted], None]
-
-
-def condition(expression):
-    frame = sys._getframe(1)
-    return "True" if value_of(compiled(expression, frame.f_code), frame.f_globals, frame.f_locals) else "False"
-
-
-def parts_of(template):
-    """The texts of a message with `{expression}` parts, and the expressions behind all of them but the last."""
-    texts, expressions, rest = [], [], template
-    while True:
-        head, brace, tail = rest.partition("{")
-        texts.append(head)
-        if not brace:
-            return texts, expressions
-        expression, _, rest = tail.partition("}")
-        expressions.append(expression)
-
-
-def joined(texts, values):
-    values = [cut(str.__str__(value), TEXT_LIMIT) if isinstance(value, str) else show(value) for value in values]
-    return "".join([part for pair in zip(texts, [*values, ""]) for part in pair])
-
-
-def log(template):
-    frame = sys._getframe(1)
-    texts, expressions = parts_of(template)
-    return joined(texts, [value_of(compiled(e, frame.f_code), frame.f_globals, frame.f_locals) for e in expressions])
-
-
-def message_function(template, code):
-    """As `expression_function`, for the values in what a log point says, and the texts between them."""
-    texts, expressions = parts_of(template)
-    for expression in expressions:
-        compiled(expression, code)
-    values = "(" + "".join(f"(\n{expression.strip()}\n)," for expression in expressions) + ")"
-    found = expression_function(values, code)
-    return found and [*found[:2], texts]
-
-
-def names_at(frame, depth, function, module):
-    """The globals and locals of the frame of that function that is `depth` from below, 0 for this one, and its code; or of a
-    module."""
-    if depth:
-        frames = []
-        while frame is not None:
-            frames.append(frame)
-            frame = frame.f_back
-        if len(frames) < depth:
-            return None
-        frame = frames[len(frames) - depth]
-        if frame.f_code.co_qualname != function:
-            return None
-    if module:
-        found = loaded().get(module)
-        return found and (found.__dict__, found.__dict__, None)
-    return frame.f_globals, frame.f_locals, frame.f_code
-
-
-def watch_condition(expression, depth, function, module):
-    """Whether a condition is true where `watch` looks."""
-    names = names_at(sys._getframe(1), depth, function, module)
-    return "True" if names and value_of(compiled(expression, names[2]), *names[:2]) else "False"
-
-
-def watch(expression, depth, function, module):
-    """What an expression shows there; None where it has no meaning."""
-    names = names_at(sys._getframe(1), depth, function, module)
-    if names is None:
-        return None
-    try:
-        value = value_of(compiled(expression, names[2]), *names[:2])
-    except Exception as error:
-        return f"<{type(error).__name__}: {error}>" if str(error) else f"<{type(error).__name__}>"
-    return watched_text(value)
-
-
-# What of a long value is compared.
-WATCHED_LIMIT = 100_000
-
-
-def watched_text(value):
-    """What is shown; behind it what else tells one value from another, in any run, and in this one."""
-    whole = show(value, WATCHED_LIMIT, TEXT_LIMIT)
-    text = whole if len(whole) <= TEXT_LIMIT else whole[:TEXT_LIMIT] + "..."
-    kind = type(value)
-    if kind is str or kind is bytes:
-        text = f"{show(value)}\1{hash(value)}" if len(value) > TEXT_LIMIT else text
-    elif len(whole) > TEXT_LIMIT or kind in BRACKETS and len(value) > ITEM_LIMIT:
-        text = f"{text}\1{hash(whole)} {len(value) if kind in BRACKETS else 0}"
-    # Two objects that are shown alike are two.
-    return f"{text}\0{id(value)}" if "0x?" in whole else text
-
-
 ANSWERS = {
     "threads": threads,
     "stack": stack,
     "scopes": scopes,
     "variables": variables,
     "lazy": lazily,
-    "evaluate": evaluate,
-    "assign": assign,
-    "set_expression": set_expression,
     "exception": exception_info,
     "modules": modules,
     "arguments": arguments,
-    "owner": owner,
     "definition": definition,
     "code": code_of_frame,
-    "block": block,
 }

@@ -17,10 +17,14 @@ use std::ptr;
 static CODE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// `sys`, which nothing imports any more where the interpreter ends.
 static SYS: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
-/// `sys._current_frames`, which `sys` loses there.
-static CURRENT_FRAMES: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// Functions of `sys`, which it loses there, by the names that `inspect.py` has for them.
+const GIVEN: [(&CStr, &CStr); 2] = [(c"current_frames", c"_current_frames"), (c"frame_at", c"_getframe")];
+/// These, in the same order.
+static FUNCTIONS: GilCell<[*mut PyObject; 2]> = GilCell::new([ptr::null_mut(); 2]);
 /// Its namespace, once it has run in this process.
 static NAMESPACE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// The stream in it that nobody reads: borrowed.
+static QUIET: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// The exception that passes where this process stands: borrowed, or null.
 static EXCEPTION: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 
@@ -48,6 +52,21 @@ unsafe extern "C" fn is_mine(_module: *mut PyObject, path: *mut PyObject) -> *mu
 }
 
 static IS_MINE: Definition = Definition::new(c"is_mine", is_mine, METH_O);
+
+/// The path of a file of the standard library, by its name there, and its contents; None where there is no such file.
+unsafe extern "C" fn library_file(_module: *mut PyObject, name: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py with a string; PyTuple_Pack takes references of its own.
+    unsafe {
+        let Some((path, contents)) = super::ticks::library_file(&text(name)) else {
+            return Owned::borrowed(Py_None()).into_raw();
+        };
+        let contents = Owned(PyBytes_FromStringAndSize(contents.as_ptr().cast(), contents.len() as Py_ssize_t));
+        let path = string(&path);
+        if path.is_null() || contents.is_null() { ptr::null_mut() } else { PyTuple_Pack(2, path.0, contents.0) }
+    }
+}
+
+static LIBRARY_FILE: Definition = Definition::new(c"library_file", library_file, METH_O);
 
 /// The most that a value's text takes.
 const ROOM: usize = 64 << 10;
@@ -92,7 +111,12 @@ const DEPTH: usize = 32;
 pub unsafe fn prepare() {
     // SAFETY: by contract.
     unsafe {
-        let source = concat!(include_str!("inspect.py"), include_str!("completions.py"), include_str!("code.py"));
+        let source = concat!(
+            include_str!("inspect.py"),
+            include_str!("evaluation.py"),
+            include_str!("completions.py"),
+            include_str!("code.py")
+        );
         let source = CString::new(source).expect("no zero in the source");
         let code = Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input);
         if code.is_null() || retrace_abi::line_events::retrace_line_events_prepare() < 0 {
@@ -101,7 +125,7 @@ pub unsafe fn prepare() {
         }
         *CODE.get() = code;
         *SYS.get() = PyImport_ImportModule(c"sys".as_ptr());
-        *CURRENT_FRAMES.get() = attribute(*SYS.get(), c"_current_frames").into_raw();
+        *FUNCTIONS.get() = GIVEN.map(|(_, name)| attribute(*SYS.get(), name).into_raw());
     }
 }
 
@@ -181,8 +205,8 @@ pub unsafe fn answer(channel: &Channel, question: &Value, here: bool) {
     }
 }
 
-/// A function of `inspect.py`.
-unsafe fn function(name: &CStr) -> Owned {
+/// The namespace of `inspect.py`, which runs where that is asked for first. Null: an exception is set.
+unsafe fn namespace() -> *mut PyObject {
     // SAFETY: the GIL is held.
     unsafe {
         let namespace = NAMESPACE.get();
@@ -190,24 +214,39 @@ unsafe fn function(name: &CStr) -> Owned {
             let globals = PyDict_New();
             PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
             PyDict_SetItemString(globals, c"sys".as_ptr(), *SYS.get());
-            PyDict_SetItemString(globals, c"current_frames".as_ptr(), *CURRENT_FRAMES.get());
+            for ((name, _), function) in GIVEN.iter().zip(FUNCTIONS.get()) {
+                PyDict_SetItemString(globals, name.as_ptr(), *function);
+            }
             let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
             let apart = Owned(PyCFunction_NewEx(RUN_APART.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"run_apart".as_ptr(), apart.0);
             let is_mine = Owned(PyCFunction_NewEx(IS_MINE.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"is_mine".as_ptr(), is_mine.0);
-            let opcodes = super::ticks::library_file("opcode.py").unwrap_or_default();
-            PyDict_SetItemString(globals, c"opcode_source".as_ptr(), string(&opcodes).0);
+            let file = Owned(PyCFunction_NewEx(LIBRARY_FILE.get(), ptr::null_mut(), ptr::null_mut()));
+            PyDict_SetItemString(globals, c"library_file".as_ptr(), file.0);
             let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();
             PyDict_SetItemString(globals, c"argument_shifts".as_ptr(), to_python(&shifts.into(), 0).0);
             let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));
             if done.is_null() {
-                return Owned(ptr::null_mut());
+                return ptr::null_mut();
             }
+            *QUIET.get() = PyDict_GetItemString(globals, c"QUIET".as_ptr());
             *namespace = globals;
         }
-        Owned::borrowed(PyDict_GetItemString(*namespace, name.as_ptr()))
+        *namespace
+    }
+}
+
+/// A function of `inspect.py`. Null: an exception is set.
+unsafe fn function(name: &CStr) -> Owned {
+    // SAFETY: the GIL is held.
+    unsafe {
+        let namespace = namespace();
+        if namespace.is_null() {
+            return Owned(ptr::null_mut());
+        }
+        Owned::borrowed(PyDict_GetItemString(namespace, name.as_ptr()))
     }
 }
 
@@ -274,14 +313,14 @@ pub unsafe fn quietly<T>(run: impl FnOnce() -> T) -> T {
     const STREAMS: [&CStr; 2] = [c"stdout", c"stderr"];
     // SAFETY: by contract; what is found in `sys` is borrowed.
     unsafe {
-        let quiet = function(c"QUIET");
-        if quiet.is_null() {
+        if namespace().is_null() {
             PyErr_Clear();
             return run();
         }
+        let quiet = *QUIET.get();
         let before = STREAMS.map(|name| Owned::borrowed(PySys_GetObject(name.as_ptr())));
         STREAMS.iter().for_each(|name| {
-            PySys_SetObject(name.as_ptr(), quiet.0);
+            PySys_SetObject(name.as_ptr(), quiet);
         });
         let result = run();
         STREAMS.iter().zip(&before).for_each(|(name, before)| {

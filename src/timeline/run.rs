@@ -4,15 +4,15 @@ use super::expressions::{Expression, HERE, diverted_in};
 use super::generators::{self, Generators};
 use super::instructions::Instructions;
 use super::process::{self, Channel, fork};
-use super::ticks::{Codes, Tick, find_back};
+use super::ticks::{Codes, Tick, find_back, running_codes};
 use super::watches::Watched;
 use super::{clock, inspect, runner, timeline};
 use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{
-    retrace_depth, retrace_frame_above, retrace_frame_codes, retrace_has_ended, retrace_is_coroutine_frame,
-    retrace_line_events_check_again, retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
+    retrace_depth, retrace_frame_above, retrace_has_ended, retrace_is_coroutine_frame, retrace_line_events_check_again,
+    retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
 };
 use retrace_abi::{Frame, ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
@@ -170,10 +170,10 @@ unsafe fn become_copy(request: u64, tick: u64) {
     }
 }
 
-/// Whether the generator's frame that is watched, which is this one, has ended.
-fn has_ended(_watched: usize) -> bool {
+/// Whether the generator's frame that is watched has ended; not where none is.
+fn has_ended(watched: Option<usize>) -> bool {
     // SAFETY: the GIL is held: a runner works while Python runs.
-    unsafe { retrace_has_ended() != 0 }
+    watched.is_some() && unsafe { retrace_has_ended() != 0 }
 }
 
 impl Runner {
@@ -409,7 +409,7 @@ impl Runner {
 
     fn step_depth(&self) -> Option<u16> {
         let step = stops_of(&self.run)?.step.as_ref()?;
-        if step.depth == u16::MAX || self.outermost.is_some_and(has_ended) {
+        if step.depth == u16::MAX || has_ended(self.outermost) {
             return Some(u16::MAX);
         }
         Some(self.actors.get(step.thread as usize).map_or(step.depth, |actor| step.depth.min(actor.low.max(1))))
@@ -588,13 +588,10 @@ impl Runner {
 
     /// How many frames the running thread has up to its outermost one of the user's own code.
     unsafe fn mine(&mut self) -> u16 {
-        // SAFETY: as in `line`; room for so many.
+        // SAFETY: as in `line`.
         unsafe {
-            let tstate = PyThreadState_Get().cast();
-            let mut codes = vec![std::ptr::null_mut(); retrace_depth(tstate) as usize];
-            retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
             let stops = stops_of(&self.run);
-            let place = codes.into_iter().position(|code| self.codes.is_mine(code, stops));
+            let place = running_codes().into_iter().position(|code| self.codes.is_mine(code, stops));
             place.map_or(0, |place| place as u16 + 1)
         }
     }
@@ -615,7 +612,7 @@ impl Runner {
             {
                 let stack = self.actors[position.thread as usize].stack.unwrap_or(generators::NONE);
                 let innermost = || self.generators.at(stack, position.depth);
-                if self.outermost.is_some_and(has_ended) {
+                if has_ended(self.outermost) {
                     (self.followed, self.outermost) = (Vec::new(), None);
                     step.end_anywhere();
                 }
