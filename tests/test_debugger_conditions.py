@@ -463,3 +463,22 @@ def test_what_prints_can_be_asked(trial):
         debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], "condition": "noisy(n)"}])
         assert debugger.go("continue")["text"] == "The end of the recording"
         assert debugger.output() == "end\n" and not debugger.output("important")
+
+
+@pytest.mark.parametrize("condition", ["ctypes.string_at(0)", "os.kill(os.getpid(), 9) or True", "os._exit(3)", "sys.exit(3)"])
+def test_a_condition_that_ends_its_process_is_said_and_the_session_goes_on(trial, condition):
+    trial.prepare(inputs=False)
+    path = trial.work / "program.py"
+    path.write_text("import ctypes, os, sys\nfor number in range(9):\n    twice = 2 * number\nprint(twice)\n")
+    trace = trial.record([path]).trace
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [{"line": 3, "condition": f"number == 4 and ({condition})"}])])
+        debugger.go("continue")
+        said = debugger.output("important")
+        if condition.startswith("ctypes"):
+            # It has crashed: nobody knows where.
+            assert "a process of the replay has gone: it ended" in said and debugger.where()[1] == 1
+        else:
+            assert "breakpoint 1: " in said and debugger.where()[1] == 3 and debugger.locals()["number"] == "4"
+        debugger.set_breakpoints(path, [{"line": 3, "condition": "number == 5"}])
+        assert debugger.go("continue")["reason"] == "breakpoint" and debugger.evaluate("number") == "5"

@@ -45,8 +45,17 @@ pub enum Failure {
     Ended(String),
     #[error("{0}")]
     Start(#[from] CliError),
-    #[error("a process of the replay has gone: {0}")]
+    #[error("a process of the replay has gone: {}", why_gone(.0))]
     Gone(#[from] io::Error),
+}
+
+fn why_gone(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            "it ended, as code that is evaluated there can have it end (os._exit, a crash)".into()
+        }
+        _ => error.to_string(),
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Failure>;
