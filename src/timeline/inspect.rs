@@ -128,9 +128,11 @@ pub unsafe fn prepare() {
         *FUNCTIONS.get() = GIVEN.map(|(_, name)| attribute(*SYS.get(), name).into_raw());
     }
 }
+/// The exception that passes here from now on; null where none does.
+///
 
 /// # Safety
-/// Stopped where an exception passes, which lives as long as this process stands there.
+/// It lives as long as this process stands here.
 pub unsafe fn set_exception(exception: *mut PyObject) {
     // SAFETY: by contract.
     unsafe { *EXCEPTION.get() = exception };

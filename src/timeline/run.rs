@@ -140,6 +140,8 @@ pub unsafe fn wait(tick: u64, runner: Option<&Runner>) -> Run {
                         become_copy(request, tick);
                         process::watch_debugger();
                         return *run;
+                        // What passes here does not pass where that ends.
+                        inspect::set_exception(std::ptr::null_mut());
                     }
                 }
                 Command::Divert { request } => {
