@@ -6,14 +6,25 @@ use crate::python::{attribute, text};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::ThreadState;
-use retrace_abi::line_events::retrace_depth;
-use retrace_replay::debug_protocol::{Cause, Exceptions, Goal, Raise, Report, Stopped};
+use retrace_abi::line_events::{retrace_depth, retrace_frame_above};
+use retrace_replay::debug_protocol::{Cause, Goal, Raise, Report, Stopped};
 use std::ffi::c_int;
 
 /// Exceptions that a window lists of the user's code, and of the library.
 const LISTED: usize = 500;
 /// Reports of uncaught exceptions that a window has.
 const CRASHES: usize = 100;
+
+/// An exception that passes through the user's code.
+pub(super) struct Passing {
+    exception: usize,
+    /// It is to be stopped at where it leaves that.
+    is_wanted: bool,
+    /// What called the frame that it is in is a library's.
+    of_library: bool,
+    /// Where it was seen last.
+    at: Stopped,
+}
 
 impl Runner {
     /// The raise of an exception: that at its address, or the last at its place where it was not raised in the run that
@@ -80,8 +91,7 @@ impl Runner {
             let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
             let Some(exceptions) = &stops.exceptions else { return };
             if exceptions.user_unhandled && !is_control(&class) {
-                let exceptions = exceptions.clone();
-                self.leaves_mine(&stopped, exception, first, is_mine, &exceptions);
+                self.leaves_mine(tstate, &stopped, exception, first, is_mine);
             }
             let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
             let Some(exceptions) = &stops.exceptions else { return };
@@ -105,22 +115,51 @@ impl Runner {
     /// searches goes there again.
     unsafe fn leaves_mine(
         &mut self,
+        tstate: *mut ThreadState,
         at: &Stopped,
         exception: *mut PyObject,
         first: bool,
         is_mine: bool,
-        exceptions: &Exceptions,
     ) {
-        if is_mine {
-            self.passing.insert(at.thread, (exception as usize, at.clone()));
-            return;
-        }
-        let Some((address, last)) = self.passing.remove(&at.thread) else { return };
         // SAFETY: the GIL is held; a live exception.
-        let is_wanted = unsafe { inspect::is_of_classes(exception, &exceptions.user_classes) };
-        if first || address != exception as usize || !is_wanted {
+        unsafe {
+            let exceptions = stops_of(&self.run).and_then(|stops| stops.exceptions.as_ref());
+            let Some(exceptions) = exceptions else { return };
+            let is_wanted = inspect::is_of_classes(exception, &exceptions.user_classes);
+            let mut variables = std::ptr::null_mut();
+            if is_mine {
+                let caller = retrace_frame_above(tstate, 1, &mut variables);
+                let of_library = !caller.is_null() && !self.codes.is_mine(caller, stops_of(&self.run));
+                let passing = Passing { exception: exception as usize, is_wanted, of_library, at: at.clone() };
+                self.passing.insert(at.thread, passing);
+                return;
+            }
+            let Some(passing) = self.passing.remove(&at.thread) else { return };
+            if !first && passing.exception == exception as usize && passing.is_wanted {
+                self.left_mine(passing.at);
+            }
+        }
+    }
+
+    /// A line comes of a thread with an exception that was last seen in the user's code: it has been caught, or C code that a
+    /// library calls has it.
+    pub(super) fn passes_no_more(&mut self, thread: u32, depth: u16, low: u16) {
+        let Some(passing) = self.passing.get(&thread) else { return };
+        if low >= passing.at.depth && depth > passing.at.depth {
+            // What that frame calls before it is left: an `__exit__`.
             return;
         }
+        if let Some(passing) = self.passing.remove(&thread)
+            && low < passing.at.depth
+            && passing.of_library
+            && passing.is_wanted
+        {
+            self.left_mine(passing.at);
+        }
+    }
+
+    /// An exception has left the user's code, where it was last there.
+    fn left_mine(&mut self, last: Stopped) {
         let Cause::Exception { class, .. } = &last.cause else { return };
         let cause = Cause::Exception { class: class.clone(), user_unhandled: true };
         let last = Stopped { cause, ..last };

@@ -1,5 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
+use super::exceptions::Passing;
 use super::expressions::{Expression, HERE, diverted_in};
 use super::generators::{self, Generators};
 use super::instructions::Instructions;
@@ -64,7 +65,7 @@ pub struct Runner {
     pub(super) listed: [usize; 2],
     pub(super) crashes: Vec<Raise>,
     /// Where each thread's exception was last seen in the user's code, and its address.
-    pub(super) passing: HashMap<u32, (usize, Stopped)>,
+    pub(super) passing: HashMap<u32, Passing>,
     hits: Vec<u64>,
     /// Conditions of lines, functions and watched values, by their places in the list, and what lines say.
     conditions: Vec<Expression>,
@@ -508,6 +509,9 @@ impl Runner {
                 self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine, stack });
             }
             self.leave_copies();
+            if !self.passing.is_empty() {
+                self.passes_no_more(thread as u32, depth, low);
+            }
             self.follow_instructions();
             self.instructions_begin_line(tstate, code, index);
             self.look(index, low, actor.begun, is_mine);
