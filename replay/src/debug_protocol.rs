@@ -241,10 +241,21 @@ pub struct Step {
     pub outermost: Option<u64>,
     /// The first instruction counts, not only the first line.
     pub is_instruction: bool,
-    /// Or the first line of what is called where that many frames have come to: an instruction from here to there.
-    pub into: Option<(i32, i32)>,
+    /// Or the first line of what is called where that many frames have come to.
+    pub into: Option<Target>,
     /// Where the thread has had fewer frames than this, any line of it ends the step: none of the user's code is left.
     pub leaves: u16,
+}
+
+/// A call that is stepped into, by offsets in its frame's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Where the frame stands. Lines between that and the call are part of what is called, as its arguments are.
+    pub from: i32,
+    /// The instruction that calls.
+    pub begin: i32,
+    /// The one behind it.
+    pub end: i32,
 }
 
 impl Step {

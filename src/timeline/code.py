@@ -203,7 +203,7 @@ def disassemble(question, state, _exception):
 
 
 def calls(question, state, _exception):
-    """What the rest of a frame's line calls, in order: from and to which instruction, and where it is written."""
+    """What the rest of a frame's line calls, in order: from and to which instruction, seen from where the frame is, and where it is written."""
     frame = find_frame(question, state)
     code, at = frame.f_code, frame.f_lasti
     table, positions = list(instructions_of(code)), list(code.co_positions())
@@ -214,7 +214,7 @@ def calls(question, state, _exception):
         is_call = name.startswith("CALL") and not name.startswith("CALL_INTRINSIC")
         if is_call and offset >= at and frame.f_lineno in range(line or 0, (rest[0] or 0) + 1):
             end = table[place + 1][0] if place + 1 < len(table) else len(code.co_code)
-            found.append({"begin": offset, "end": end, "place": [line, *rest]})
+            found.append({"from": at, "begin": offset, "end": end, "place": [line, *rest]})
     return found
 
 

@@ -17,7 +17,7 @@ use retrace_abi::line_events::{
 };
 use retrace_abi::{Frame, ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
-    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Window,
+    At, Cause, Command, Find, Found, Goal, Hits, Place, Raise, Report, Role, Run, Stopped, Stops, Target, Window,
 };
 use retrace_replay::thinned::Thinned;
 use std::collections::HashMap;
@@ -625,18 +625,22 @@ impl Runner {
                 if step.depth != u16::MAX {
                     step.lower(low.max(1));
                 }
-                let is_before = position.depth == step.depth && position.line < step.line;
+                let is_argument = |target: &Target| {
+                    (target.from + 1..target.end).contains(&retrace_offset_above(PyThreadState_Get().cast(), 0))
+                };
+                let is_before = position.depth == step.depth
+                    && (position.line < step.line || step.into.as_ref().is_some_and(is_argument));
                 let is_followed = || self.followed.contains(&innermost());
                 let ends = position.depth <= step.depth && !is_before;
                 if shown && (ends || !self.followed.is_empty() && is_followed()) {
                     stepped = Some(Cause::Step);
-                } else if let Some((begin, end)) = step.into
+                } else if let Some(target) = step.into
                     && shown
                     && position.depth > step.depth
                 {
                     let above = c_int::from(position.depth - step.depth);
                     let at = retrace_offset_above(PyThreadState_Get().cast(), above);
-                    stepped = (begin..end).contains(&at).then_some(Cause::Step);
+                    stepped = (target.begin..target.end).contains(&at).then_some(Cause::Step);
                 }
             }
             if stops.any && shown || stops.event.is_some_and(|event| position.event <= event) {

@@ -1,7 +1,7 @@
 //! A recording that is open in the debugger: where it stands, how it moves, and what is shown of it, whoever shows it.
 
 use retrace_replay::Trace;
-use retrace_replay::debug_protocol::{Cause, FunctionBreakpoint, Step, Stops, Watch, WatchFrame};
+use retrace_replay::debug_protocol::{Cause, FunctionBreakpoint, Step, Stops, Target, Watch, WatchFrame};
 use serde_json::{Value, json};
 
 use super::engine::{Cancel, Engine, Output, Result, message};
@@ -34,7 +34,7 @@ pub enum Movement {
     StepInstruction(StepKind, u32),
     StepBackInstruction(StepKind, u32),
     /// Into what a thread's frame, by its depth, calls with one of some instructions.
-    StepInto(u32, u16, (i32, i32)),
+    StepInto(u32, u16, Target),
     Continue,
     ReverseContinue,
 }
@@ -169,8 +169,8 @@ impl Debuggee {
                     Movement::StepInstruction(kind, thread) => {
                         stepping(Step { is_instruction: true, leaves: 0, ..step(kind, thread, 0) })
                     }
-                    Movement::StepInto(thread, depth, range) => {
-                        stepping(Step { thread, depth, into: Some(range), ..Step::default() })
+                    Movement::StepInto(thread, depth, target) => {
+                        stepping(Step { thread, depth, into: Some(target), ..Step::default() })
                     }
                     Movement::Until(frames, thread, line) => stepping(step(StepKind::Out(frames), thread, line)),
                     _ => stops,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::debug::engine::{Result, message};
 use crate::debug::protocol::Request;
+use retrace_replay::debug_protocol::Target;
 
 /// The longest label of a call.
 const LABEL: usize = 60;
@@ -56,8 +57,9 @@ impl Session {
             let number = |value: &Value| value.as_i64().unwrap_or(0);
             let place = [0, 1, 2, 3].map(|part| number(&call["place"][part]) as usize);
             let label = debuggee.sources.text(path, place).map(|text| shortened(&text));
-            let range = (number(&call["begin"]) as i32, number(&call["end"]) as i32);
-            let id = handles.add_target((thread, depth, range));
+            let offset = |name: &str| number(&call[name]) as i32;
+            let target = Target { from: offset("from"), begin: offset("begin"), end: offset("end") };
+            let id = handles.add_target((thread, depth, target));
             targets.push(json!({
                 "id": id, "label": label.unwrap_or_else(|| format!("call {}", targets.len() + 1)),
                 "line": place[0], "endLine": place[1],

@@ -42,8 +42,8 @@ impl Session {
         let movement = match &*request.command {
             "stepIn" if request.int("targetId").is_some() => {
                 let target = request.int("targetId").unwrap_or(0);
-                let (thread, depth, range) = self.handles.target(target)?;
-                Movement::StepInto(thread, depth, range)
+                let (thread, depth, target) = self.handles.target(target)?;
+                Movement::StepInto(thread, depth, target)
             }
             "next" if by_instruction => Movement::StepInstruction(StepKind::Over, thread),
             "stepIn" if by_instruction => Movement::StepInstruction(StepKind::In, thread),

@@ -1,6 +1,6 @@
 //! What is shown where the debugger stands: threads, stacks, variables, and what the user evaluates.
 
-use retrace_replay::debug_protocol::Cause;
+use retrace_replay::debug_protocol::{Cause, Target};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -27,8 +27,8 @@ pub(super) struct Reference {
 pub(super) struct Handles {
     frames: Vec<(u32, u64)>,
     references: Vec<Reference>,
-    /// What can be stepped into: the thread, the frame's depth and the instructions that call it.
-    targets: Vec<(u32, u16, (i32, i32))>,
+    /// What can be stepped into: the thread, the frame's depth and the call.
+    targets: Vec<(u32, u16, Target)>,
 }
 
 impl Session {
@@ -269,12 +269,12 @@ impl Handles {
         reference.cloned().ok_or_else(|| Failure::Message("that variable is not there any more".to_owned()))
     }
 
-    pub(super) fn target(&self, number: i64) -> Result<(u32, u16, (i32, i32))> {
+    pub(super) fn target(&self, number: i64) -> Result<(u32, u16, Target)> {
         let target = usize::try_from(number - 1).ok().and_then(|place| self.targets.get(place));
         target.copied().ok_or_else(|| Failure::Message("that call is not there any more".to_owned()))
     }
 
-    pub(super) fn add_target(&mut self, target: (u32, u16, (i32, i32))) -> usize {
+    pub(super) fn add_target(&mut self, target: (u32, u16, Target)) -> usize {
         self.targets.push(target);
         self.targets.len()
     }
