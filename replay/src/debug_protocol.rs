@@ -261,6 +261,8 @@ pub struct Target {
 impl Step {
     /// The thread has had so few frames that the step ends there at the latest.
     pub fn lower(&mut self, depth: u16) {
+        // A thread without frames runs nothing.
+        let depth = depth.max(1);
         if depth < self.leaves {
             self.end_anywhere();
         } else if depth < self.depth {

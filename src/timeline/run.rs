@@ -140,9 +140,9 @@ pub unsafe fn wait(tick: u64, runner: Option<&Runner>) -> Run {
                     if fork() == 0 {
                         become_copy(request, tick);
                         process::watch_debugger();
-                        return *run;
                         // What passes here does not pass where that ends.
                         inspect::set_exception(std::ptr::null_mut());
+                        return *run;
                     }
                 }
                 Command::Divert { request } => {
@@ -287,14 +287,15 @@ impl Runner {
             self.followed.retain(is_shown);
             let mut all = self.generators.up_to(stack, self.position.depth);
             all.retain(is_shown);
-            // What a generator yields to may be other code of the user's; a coroutine waits.
+            let last = all.last().filter(|_| step.leaves > 0);
+            // What a generator yields to may be other code of the user's, as what is below it may; a coroutine waits.
+            let is_below_all = last.is_some_and(|last| self.generators.at(stack, step.leaves) == *last);
             let waits = |frame: &usize| {
                 // SAFETY: the frame of a generator that the thread is in.
-                !self.followed.is_empty() || unsafe { retrace_is_coroutine_frame(*frame as *mut Frame) } != 0
+                let is_coroutine = unsafe { retrace_is_coroutine_frame(*frame as *mut Frame) } != 0;
+                is_coroutine || !self.followed.is_empty() && is_below_all
             };
-            let outermost =
-                all.last().filter(|_| step.leaves > 0).and_then(|generator| self.generators.place(*generator));
-            self.outermost = outermost.filter(waits);
+            self.outermost = last.and_then(|generator| self.generators.place(*generator)).filter(waits);
         }
         if !self.followed.is_empty() || self.outermost.is_some() {
             // A generator's frame is left and come back to: the user's code is not left with it.
@@ -508,10 +509,10 @@ impl Runner {
             if self.run.record {
                 self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine, stack });
             }
-            self.leave_copies();
             if !self.passing.is_empty() {
                 self.passes_no_more(thread as u32, depth, low);
             }
+            self.leave_copies();
             self.follow_instructions();
             self.instructions_begin_line(tstate, code, index);
             self.look(index, low, actor.begun, is_mine);
@@ -623,7 +624,7 @@ impl Runner {
                     step.end_anywhere();
                 }
                 if step.depth != u16::MAX {
-                    step.lower(low.max(1));
+                    step.lower(low);
                 }
                 let is_argument = |target: &Target| {
                     (target.from + 1..target.end).contains(&retrace_offset_above(PyThreadState_Get().cast(), 0))

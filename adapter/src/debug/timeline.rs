@@ -962,7 +962,8 @@ pub fn step_of(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> St
         _ if thread != at.thread => u16::MAX,
         StepKind::In => u16::MAX,
         StepKind::Over => at.depth,
-        StepKind::Out(frames) => at.depth.saturating_sub(frames).max(1),
+        // Nothing is below the outermost frame: with it the thread ends.
+        StepKind::Out(frames) => at.depth.saturating_sub(frames),
     };
     Step { thread, depth, leaves: leaves(kind, at, thread, mine_only), ..Step::default() }
 }
