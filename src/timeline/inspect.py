@@ -89,9 +89,13 @@ def stack(question, state, _exception):
     result = []
     for place, frame in enumerate(frames):
         code = frame.f_code
+    inner = frames[0] if frames else None
+    depth = depth_of(inner)
         entry = {
             "frame": len(frames) - 1 - place,
-            "depth": depth_of(frame),
+        while inner is not frame:
+            inner, depth = inner.f_back, depth - 1
+            "depth": depth,
             "name": name_in(frame, form),
             "path": code.co_filename,
             "line": frame.f_lineno or code.co_firstlineno,
