@@ -259,6 +259,7 @@ unsafe fn diverted(call: &Call) -> *mut PyObject {
             // What it calls of the C library is refused there.
             Treatment::Libc => call.invoke(),
             Treatment::Pass if !entry.terminal => call.invoke(),
+            _ if entry.only_reads => call.invoke(),
             _ => replay::refuse(call),
         }
     }

@@ -651,3 +651,159 @@ def test_functions_of_the_main_module(trial, how):
             assert seen == lines, name
         (answer,) = debugger.request("setFunctionBreakpoints", breakpoints=[{"name": "__main__.other"}])["breakpoints"]
         assert not answer["verified"]
+
+
+HUNTED = {
+    # What passes at one stop, and is gone at the next ones: what is shown there must not come from it.
+    "stale.py": """\
+class Alarm(Exception):
+    pass
+def f():
+    raise Alarm("late")
+try:
+    f()
+except Alarm as e:
+    text = str(e)
+hits = [(10, 8), (10, 8), "late"]
+x = 1
+""",
+    # What ends a task passes to its C code.
+    "task.py": """\
+import asyncio
+async def bad(n):
+    raise ValueError(n)
+async def careful():
+    try:
+        await bad(1)
+    except ValueError:
+        return 5
+async def main():
+    return await asyncio.gather(bad(2), careful(), bad(3), return_exceptions=True)
+print(asyncio.run(main()))
+""",
+    "arguments.py": """\
+def g(a, b):
+    return a + b
+def f(n):
+    return n
+x = g(f(1),
+      f(2))
+y = 1
+""",
+    "driven.py": """\
+import contextlib
+@contextlib.contextmanager
+def context(n):
+    yield n
+    last = n
+def use():
+    with contextlib.ExitStack() as stack:
+        for i in range(2):
+            stack.enter_context(context(i))
+        body = 1
+    after = 2
+use()
+end = 1
+""",
+    "deep.py": """\
+import sys
+sys.setrecursionlimit(100000)
+def deep(n):
+    return deep(n - 1) if n else bottom()
+def bottom():
+    here = 1
+    return here
+deep(12000)
+""",
+}
+
+
+@pytest.fixture
+def hunted(trial, request):
+    trial.prepare(inputs=False)
+
+    def make(name):
+        path = trial.work / name
+        path.write_text(HUNTED[name])
+        return trial.record([path]).trace, path
+
+    return make
+
+
+def test_an_exception_passes_where_it_passes_only(hunted):
+    trace, path = hunted("stale.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry")
+        debugger.request("setExceptionBreakpoints", filters=["raised"])
+        assert debugger.go("continue")["reason"] == "exception" and debugger.where() == ("f", 4)
+        assert debugger.request("exceptionInfo", threadId=1)["exceptionId"] == "__main__.Alarm"
+        for line in (7, 8, 9, 10):
+            debugger.go("next")
+            assert debugger.where() == ("<module>", line)
+            with pytest.raises(RequestFailed, match="no exception passes here"):
+                debugger.request("exceptionInfo", threadId=1)
+            scopes = debugger.request("scopes", frameId=debugger.stack()[0]["id"])["scopes"]
+            assert [scope["name"] for scope in scopes] == ["Locals", "Globals"]
+        assert debugger.locals()["hits"] == "[(10, 8), (10, 8), 'late']"
+
+
+def test_what_ends_a_task_is_not_handled_by_the_user(hunted):
+    """Not what another frame of the user's catches."""
+    trace, path = hunted("task.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry")
+        debugger.request("setExceptionBreakpoints", filters=["userUnhandled"])
+        for command, numbers in (("continue", ["2", "3"]), ("reverseContinue", ["2"])):
+            for number in numbers:
+                assert debugger.go(command)["reason"] == "exception"
+                assert debugger.where() == ("bad", 3) and debugger.locals()["n"] == number
+                assert debugger.request("exceptionInfo", threadId=1)["breakMode"] == "userUnhandled"
+            assert debugger.go(command)["reason"] != "exception"
+
+
+def test_a_call_whose_arguments_are_on_other_lines_is_stepped_into(hunted):
+    trace, path = hunted("arguments.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [5])])
+        debugger.go("continue")
+        debugger.set_breakpoints(path, [])
+        targets = debugger.request("stepInTargets", frameId=debugger.stack()[0]["id"])["targets"]
+        debugger.go("stepIn", targetId=next(target["id"] for target in targets if target["label"].startswith("g(")))
+        assert debugger.where() == ("g", 2) and debugger.locals() == {"a": "1", "b": "2"}
+
+
+def test_a_step_off_a_generators_end_goes_to_what_is_below(hunted):
+    trace, path = hunted("driven.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [5])])
+        debugger.go("continue")
+        assert debugger.where() == ("context", 5) and debugger.locals()["n"] == "1"
+        there = debugger.stop["position"]
+        for command in ("next", "stepOut"):
+            debugger.set_breakpoints(path, [])
+            debugger.go("gotoPosition", position=there)
+            debugger.go(command)
+            assert debugger.where() == ("use", 11), command
+
+
+def test_nothing_is_below_the_outermost_frame(hunted):
+    trace, path = hunted("driven.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [13])])
+        assert debugger.go("stepOut")["reason"] == "breakpoint" and debugger.where() == ("<module>", 13)
+        debugger.set_breakpoints(path, [])
+        debugger.go("gotoPosition", position="start")
+        assert debugger.go("stepOut")["text"] == "The end of the recording"
+        assert debugger.go("reverseStepOut")["reason"] == "entry"
+
+
+def test_the_stack_of_a_deep_recursion(hunted):
+    trace, path = hunted("deep.py")
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(path, [6])])
+        debugger.go("continue")
+        found = debugger.request("stackTrace", threadId=1, startFrame=0, levels=3)
+        assert [frame["name"] for frame in found["stackFrames"]] == ["bottom", "deep", "deep"]
+        assert found["totalFrames"] == 12003
+        debugger.go("next")
+        assert debugger.locals() == {"here": "1"}

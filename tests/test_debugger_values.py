@@ -600,3 +600,42 @@ def test_a_text_that_was_cut_in_the_middle_of_a_character(stopped):
     stopped.server.stdin.flush()
     answer = stopped.wait(lambda: stopped.answers.pop(9000, None))
     assert answer["success"] and answer["body"]["result"] == "3", answer
+
+
+LAZY = """\
+import os
+import shutil
+
+
+class Table:
+    def __repr__(self):
+        import lazily_made
+        return f"{lazily_made.WORD} {shutil.get_terminal_size((7, 7)).columns} {os.getpid()}"
+
+
+def work():
+    table = Table()
+    return table
+
+
+print(os.getpid())
+work()
+"""
+
+
+def test_a_repr_that_asks_for_the_terminal_and_imports(trial):
+    """As pandas' tables do: of an installed package, which the program did not import; and the pid is the recorded one."""
+    trial.prepare(inputs=False)
+    packages = trial.work / "site-packages"
+    packages.mkdir()
+    (packages / "lazily_made.py").write_text("WORD = 'made'\n")
+    path = trial.work / "program.py"
+    path.write_text(LAZY)
+    recorded = trial.record([path], env={"PYTHONPATH": str(packages)})
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [13])])
+        debugger.go("continue")
+        shown = f"made 7 {recorded.stdout.decode().strip()}"
+        assert debugger.locals()["table"] == shown and debugger.evaluate("table") == shown
+        with pytest.raises(RequestFailed, match="would leave the replay"):
+            debugger.evaluate("os.get_terminal_size()")

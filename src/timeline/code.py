@@ -127,7 +127,7 @@ def opcodes():
             raise ImportError(name)
 
         OPCODES["__builtins__"] = {**__builtins__, "__import__": nothing}
-        exec(compile(library_file("opcode.py")[1], "<retrace>", "exec"), OPCODES)
+        exec(compile(library_file("opcode.py"), "<retrace>", "exec"), OPCODES)
     return OPCODES
 
 

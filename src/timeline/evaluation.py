@@ -16,6 +16,9 @@ class Output:
     def flush(self):
         pass
 
+    def isatty(self):
+        return False
+
 
 class Quiet(Output):
     """Stands for them where nobody is told."""
@@ -31,43 +34,55 @@ def run_captured(run):
     """What a function returns, or the exception that it raises, and what it prints."""
     output = Output()
     before = streams(output, output)
-    finders = getattr(sys, "meta_path", None)
-    if type(finders) is list:
-        # Before the one that looks into folders, which is the last one.
-        paths = getattr(loaded().get("_frozen_importlib_external"), "PathFinder", None)
-        finders.insert(finders.index(paths) if paths in finders else len(finders), Library)
     result = raised = None
     try:
         result = run()
     except BaseException as error:
         raised = error
     finally:
-        if type(finders) is list and Library in finders:
-            finders.remove(Library)
         streams(*before)
     return result, raised, "".join(output.parts)
 
 
 class Library:
-    """Finds and loads what the program has not imported of the standard library, past its importers: they look outside."""
+    """Finds and loads what the program has not imported of the standard library and of installed packages, past its importers:
+    they look outside."""
 
     def __init__(self, source, path):
         self.code = compiled_here(source, "exec", path)
 
     @classmethod
-    def find_spec(cls, name, _path=None, _target=None):
-        file = name.replace(".", "/")
-        for place, is_package in ((f"{file}/__init__.py", True), (f"{file}.py", False)):
-            found = library_file(place)
-            if found is not None:
-                return cls.spec(name, found[0], cls(found[1], found[0]), is_package)
-        for suffix in sys.modules["_imp"].extension_suffixes():
-            found = library_file(f"lib-dynload/{name}{suffix}")
-            if found is not None:
-                loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, found[0])
-                return cls.spec(name, found[0], loader, False)
-        # Whoever is asked next looks into the program's folders.
-        raise ModuleNotFoundError(f"the program has no module named {name!r}, and the standard library neither", name=name)
+    def find_spec(cls, name, path=None, _target=None):
+        last = name.rpartition(".")[2]
+        for folder in map(str, sys.path if path is None else path):
+            # The program's own files may be others by now.
+            if is_mine(f"{folder}/{last}.py"):
+                continue
+            for place, is_package in ((f"{folder}/{last}/__init__.py", True), (f"{folder}/{last}.py", False)):
+                source = library_file(place)
+                if source is not None:
+                    return cls.spec(name, place, cls(source, place), is_package)
+            for suffix in sys.modules["_imp"].extension_suffixes():
+                place = f"{folder}/{last}{suffix}"
+                if library_file(place) is not None:
+                    loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, place)
+                    return cls.spec(name, place, loader, False)
+        # Whoever is asked next looks into all folders.
+        raise ModuleNotFoundError(f"the program has imported no {name!r}, and no library has it here", name=name)
+
+    @classmethod
+    def begin(cls):
+        finders = getattr(sys, "meta_path", None)
+        if type(finders) is list and cls not in finders:
+            # Before the one that looks into folders, which is the last one.
+            paths = getattr(loaded().get("_frozen_importlib_external"), "PathFinder", None)
+            finders.insert(finders.index(paths) if paths in finders else len(finders), cls)
+
+    @classmethod
+    def end(cls):
+        finders = getattr(sys, "meta_path", None)
+        if type(finders) is list and cls in finders:
+            finders.remove(cls)
 
     @staticmethod
     def spec(name, path, loader, is_package):

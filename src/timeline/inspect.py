@@ -24,9 +24,11 @@ def answer(question, state, exception):
     FORMAT["hex"] = (question.get("format") or {}).get("hex", False)
     # A `__repr__` may print. What is evaluated has streams of its own.
     before = streams(QUIET, QUIET)
+    Library.begin()
     try:
         return ANSWERS[question["ask"]](question, state, exception)
     finally:
+        Library.end()
         streams(*before)
 
 
@@ -87,14 +89,14 @@ def stack(question, state, _exception):
     form = question.get("format") or {}
     frames = frames_of(question["thread"], state)
     result = []
-    for place, frame in enumerate(frames):
-        code = frame.f_code
     inner = frames[0] if frames else None
     depth = depth_of(inner)
-        entry = {
-            "frame": len(frames) - 1 - place,
+    for place, frame in enumerate(frames):
+        code = frame.f_code
         while inner is not frame:
             inner, depth = inner.f_back, depth - 1
+        entry = {
+            "frame": len(frames) - 1 - place,
             "depth": depth,
             "name": name_in(frame, form),
             "path": code.co_filename,

@@ -36,6 +36,7 @@ unsafe extern "C" {
 unsafe extern "C" fn locals_to_fast(_module: *mut PyObject, frame: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by inspect.py with a frame.
     unsafe {
+        // Nothing is deleted: 3.12's code counts on what it has found in a variable.
         PyFrame_LocalsToFast(frame.cast(), 0);
         let none = Py_None();
         Py_INCREF(none);
@@ -53,16 +54,14 @@ unsafe extern "C" fn is_mine(_module: *mut PyObject, path: *mut PyObject) -> *mu
 
 static IS_MINE: Definition = Definition::new(c"is_mine", is_mine, METH_O);
 
-/// The path of a file of the standard library, by its name there, and its contents; None where there is no such file.
+/// The contents of a library's file, by its path, or by its name in the standard library; None where there is no such file.
 unsafe extern "C" fn library_file(_module: *mut PyObject, name: *mut PyObject) -> *mut PyObject {
-    // SAFETY: called by inspect.py with a string; PyTuple_Pack takes references of its own.
+    // SAFETY: called by inspect.py with a string.
     unsafe {
-        let Some((path, contents)) = super::ticks::library_file(&text(name)) else {
-            return Owned::borrowed(Py_None()).into_raw();
-        };
-        let contents = Owned(PyBytes_FromStringAndSize(contents.as_ptr().cast(), contents.len() as Py_ssize_t));
-        let path = string(&path);
-        if path.is_null() || contents.is_null() { ptr::null_mut() } else { PyTuple_Pack(2, path.0, contents.0) }
+        match super::ticks::library_file(&text(name)) {
+            Some(contents) => PyBytes_FromStringAndSize(contents.as_ptr().cast(), contents.len() as Py_ssize_t),
+            None => Owned::borrowed(Py_None()).into_raw(),
+        }
     }
 }
 
@@ -128,9 +127,9 @@ pub unsafe fn prepare() {
         *FUNCTIONS.get() = GIVEN.map(|(_, name)| attribute(*SYS.get(), name).into_raw());
     }
 }
+
 /// The exception that passes here from now on; null where none does.
 ///
-
 /// # Safety
 /// It lives as long as this process stands here.
 pub unsafe fn set_exception(exception: *mut PyObject) {

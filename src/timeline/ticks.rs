@@ -82,13 +82,11 @@ pub unsafe fn learn_library() {
     }
 }
 
-/// A file of the standard library that replays, read without the recording's knowledge: its path and what is in it.
-pub fn library_file(name: &str) -> Option<(String, Vec<u8>)> {
+/// What is in a file, by its path, or by its name in the standard library that replays: read without the recording's knowledge.
+pub fn library_file(name: &str) -> Option<Vec<u8>> {
     // SAFETY: the GIL is held by whoever asks.
     let library = unsafe { &*LIBRARY.get() };
-    let path = library.first()?.clone() + name;
-    let contents = std::fs::read(&path).ok()?;
-    Some((path, contents))
+    std::fs::read(std::path::Path::new(library.first()?).join(name)).ok()
 }
 
 /// The codes of the frames of the running thread, the outermost first; borrowed.

@@ -163,6 +163,8 @@ const ENTRY_KEYS: &[&str] = &[
     "seed",
     "steady",
     "terminal",
+    "may_fail",
+    "only_reads",
     "unseen",
     "address",
     "treatment",
@@ -414,6 +416,8 @@ impl Source<'_> {
         entry.live = self.flag(table, path, "live")?;
         entry.namespace = self.flag(table, path, "namespace")?;
         entry.terminal = self.flag(table, path, "terminal")?;
+        entry.may_fail = self.flag(table, path, "may_fail")?;
+        entry.only_reads = self.flag(table, path, "only_reads")?;
         entry.address = self.flag(table, path, "address")?;
         entry.evaluator = self.flag(table, path, "evaluator")?;
         entry.zone = self.flag(table, path, "zone")?;

@@ -166,6 +166,10 @@ pub struct Entry {
     pub namespace: bool,
     /// Reads the terminal in C, where stdin and stdout are one; else it is internal code.
     pub terminal: bool,
+    /// What code that a debugger evaluates is told is an OSError, too: callers expect that.
+    pub may_fail: bool,
+    /// Such code may call it: it reads what replay keeps as it was.
+    pub only_reads: bool,
     /// The result is the address of its argument, which it only names: the argument is not logged.
     pub address: bool,
     /// Asks for the interpreter's frame evaluator or sets it: meets the program's own there.
@@ -212,6 +216,8 @@ impl Entry {
             live: false,
             namespace: false,
             terminal: false,
+            may_fail: false,
+            only_reads: false,
             address: false,
             evaluator: false,
             zone: false,
