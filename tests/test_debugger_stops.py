@@ -669,7 +669,7 @@ x = 1
 """,
     # What ends a task passes to its C code.
     "task.py": """\
-import asyncio
+import asyncio, copy
 async def bad(n):
     raise ValueError(n)
 async def careful():
@@ -679,7 +679,10 @@ async def careful():
         return 5
 async def main():
     return await asyncio.gather(bad(2), careful(), bad(3), return_exceptions=True)
-print(asyncio.run(main()))
+class Lazy:
+    def __getattr__(self, name):
+        raise AttributeError(name)
+print(asyncio.run(main()), copy.copy(Lazy()).__class__.__name__)
 """,
     "arguments.py": """\
 def g(a, b):
@@ -748,7 +751,7 @@ def test_an_exception_passes_where_it_passes_only(hunted):
 
 
 def test_what_ends_a_task_is_not_handled_by_the_user(hunted):
-    """Not what another frame of the user's catches."""
+    """Not what another frame of the user's catches, nor what tells C code that there is no such attribute."""
     trace, path = hunted("task.py")
     with Debugger(trace) as debugger:
         debugger.launch("entry")

@@ -5,8 +5,8 @@ use super::{clock, inspect, process, timeline};
 use crate::python::{attribute, text};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::ThreadState;
-use retrace_abi::line_events::{retrace_depth, retrace_frame_above};
+use retrace_abi::line_events::{retrace_depth, retrace_frame_above, retrace_is_coroutine_frame};
+use retrace_abi::{ThreadState, innermost_frame};
 use retrace_replay::debug_protocol::{Cause, Goal, Raise, Report, Stopped};
 use std::ffi::c_int;
 
@@ -20,8 +20,8 @@ pub(super) struct Passing {
     exception: usize,
     /// It is to be stopped at where it leaves that.
     is_wanted: bool,
-    /// What called the frame that it is in is a library's.
-    of_library: bool,
+    /// If it leaves that without being seen in another, C code that a library called has it.
+    to_c: bool,
     /// Where it was seen last.
     at: Stopped,
 }
@@ -130,7 +130,9 @@ impl Runner {
             if is_mine {
                 let caller = retrace_frame_above(tstate, 1, &mut variables);
                 let of_library = !caller.is_null() && !self.codes.is_mine(caller, stops_of(&self.run));
-                let passing = Passing { exception: exception as usize, is_wanted, of_library, at: at.clone() };
+                let is_coroutine = retrace_is_coroutine_frame(innermost_frame(tstate)) != 0;
+                let to_c = of_library && (is_coroutine || !is_lookup(&at.cause));
+                let passing = Passing { exception: exception as usize, is_wanted, to_c, at: at.clone() };
                 self.passing.insert(at.thread, passing);
                 return;
             }
@@ -151,7 +153,7 @@ impl Runner {
         }
         if let Some(passing) = self.passing.remove(&thread)
             && low < passing.at.depth
-            && passing.of_library
+            && passing.to_c
             && passing.is_wanted
         {
             self.left_mine(passing.at);
@@ -223,6 +225,11 @@ unsafe fn raise_of(exception: *mut PyObject, in_thread: bool) -> Option<Raise> {
             offset: PyLong_AsLong(attribute(traceback.0, c"tb_lasti").0) as i32,
         })
     }
+}
+
+/// What tells C code that there is no such thing, in a function that it has asked: `__getattr__`, `__missing__`, `__getitem__`.
+fn is_lookup(cause: &Cause) -> bool {
+    matches!(cause, Cause::Exception { class, .. } if ["AttributeError", "KeyError", "IndexError"].contains(&class.as_str()))
 }
 
 /// How iteration and generators end.
