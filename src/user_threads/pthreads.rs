@@ -105,7 +105,7 @@ pub unsafe extern "C" fn retrace_own_ident() -> libc::pthread_t {
         if !schedule::is_ours() {
             libc::pthread_self()
         } else if counts_as_main() {
-            gil::retrace_main_thread_ident()
+            gil::retrace_main_thread_ident() as libc::pthread_t
         } else {
             ident() as libc::pthread_t
         }
