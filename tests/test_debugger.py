@@ -140,7 +140,7 @@ def test_what_is_changed_is_changed_in_a_diversion(trial):
         assert debugger.evaluate("p + 1") == "100"
         assert "diversion" in debugger.output("console")
         with pytest.raises(RequestFailed, match="nothing is recorded"):
-            debugger.evaluate("__import__('posix').getpid()")
+            debugger.evaluate("__import__('posix').getppid()")
         debugger.go("stepBack")
         debugger.go("next")
         assert debugger.locals() == before

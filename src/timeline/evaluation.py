@@ -45,8 +45,8 @@ def run_captured(run):
 
 
 class Library:
-    """Finds and loads what the program has not imported of the standard library and of installed packages, past its importers:
-    they look outside."""
+    """Finds and loads what the program has not imported of the standard library and of installed packages, without the calls that
+    would leave the replay."""
 
     def __init__(self, source, path):
         self.code = compiled_here(source, "exec", path)
@@ -67,22 +67,17 @@ class Library:
                 if library_file(place) is not None:
                     loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, place)
                     return cls.spec(name, place, loader, False)
-        # Whoever is asked next looks into all folders.
-        raise ModuleNotFoundError(f"the program has imported no {name!r}, and no library has it here", name=name)
+        return None
 
     @classmethod
     def begin(cls):
-        finders = getattr(sys, "meta_path", None)
-        if type(finders) is list and cls not in finders:
-            # Before the one that looks into folders, which is the last one.
-            paths = getattr(loaded().get("_frozen_importlib_external"), "PathFinder", None)
-            finders.insert(finders.index(paths) if paths in finders else len(finders), cls)
-
-    @classmethod
-    def end(cls):
-        finders = getattr(sys, "meta_path", None)
-        if type(finders) is list and cls in finders:
-            finders.remove(cls)
+        """Takes the place of the importer that looks into folders. Returns what puts that back."""
+        paths = getattr(loaded().get("_frozen_importlib_external"), "PathFinder", None)
+        if paths is None:
+            return lambda: None
+        before = vars(paths)["find_spec"]
+        paths.find_spec = cls.find_spec
+        return lambda: setattr(paths, "find_spec", before)
 
     @staticmethod
     def spec(name, path, loader, is_package):

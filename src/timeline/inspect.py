@@ -24,11 +24,11 @@ def answer(question, state, exception):
     FORMAT["hex"] = (question.get("format") or {}).get("hex", False)
     # A `__repr__` may print. What is evaluated has streams of its own.
     before = streams(QUIET, QUIET)
-    Library.begin()
+    put_back = Library.begin()
     try:
         return ANSWERS[question["ask"]](question, state, exception)
     finally:
-        Library.end()
+        put_back()
         streams(*before)
 
 
