@@ -85,7 +85,7 @@ fn place_of(name: &CStr) -> Option<usize> {
 /// The table's function for a system call that a module makes by `syscall`, where it takes and returns the same.
 #[cfg(target_os = "linux")]
 pub fn by_number(number: c_long) -> Option<usize> {
-    const SAME: [(c_long, &CStr); 48] = [
+    const SAME: [(c_long, &CStr); 49] = [
         (libc::SYS_getrandom, c"getrandom"),
         (libc::SYS_clock_gettime, c"clock_gettime"),
         (libc::SYS_getpid, c"getpid"),
@@ -97,6 +97,7 @@ pub fn by_number(number: c_long) -> Option<usize> {
         (libc::SYS_close, c"close"),
         (libc::SYS_pipe2, c"pipe2"),
         (libc::SYS_eventfd2, c"eventfd"),
+        (libc::SYS_memfd_create, c"memfd_create"),
         (libc::SYS_epoll_create1, c"epoll_create1"),
         (libc::SYS_accept4, c"accept4"),
         (libc::SYS_getppid, c"getppid"),

@@ -199,7 +199,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 386;
+pub const COUNT: usize = 387;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -333,6 +333,7 @@ pub static FUNCTIONS: [Function; COUNT] = [
     with(Fds::OpenBoth, c"pipe", Int, &[Out(Fixed(8))]),
     with(Fds::OpenBoth, c"pipe2", Int, &[Out(Fixed(8)), Number]),
     with(Fds::Open, c"eventfd", Int, &[Number, Number]),
+    with(Fds::Open, c"memfd_create", Int, &[String, Number]),
     waiting(c"eventfd_read", Int, &[Number, Out(Fixed(8))]),
     waiting(c"eventfd_write", Int, &[Number, Wide]),
     with(Fds::Fcntl, c"fcntl", Int, &[Number, Number, Request]),

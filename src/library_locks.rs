@@ -275,6 +275,7 @@ unsafe fn replayed<const N: usize>(hook: u16) -> Option<[i64; N]> {
     // SAFETY: replaying, on its one thread.
     unsafe {
         let tries = user_threads::count_library_lock();
+        user_threads::stay_if_left();
         let call = user_threads::next_native_call(hook)?;
         let number = |value: &Value| if let Value::Int(number) = value { Some(*number) } else { None };
         let numbers = call.arguments?.iter().map(number).collect::<Option<Vec<i64>>>()?;

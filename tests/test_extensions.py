@@ -687,3 +687,20 @@ def test_a_bad_file_is_named_and_the_program_runs_unrecorded(trial, text, said):
     result = run(command, cwd=trial.work, env=env)
     assert (result.stdout, result.exit) == (b"it ran\n", 0), result
     assert f"{boundary}{said}" in result.stderr.decode() and b"the program runs unrecorded" in result.stderr, result
+
+
+def test_a_file_in_memory_that_c_code_makes(trial):
+    """`memfd_create`, by its name and by its number: its descriptor is the recorded one, and what was in it too."""
+    trial.prepare(inputs=False)
+    (trial.work / "program.py").write_text(
+        "import ctypes, os, platform\n"
+        "libc = ctypes.CDLL(None)\n"
+        "number = {'x86_64': 319, 'aarch64': 279}[platform.machine()]\n"
+        "for make in (lambda: libc.memfd_create(b'name', 1), lambda: libc.syscall(number, b'name', 1)):\n"
+        "    fd = make()\n"
+        "    print(fd, os.write(fd, b'hello'), os.pread(fd, 5, 0), os.fstat(fd).st_size)\n"
+        "    os.close(fd)\n"
+    )
+    recorded = trial.record(["program.py"])
+    assert recorded.exit == 0 and b"b'hello' 5" in recorded.stdout, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))

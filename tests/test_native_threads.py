@@ -489,3 +489,54 @@ def test_the_coarse_clock_of_an_allocator_is_not_the_programs(trial):
 
 def test_the_coarse_clock_of_other_libraries_is_recorded(trial):
     assert_replays(trial, CLOCKS.replace("SIGN", ""), "import native\nprint([native.ask() for _ in range(20)])\n")
+
+
+LATE = r"""
+#include <Python.h>
+#include <mutex>
+#include <time.h>
+static std::mutex mutex;
+static void take(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    std::lock_guard<std::mutex> guard(mutex);
+}
+struct Late {
+    int used;
+    ~Late()
+    {
+        volatile long n = 0;
+        for (long i = 0; i < 500000000; i++)
+            n = n + 1;
+        std::lock_guard<std::mutex> guard(mutex);
+    }
+};
+static thread_local Late late;
+static PyObject *use(PyObject *, PyObject *)
+{
+    late.used = 1;
+    take();
+    Py_RETURN_NONE;
+}
+static PyObject *lock(PyObject *, PyObject *)
+{
+    take();
+    Py_RETURN_NONE;
+}
+static PyMethodDef methods[] = {{"use", use, METH_NOARGS, ""}, {"lock", lock, METH_NOARGS, ""}, {NULL}};
+"""
+USES_LATE = """
+import threading, native
+thread = threading.Thread(target=native.use)
+thread.start()
+thread.join()
+native.lock()
+native.lock()
+print("end")
+"""
+
+
+def test_a_thread_whose_end_comes_after_the_recording_s(trial):
+    """It takes a mutex then, which the main thread takes before; nothing in the log says when the thread did."""
+    assert_replays(trial, LATE, USES_LATE, language="c++")

@@ -148,23 +148,24 @@ unsafe fn pass_ended() {
     }
 }
 
-/// What a thread that is about to end calls after it has given the GIL up for the last time.
+/// What a thread that is about to end calls after it has given the GIL up for the last time. None where the log does not say: it
+/// does if that takes a mutex, unless the recording was over first.
 ///
 /// # Safety
 /// As [`settle`].
-pub unsafe fn calls_at_end(thread: u64) -> Vec<Call> {
+pub unsafe fn calls_at_end(thread: u64) -> Option<Vec<Call>> {
     // SAFETY: by contract.
     unsafe {
         let passed = ENDED.get();
         if let Some(i) = passed.iter().position(|(ended, _)| *ended == thread) {
-            return passed.swap_remove(i).1;
+            return Some(passed.swap_remove(i).1);
         }
         let mut ahead = source().clone();
         loop {
             match ahead.next_event() {
-                Ok(Some((_, Event::Ended { thread: ended, calls }))) if ended == thread => return calls,
+                Ok(Some((_, Event::Ended { thread: ended, calls }))) if ended == thread => return Some(calls),
                 Ok(Some(_)) => {}
-                _ => return Vec::new(),
+                _ => return None,
             }
         }
     }

@@ -36,7 +36,7 @@ pub use library_threads::{
 pub use locks::{is_interrupted_at, let_go, swap_lock_wait};
 pub use native_code::{
     count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, mask_signals, native_calls_made,
-    next_native_call, pass_native_call, released_call,
+    next_native_call, pass_native_call, released_call, stay_if_left,
 };
 pub use outsiders::{enter_from_outside, wants_python};
 pub use processes::{pid_binding, set_pid};
@@ -98,6 +98,8 @@ struct UserThread {
     lock_wait: LockWait,
     /// It has given the GIL up for good.
     ends: bool,
+    /// The recording was over before its end was.
+    is_left: bool,
     /// What its C code calls without the GIL until it takes it again, as far as that was looked for.
     stretch: Option<Stretch>,
     /// As in `schedule::Actor`.
@@ -165,6 +167,7 @@ fn new_thread(ident: u64, state: State) -> UserThread {
         returns_to_call: false,
         lock_wait: LockWait::NONE,
         ends: false,
+        is_left: false,
         stretch: None,
         library_locks: 0,
         native_calls_made: 0,
@@ -265,6 +268,11 @@ unsafe fn resume_next() {
             // A new one took the lock first, before it wanted the GIL (CPython's, for its list of threads).
             if let Some(new) = a_new_one() {
                 return resume(new);
+            }
+            // One that ended took it first, and the recording was over before that was logged.
+            if let Some(left) = threads().iter().position(|thread| thread.is_left) {
+                threads()[left].is_left = false;
+                return resume(left);
             }
             lost(format!("thread {} waits here for a lock that nobody lets go", { ALLOWED }));
         }

@@ -25,11 +25,14 @@ unsafe fn stretch() -> &'static mut Stretch {
     unsafe {
         if me().stretch.is_none() {
             let another = (ALLOWED != RUNNING).then_some(RUNNING as u64);
-            let mut left = if me().ends {
-                replay::calls_at_end(RUNNING as u64)
+            let found = if me().ends {
+                let found = replay::calls_at_end(RUNNING as u64);
+                me().is_left = found.is_none();
+                found
             } else {
-                replay::native_calls_of(another).unwrap_or_default()
+                replay::native_calls_of(another)
             };
+            let mut left = found.unwrap_or_default();
             left.reverse();
             me().stretch = Some(Stretch { left, begun: false });
         }
@@ -82,6 +85,23 @@ pub unsafe fn end_thread() {
         }
         if session::is_replaying() && turns::are_on() && me().in_library {
             super::leave_turn();
+        }
+    }
+}
+
+/// The running thread tries a mutex. Where it ends, and the log says nothing of that, it was not so far when the recording was
+/// over: it stays here, unless somebody waits for a mutex that it may have taken before.
+///
+/// # Safety
+/// As [`super::running`].
+pub unsafe fn stay_if_left() {
+    // SAFETY: by contract.
+    unsafe {
+        if me().ends {
+            stretch();
+            while me().is_left {
+                super::let_others_run();
+            }
         }
     }
 }
