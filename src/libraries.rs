@@ -9,7 +9,7 @@ use crate::thread_storage;
 use crate::turns::locked;
 use crate::{
     c11_threads, file_memory, libc_calls, libc_ipc, libc_streams, library_locks, library_threads, library_waits,
-    lookups, native_handlers, pending_calls, user_threads,
+    lookups, native_handlers, pending_calls, platform, user_threads,
 };
 use pyo3_ffi::PyEval_SaveThread;
 use retrace_replay::event::ModuleTreatment;
@@ -64,7 +64,10 @@ impl Extension {
         // SAFETY: by contract.
         unsafe {
             let before: BTreeSet<usize> = imports::images().iter().map(|image| image.address).collect();
-            let handle = libc::dlopen(CString::new(file).ok()?.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+            let name = CString::new(file).ok()?;
+            // Allocators make threads when they are loaded.
+            let handle =
+                platform::without_time_stamps(|| libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL));
             if handle.is_null() {
                 libc::dlerror();
                 return None;

@@ -393,7 +393,7 @@ unsafe extern "C" fn create(
                 }
             }
             Mode::Diverted => libc::EAGAIN,
-            _ => next(ident, attributes, start, argument),
+            _ => platform::without_time_stamps(|| next(ident, attributes, start, argument)),
         }
     }
 }
@@ -449,7 +449,8 @@ unsafe extern "C" fn create_if_asked(
             NEXT[CREATE] = next;
             return create(ident, attributes, start, argument);
         }
-        std::mem::transmute::<*mut c_void, Create>(next)(ident, attributes, start, argument)
+        let next = std::mem::transmute::<*mut c_void, Create>(next);
+        platform::without_time_stamps(|| next(ident, attributes, start, argument))
     }
 }
 

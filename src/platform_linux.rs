@@ -337,6 +337,26 @@ mod time_stamps {
         }
     }
 
+    /// Whether this is the thread that replays, and not one that a library made for itself.
+    fn is_ours() -> bool {
+        // SAFETY: two system calls.
+        unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) }
+    }
+
+    /// As `without_time_stamps`.
+    pub fn without<T>(run: impl FnOnce() -> T) -> T {
+        if READ.load(Ordering::Relaxed) == 0 || !is_ours() {
+            return run();
+        }
+        // SAFETY: what a thread may do with the counter.
+        unsafe {
+            libc::prctl(PR_SET_TSC, ENABLE);
+            let result = run();
+            libc::prctl(PR_SET_TSC, SIGSEGV);
+            result
+        }
+    }
+
     unsafe extern "C" fn trapped(number: c_int, about: *mut libc::siginfo_t, context: *mut c_void) {
         // SAFETY: called by the kernel for an instruction of the calling thread's.
         unsafe {
@@ -352,6 +372,11 @@ mod time_stamps {
                     return;
                 }
             };
+            if !is_ours() {
+                // Whoever made it was not asked. It reads the counter itself.
+                libc::prctl(PR_SET_TSC, ENABLE);
+                return;
+            }
             let kernels = KERNELS[0].load(Ordering::Relaxed)..KERNELS[1].load(Ordering::Relaxed);
             let value = if kernels.contains(&at) {
                 libc::prctl(PR_SET_TSC, ENABLE);
@@ -383,6 +408,15 @@ pub unsafe fn answer_time_stamps(read: extern "C" fn() -> u64) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = read;
+}
+
+/// Runs what may make threads that are none of the replay's: they read the counter itself. Some block all signals, and would end
+/// the process by the first look at it.
+pub fn without_time_stamps<T>(run: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    return time_stamps::without(run);
+    #[cfg(not(target_arch = "x86_64"))]
+    run()
 }
 
 /// The system's number of the calling thread.

@@ -196,6 +196,11 @@ pub fn wake_all(_word: &AtomicU32) {}
 /// None.
 pub unsafe fn answer_time_stamps(_read: extern "C" fn() -> u64) {}
 
+/// There is nothing to be without.
+pub fn without_time_stamps<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
+
 /// The system's number of the calling thread: nobody asks (`crate::libraries::threads_take_turns`).
 pub fn thread_id() -> i32 {
     0

@@ -540,3 +540,51 @@ print("end")
 def test_a_thread_whose_end_comes_after_the_recording_s(trial):
     """It takes a mutex then, which the main thread takes before; nothing in the log says when the thread did."""
     assert_replays(trial, LATE, USES_LATE, language="c++")
+
+
+# As an allocator's: it is made when the library is loaded, and nothing may interrupt it.
+UNINTERRUPTED = r"""
+#include <Python.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+static void *run(void *unused)
+{
+    struct timespec now;
+    for (int i = 0; i < 1000; i++)
+        clock_gettime(CLOCK_MONOTONIC, &now);
+#ifdef __x86_64__
+    for (int i = 0; i < 1000; i++)
+        __builtin_ia32_rdtsc();
+#endif
+    return unused;
+}
+__attribute__((constructor)) static void begin(void)
+{
+    sigset_t all, before;
+    pthread_t thread;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_create(&thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_join(thread, NULL);
+}
+static PyMethodDef methods[] = {{NULL}};
+"""
+LOADS_LATER = """
+import asyncio
+import uvloop
+
+async def main():
+    print(await asyncio.get_running_loop().run_in_executor(None, sum, [1, 2]))
+
+uvloop.run(main())
+import native
+print("end")
+"""
+
+
+def test_a_thread_that_blocks_all_signals_and_asks_for_the_time(trial, venv):
+    """It is loaded when library threads take turns, and replay answers for the processor's counter."""
+    trial.use(venv("uvloop"))
+    assert_replays(trial, UNINTERRUPTED, LOADS_LATER)
