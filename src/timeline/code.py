@@ -203,7 +203,8 @@ def disassemble(question, state, _exception):
 
 
 def calls(question, state, _exception):
-    """What the rest of a frame's line calls, in order: from and to which instruction, seen from where the frame is, and where it is written."""
+    """What the rest of a frame's line calls, in order: where the frame stands, the instruction and the one behind it, and its
+    place in the source."""
     frame = find_frame(question, state)
     code, at = frame.f_code, frame.f_lasti
     table, positions = list(instructions_of(code)), list(code.co_positions())

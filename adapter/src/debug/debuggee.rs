@@ -304,8 +304,8 @@ impl Debuggee {
     }
 
     /// Whether the recording's sources have what a breakpoint is on, or the interpreter has it in itself. What is in `__main__`
-    /// is in the main program's file from then on. Where library code
-    /// is passed over, and the user's has a function of that name, it is on that one only.
+    /// is in the main program's file from then on. Where library code is passed over, and the user's has a function of that
+    /// name, it is on that one only.
     pub fn has_function(&mut self, breakpoint: &mut FunctionBreakpoint) -> bool {
         if let (Some(name), Some(main)) = (breakpoint.name.strip_prefix("__main__."), &self.sources.main) {
             (breakpoint.name, breakpoint.file) = (name.to_owned(), Some(main.clone()));
