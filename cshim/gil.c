@@ -7,7 +7,7 @@
 #include <unwind.h>
 
 struct retrace_gil_view retrace_gil;
-uint64_t retrace_gil_steps;
+_Static_assert(offsetof(struct retrace_actor, gave_up) == 88, "as src/schedule.rs has it");
 
 /* The calling thread's entry, or NULL. Initial-exec: one load, no call; the C library keeps room for such variables of
  * libraries that are loaded late. */
@@ -35,8 +35,6 @@ void retrace_turn_given_up(struct retrace_actor *its);
 void retrace_lock_taken_alone(const sem_t *lock);
 
 /* What the hooks replaced. */
-int (*retrace_next_cond_signal)(pthread_cond_t *);
-int (*retrace_next_mutex_unlock)(pthread_mutex_t *);
 int (*retrace_next_sem_trywait)(sem_t *);
 int (*retrace_next_sem_wait)(sem_t *);
 int (*retrace_next_sem_post)(sem_t *);
@@ -127,57 +125,98 @@ static inline int is_for_leaving(void)
     return finalizing != NULL && finalizing != *retrace_gil.last_holder;
 }
 
-/* Set by a thread that has no GIL; whoever drops the GIL takes it back. */
-static volatile int turn_asked;
-
 void retrace_ask_for_turn(void)
 {
-    turn_asked = 1;
+    retrace_gil.turn_asked = 1;
     retrace_request_check();
+}
+
+/* Most calls that give the GIL up are external ones in which nobody else takes it. Whoever does take it finds what is not
+ * noted here: retrace_gil_taken. These are run through right before and right after a system call. */
+static inline int drops_plainly(struct retrace_actor *its)
+{
+    if (its == NULL || !retrace_gil.is_plain || !its->holds_gil || its->is_foreign || its->is_outside || !*its->external
+        || its->frees != NULL || *retrace_gil.drop_request)
+        return 0;
+    its->holds_gil = 0;
+    its->at_check = 0;
+    its->was_external = 1;
+    its->gave_up_at = retrace_gil.steps;
+    its->gave_up = *retrace_gil.last_holder;
+    retrace_gil.gave_up = its;
+    return 1;
+}
+
+static inline int takes_plainly(struct retrace_actor *its)
+{
+    if (its == NULL || retrace_gil.gave_up != its || its->gave_up != *retrace_gil.last_holder || its->has_left
+        || its->wait_end != 0 || retrace_gil.has_ended)
+        return 0;
+    its->holds_gil = 1;
+    retrace_gil.gave_up = NULL;
+    return 1;
+}
+
+/* Both are parts of one structure of CPython's. */
+#define FROM_COND_TO_SWITCH_COND \
+    (offsetof(struct _gil_runtime_state, switch_cond) - offsetof(struct _gil_runtime_state, cond))
+
+__attribute__((noinline)) static int signal_otherwise(pthread_cond_t *cond, const void *inner, const char *frame)
+{
+    if (cond == retrace_gil.switch_cond)
+        retrace_gil_taken(actor, is_for_leaving());
+    else if (learning) {
+        learn(&checks, inner, frame);
+        /* Nobody waits for the GIL: drop_gil would wait for somebody to take it. */
+        *retrace_gil.drop_request = 0;
+    }
+    else {
+        /* At a check somebody has asked for it: CPython takes that back behind this call only. */
+        int at_check = *retrace_gil.drop_request && is_one_of(&checks, inner, frame);
+        int may_wait = retrace_gil_dropped(actor, at_check, is_for_leaving());
+        /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
+        if (!may_wait || retrace_gil.collection_asked || retrace_gil.turn_asked)
+            *retrace_gil.drop_request = 0;
+        retrace_gil.turn_asked = 0;
+    }
+    return retrace_gil.next_cond_signal(cond);
 }
 
 __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
 {
-    if (cond == retrace_gil.switch_cond)
-        retrace_gil_taken(actor, is_for_leaving());
-    else if (cond == retrace_gil.cond) {
-        const void *inner = __builtin_return_address(0);
-        const char *frame = __builtin_frame_address(0);
-        if (learning) {
-            learn(&checks, inner, frame);
-            /* Nobody waits for the GIL: drop_gil would wait for somebody to take it. */
-            *retrace_gil.drop_request = 0;
-        }
-        else {
-            /* At a check somebody has asked for it: CPython takes that back behind this call only. */
-            int at_check = *retrace_gil.drop_request && is_one_of(&checks, inner, frame);
-            int may_wait = retrace_gil_dropped(actor, at_check, is_for_leaving());
-            /* It was we who asked: drop_gil would wait for another thread to take the GIL. Who really waits asks again. */
-            if (!may_wait || retrace_collection_asked || turn_asked)
-                *retrace_gil.drop_request = 0;
-            turn_asked = 0;
-        }
-    }
-    return retrace_next_cond_signal(cond);
+    int is_plain;
+    if ((char *)cond == (char *)retrace_gil.cond + FROM_COND_TO_SWITCH_COND)
+        is_plain = takes_plainly(actor);
+    else
+        is_plain = cond != retrace_gil.cond || drops_plainly(actor);
+    if (is_plain)
+        return retrace_gil.next_cond_signal(cond);
+    return signal_otherwise(cond, __builtin_return_address(0), __builtin_frame_address(0));
 }
 
-int retrace_collection_asked;
-
-/* 3.11: the end of take_gil is where any thread can be made to do something at a check. */
-int retrace_hook_mutex_unlock(pthread_mutex_t *mutex)
+__attribute__((noinline, cold)) static int unlock_with_collection(pthread_mutex_t *mutex)
 {
-    int result = retrace_next_mutex_unlock(mutex);
-    if (retrace_collection_asked && mutex == retrace_gil.mutex && actor != NULL && actor->holds_gil) {
+    int result = retrace_gil.next_mutex_unlock(mutex);
+    if (mutex == retrace_gil.mutex && actor != NULL && actor->holds_gil) {
         if (!actor->at_check)
             retrace_request_check();
         else {
-            retrace_collection_asked = 0;
+            retrace_gil.collection_asked = 0;
             PyThreadState *before = PyThreadState_Swap(*retrace_gil.last_holder);
             retrace_collection_due();
             PyThreadState_Swap(before);
         }
     }
     return result;
+}
+
+/* 3.11: the end of take_gil is where any thread can be made to do something at a check. Who has the GIL asks for it, so that
+ * whoever takes the GIL sees that before it unlocks. */
+int retrace_hook_mutex_unlock(pthread_mutex_t *mutex)
+{
+    if (__builtin_expect(retrace_gil.collection_asked, 0))
+        return unlock_with_collection(mutex);
+    return retrace_gil.next_mutex_unlock(mutex);
 }
 
 void retrace_request_check(void)

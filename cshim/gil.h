@@ -19,6 +19,10 @@ struct retrace_actor {
     uint8_t holds_gil;
     uint8_t wait_end;         /* how its last wait for a lock ended, until that is logged: 0 with the lock */
     uint8_t at_check;         /* it dropped the GIL at a check of the eval breaker */
+    uint8_t is_foreign;       /* Python did not make it */
+    uint8_t is_outside;       /* a function that is declared external started it */
+    uint8_t of_schedule[2];
+    uint8_t was_external;     /* `*external` when it gave the GIL up */
     const sem_t *found_busy;  /* the lock that it tried last, with the GIL and in vain: it may wait for it; else NULL */
     const sem_t *waited_for;  /* the lock whose wait a signal interrupted, until a lock is tried again; else NULL */
     const uint8_t *external;  /* whether external code runs on it; valid while it holds the GIL */
@@ -26,16 +30,34 @@ struct retrace_actor {
     uint32_t turn;            /* `Hold` of src/turns.rs: not 0 if it has the turn, or had it until that was taken away */
     uint64_t passed;          /* the rest of `Hold` */
     uint64_t serial;          /* its number, which no other thread of the program's has */
+    uint8_t has_left;         /* it has done what may have to be logged, without the GIL */
+    uint8_t more_of_schedule[7];
+    uint64_t gave_up_at;      /* `steps` when it gave the GIL up */
+    const void *frees;        /* not NULL while it frees an external object */
+    PyThreadState *gave_up;   /* what it gave the GIL up with, if that was plainly */
 };
 
-/* Addresses of the main interpreter's GIL. `GilView` in abi/src/lib.rs. */
+/* Addresses of the main interpreter's GIL, and what the hooks need with them. `GilView` in abi/src/lib.rs. The first cache
+ * line is what is needed each time. */
 struct retrace_gil_view {
-    pthread_cond_t *cond, *switch_cond;
-    pthread_mutex_t *mutex, *switch_mutex;
-    volatile int *locked;
+    pthread_cond_t *cond;
+    volatile int *drop_request;
     PyThreadState *volatile *last_holder;
-    volatile int *drop_request, *eval_breaker, *signals_pending;
-};
+    /* What the hooks replaced: written before they are reachable. */
+    int (*next_cond_signal)(pthread_cond_t *);
+    int (*next_mutex_unlock)(pthread_mutex_t *);
+    /* How often a lock was tried with the GIL, the GIL was given up, or went to another thread: what happens without the GIL
+     * is placed between these. Written by who has the GIL. */
+    uint64_t steps;
+    struct retrace_actor *gave_up;  /* who gave the GIL up plainly, and nobody has taken it since; else NULL */
+    int collection_asked;  /* a collection was put off and shall run at the next check (3.11: version_3_11.c) */
+    uint8_t is_plain;      /* recording, and no library threads take turns */
+    uint8_t has_ended;     /* threads that have ended have left something to log */
+    volatile int turn_asked;  /* set by a thread that has no GIL; whoever drops the GIL takes it back */
+    pthread_cond_t *switch_cond;
+    pthread_mutex_t *mutex, *switch_mutex;
+    volatile int *locked, *eval_breaker, *signals_pending;
+} __attribute__((aligned(64)));
 
 extern struct retrace_gil_view retrace_gil;
 
@@ -45,17 +67,10 @@ static inline PyThreadState *retrace_gil_holder(void)
     return *retrace_gil.locked ? *retrace_gil.last_holder : NULL;
 }
 
-/* How often a lock was tried with the GIL, the GIL was given up, or went to another thread: what happens without the GIL is
- * placed between these. Written by who has the GIL. */
-extern uint64_t retrace_gil_steps;
-
 static inline void retrace_gil_step(void)
 {
-    __atomic_store_n(&retrace_gil_steps, retrace_gil_steps + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&retrace_gil.steps, retrace_gil.steps + 1, __ATOMIC_RELAXED);
 }
-
-/* A collection was put off and shall run at the next check (3.11: version_3_11.c). */
-extern int retrace_collection_asked;
 
 /* The functions below one that drops the GIL at a check, the innermost first, as far as they were seen: search.c. */
 #define RETRACE_CHECK_FUNCTIONS 4

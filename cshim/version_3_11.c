@@ -34,7 +34,7 @@ _Py_AuditHookEntry **retrace_audit_hooks(void) { return &_PyRuntime.audit_hook_h
 /* Only the main thread makes pending calls in 3.11: see retrace_hook_mutex_unlock. */
 void retrace_ask_collection(void)
 {
-    retrace_collection_asked = 1;
+    retrace_gil.collection_asked = 1;
     retrace_request_check();
 }
 

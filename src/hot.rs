@@ -9,11 +9,17 @@ use retrace_abi::FrameHook;
 use retrace_replay::trace_writer::TraceWriter;
 use std::ffi::c_int;
 use std::ptr;
+use std::sync::atomic::AtomicBool;
 
 /// Two cache lines: the first ends where the writer begins, whose own hot fields come first.
 #[repr(C, align(128))]
 pub struct Hot {
     pub mode: Mode,
+    /// This process replays.
+    pub replays: bool,
+    /// Library threads take turns, and somebody kept it: see `crate::turns`.
+    pub has_turns: AtomicBool,
+    pub turn_was_kept: AtomicBool,
     /// The thread that a hook saw last: see `crate::thread`.
     pub current: *mut Thread,
     /// Where the interpreter keeps its frame evaluator; a place of our own until a session begins.
@@ -33,6 +39,9 @@ const _: () = assert!(std::mem::offset_of!(Hot, writer) == 64);
 
 static HOT: GilCell<Hot> = GilCell::new(Hot {
     mode: Mode::Off,
+    replays: false,
+    has_turns: AtomicBool::new(false),
+    turn_was_kept: AtomicBool::new(false),
     current: ptr::null_mut(),
     evaluator: &raw mut NO_EVALUATOR,
     count: &raw const ZERO,
@@ -45,6 +54,13 @@ static HOT: GilCell<Hot> = GilCell::new(Hot {
 
 static mut NO_EVALUATOR: Option<FrameHook> = None;
 static ZERO: c_int = 0;
+
+/// Whether this process replays.
+#[inline(always)]
+pub fn replays() -> bool {
+    // SAFETY: written once, before a session begins.
+    unsafe { (*hot()).replays }
+}
 
 /// All of it. Only single fields are read and written through the pointer, with the GIL held: no reference to the whole.
 #[inline(always)]

@@ -6,6 +6,7 @@
 //! those that Python makes, in the order of their first taking the GIL for others. A `switch` event is appended by the
 //! thread that has just taken the GIL and says where the one before it gave it up.
 
+use crate::hot::{self, hot};
 use crate::imports::{self, Binding};
 use crate::library_threads::LastValue;
 use crate::session::{self, Mode};
@@ -20,13 +21,25 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h.
-#[repr(C)]
+/// One thread of the operating system. Its beginning is `struct retrace_actor` of cshim/gil.h. What each hand-over of the GIL
+/// reads and writes lies in the first two cache lines.
+#[repr(C, align(128))]
 pub struct Actor {
     holds_gil: bool,
     wait_end: u8,
     /// It dropped the GIL at a check of the eval breaker.
     at_check: bool,
+    /// Python did not make it: what it runs of Python are callbacks.
+    pub is_foreign: bool,
+    /// A function that is declared external started it: it is no thread of the program's.
+    is_outside: bool,
+    /// It has the GIL, or had it last, and the log does not know: see [`speak`].
+    is_quiet: bool,
+    /// Frames that it entered when it gave the GIL up were seen as callbacks. Not the same as `external`: while a value is
+    /// encoded the thread is external, and what that runs is part of the call.
+    armed: bool,
+    /// What `external` pointed at when it gave the GIL up: its C code may go on when its thread state is gone.
+    was_external: bool,
     /// The lock that it tried last, in vain; else null.
     found_busy: *const libc::sem_t,
     /// The lock whose wait a signal interrupted, until a lock is tried again; else null.
@@ -36,42 +49,37 @@ pub struct Actor {
     /// Whether it has the turn (`crate::turns`).
     pub turn: Hold,
     pub serial: u64,
-    /// Python did not make it: what it runs of Python are callbacks.
-    pub is_foreign: bool,
-    /// A function that is declared external started it: it is no thread of the program's.
-    is_outside: bool,
-    /// It has the GIL, or had it last, and the log does not know: see [`speak`].
-    is_quiet: bool,
-    /// How many callbacks it is in, if it is foreign.
-    callbacks: u32,
-    /// Frames that it entered when it gave the GIL up were seen as callbacks. Not the same as `external`: while a value is
-    /// encoded the thread is external, and what that runs is part of the call.
-    armed: bool,
-    /// How often it gave the GIL, or the turn, up itself since it got it from another thread.
-    pub releases: u64,
-    /// How many external objects it freed since it got the GIL from another thread, and what its position is while it does
-    /// (`crate::deaths`).
-    pub freed: u64,
-    pub frees: Option<fn(u64) -> Position>,
+    /// It has done without the GIL what may have to be logged.
+    has_left: bool,
+    /// The log named it last: it is [`HOLDER`].
+    is_holder: bool,
+    /// It gives the GIL up in a library's code, and keeps the turn.
+    pub keeps_turn: bool,
     /// Whether an external object lets go of others, for the collector.
     pub clears: bool,
+    /// How many callbacks it is in, if it is foreign.
+    callbacks: u32,
+    /// [`steps`] when it gave the GIL up.
+    gave_up_at: u64,
+    /// What its position is while it frees an external object (`crate::deaths`).
+    pub frees: Option<fn(u64) -> Position>,
+    /// What it gave the GIL up with, if it did that plainly.
+    gave_up: *mut ThreadState,
+    /// What it called of the C library since it gave the GIL up. Only the thread itself touches it.
+    native_calls: Vec<NativeCall>,
+    writer: Writer,
+    /// How many external objects it freed since it got the GIL from another thread.
+    pub freed: u64,
+    /// How often it gave the GIL, or the turn, up itself since it got it from another thread.
+    pub releases: u64,
     /// Where it last gave the GIL, or the turn, up.
     pub last: Position,
     /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
     interrupted: Option<u64>,
-    /// What it called of the C library since it gave the GIL up. Only the thread itself touches it.
-    native_calls: Vec<NativeCall>,
-    /// [`steps`] when it gave the GIL up.
-    gave_up_at: u64,
     /// How often its C code tried a mutex since one of these tries was logged.
     library_locks: u64,
     /// How many calls of its C code were logged.
     native_calls_made: u64,
-    writer: Writer,
-    /// What `external` pointed at when it gave the GIL up: its C code may go on when its thread state is gone.
-    was_external: bool,
-    /// It gives the GIL up in a library's code, and keeps the turn.
-    pub keeps_turn: bool,
     /// See `crate::library_threads`.
     pub calls_back: u64,
     /// What it waits for the turn with; made when it first does.
@@ -80,6 +88,9 @@ pub struct Actor {
     tid: c_int,
 }
 
+/// Where the part ends that C knows: `struct retrace_actor` says the same.
+const _: () = assert!(std::mem::offset_of!(Actor, gave_up) == 88);
+
 static NOT_EXTERNAL: bool = false;
 
 impl Actor {
@@ -87,31 +98,34 @@ impl Actor {
         Box::into_raw(Box::new(Actor {
             holds_gil: false,
             wait_end: 0,
-            found_busy: ptr::null(),
             at_check: false,
+            is_foreign,
+            is_outside: false,
+            is_quiet: false,
+            armed: is_foreign,
+            was_external: false,
+            found_busy: ptr::null(),
             waited_for: ptr::null(),
             external: &raw const NOT_EXTERNAL,
             tries: 0,
             turn: Hold::default(),
             serial,
-            is_foreign,
-            is_outside: false,
-            is_quiet: false,
-            callbacks: 0,
-            armed: is_foreign,
-            releases: 0,
-            freed: 0,
-            frees: None,
+            has_left: false,
+            is_holder: false,
+            keeps_turn: false,
             clears: false,
+            callbacks: 0,
+            gave_up_at: 0,
+            frees: None,
+            gave_up: ptr::null_mut(),
+            native_calls: Vec::new(),
+            writer: Writer::new(serial),
+            freed: 0,
+            releases: 0,
             last: Position::Released(0),
             interrupted: None,
-            native_calls: Vec::new(),
-            gave_up_at: 0,
             library_locks: 0,
             native_calls_made: 0,
-            writer: Writer::new(serial),
-            was_external: false,
-            keeps_turn: false,
             calls_back: 0,
             sleeper: None,
             tid: 0,
@@ -163,7 +177,6 @@ impl Actor {
 // All read and written with the GIL held (or, in `retrace_gil_dropped`, its mutex).
 static mut HOLDER: *mut Actor = ptr::null_mut();
 static mut NEXT_SERIAL: u64 = 1;
-static mut REPLAYING: bool = false;
 
 /// Whether a signal has just interrupted the calling thread's wait for a lock: the number of its try then. Said once; a
 /// handler that returned says with [`wait_goes_on`] that another one may follow.
@@ -235,7 +248,7 @@ pub struct Beginning {
 pub unsafe fn is_foreign() -> bool {
     // SAFETY: as above.
     unsafe {
-        if REPLAYING {
+        if hot::replays() {
             return false;
         }
         let actor = gil::retrace_actor().cast::<Actor>();
@@ -251,7 +264,7 @@ pub unsafe fn is_outside() -> bool {
     // SAFETY: an actor of a recording is its thread's own, or null.
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
-        !REPLAYING && !actor.is_null() && (*actor).is_outside
+        !hot::replays() && !actor.is_null() && (*actor).is_outside
     }
 }
 
@@ -266,14 +279,15 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         let actor = Actor::new(0, false);
         (*actor).holds_gil = true;
         (*actor).external = thread::current().external.as_ptr();
+        (*actor).is_holder = true;
         HOLDER = actor;
         gil::retrace_set_actor(actor.cast());
-        REPLAYING = replaying;
+        (*hot()).replays = replaying;
         let image = PyEval_SaveThread as *const c_void;
         let mut bindings = vec![Binding {
             name: c"pthread_cond_signal",
             with: gil::retrace_hook_cond_signal as *mut c_void,
-            next: (&raw mut gil::retrace_next_cond_signal).cast(),
+            next: &raw mut gil::retrace_gil.next_cond_signal,
             needed: true,
         }];
         if replaying {
@@ -288,7 +302,7 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         learning::learn_locks()?;
         // Both directions count from here on.
         (*actor).tries = 0;
-        gil::retrace_gil_steps.store(0, Ordering::Relaxed);
+        gil::steps().store(0, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -303,7 +317,9 @@ fn recording_bindings() -> Vec<Binding> {
         bindings.push(hook(c"pthread_exit", leave, &raw mut gil::retrace_next_pthread_exit, false));
         if gil::COLLECTS_AFTER_TAKE {
             let with = gil::retrace_hook_mutex_unlock as *mut c_void;
-            bindings.push(hook(c"pthread_mutex_unlock", with, &raw mut gil::retrace_next_mutex_unlock, true));
+            // SAFETY: only the place of a pointer.
+            let next = unsafe { &raw mut gil::retrace_gil.next_mutex_unlock };
+            bindings.push(hook(c"pthread_mutex_unlock", with, next, true));
         }
         // macOS has no semaphores for CPython's locks.
         let needed = cfg!(target_os = "linux");
@@ -402,7 +418,7 @@ unsafe fn only_leaves(actor: *mut Actor, for_leaving: c_int) -> bool {
 pub unsafe extern "C" fn retrace_gil_dropped(actor: *mut Actor, at_check: c_int, for_leaving: c_int) -> c_int {
     // SAFETY: by contract.
     unsafe {
-        if REPLAYING {
+        if hot::replays() {
             return dropped_replaying(at_check);
         }
         if actor.is_null() || session::mode() == Mode::Off || only_leaves(actor, for_leaving) {
@@ -413,22 +429,11 @@ pub unsafe extern "C" fn retrace_gil_dropped(actor: *mut Actor, at_check: c_int,
         }
         note_drop(actor, at_check != 0);
         if (*actor).is_quiet {
-            dropped_quietly(actor);
+            note_armed(actor);
             return 1;
         }
         note_place(actor);
         1
-    }
-}
-
-#[cold]
-unsafe fn dropped_quietly(actor: *mut Actor) {
-    // SAFETY: by the caller's contract.
-    unsafe {
-        (*actor).armed = record::is_armed();
-        if (*actor).armed {
-            record::disarm();
-        }
     }
 }
 
@@ -457,6 +462,44 @@ unsafe fn dropped_with_turns(actor: *mut Actor, at_check: c_int) -> c_int {
     }
 }
 
+/// What is to be noted of a thread that gave the GIL up plainly (cshim/gil.c), because it goes on otherwise.
+///
+/// # Safety
+/// The GIL has been taken by the calling thread; recording, or the recording has ended since.
+#[inline(always)]
+unsafe fn note_plain_drop() {
+    // SAFETY: by contract; an actor is never freed.
+    unsafe {
+        let actor = (&raw mut gil::retrace_gil.gave_up).replace(ptr::null_mut()).cast::<Actor>();
+        if !actor.is_null() {
+            (*actor).keeps_turn = false;
+            note_armed(actor);
+            (*actor).last = Position::InCall;
+        }
+    }
+}
+
+/// Notes whether frames were seen, and has them seen no more: others run at full speed meanwhile.
+#[inline(always)]
+unsafe fn note_armed(actor: *mut Actor) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        (*actor).armed = record::is_armed();
+        if (*actor).armed {
+            record::disarm();
+        }
+    }
+}
+
+/// From now on, or no more, a thread in an external call gives the GIL up plainly: cshim/gil.c.
+///
+/// # Safety
+/// The GIL or the turn is held, or the process ends.
+pub unsafe fn hand_over_plainly(plainly: bool) {
+    // SAFETY: by contract.
+    unsafe { gil::retrace_gil.is_plain = plainly };
+}
+
 /// Notes that the thread has no GIL. Returns whether it was to keep the turn.
 #[inline(always)]
 unsafe fn note_drop(actor: *mut Actor, at_check: bool) -> bool {
@@ -474,11 +517,7 @@ unsafe fn note_drop(actor: *mut Actor, at_check: bool) -> bool {
 unsafe fn note_place(actor: *mut Actor) {
     // SAFETY: by the caller's contract.
     unsafe {
-        (*actor).armed = record::is_armed();
-        if (*actor).armed {
-            // Others run at full speed meanwhile.
-            record::disarm();
-        }
+        note_armed(actor);
         if (*actor).was_external && (*actor).frees.is_none() {
             (*actor).last = Position::InCall;
         } else {
@@ -517,9 +556,10 @@ unsafe fn note_other_place(actor: *mut Actor) {
 pub unsafe extern "C" fn retrace_gil_taken(actor: *mut Actor, for_leaving: c_int) {
     // SAFETY: by contract.
     unsafe {
-        if REPLAYING {
+        if hot::replays() {
             return user_threads::taken();
         }
+        note_plain_drop();
         if session::mode() == Mode::Off || only_leaves(actor, for_leaving) {
             return;
         }
@@ -538,10 +578,7 @@ pub unsafe extern "C" fn retrace_gil_taken(actor: *mut Actor, for_leaving: c_int
             return;
         }
         if turns::are_on() {
-            if (*actor).serial == UNKNOWN {
-                introduce(actor);
-            }
-            turns::take_unless_here(actor);
+            takes_turn(actor);
         }
         if turns::was_kept() {
             // Nobody knows any more who went on when: this switch is not the recording's.
@@ -549,17 +586,29 @@ pub unsafe extern "C" fn retrace_gil_taken(actor: *mut Actor, for_leaving: c_int
         }
         went_on(actor);
         if !(*actor).native_calls.is_empty()
-            || HAVE_ENDED.load(Ordering::Relaxed)
+            || gil::have_ended().load(Ordering::Relaxed)
             || (*actor).writer.is_pending()
             || (*actor).wait_end != 0
         {
             append_left(actor, thread.external.get());
         }
         (*actor).wait_end = 0;
+        (*actor).has_left = false;
         // A forked child takes the GIL without having given it up: what held at an earlier time must not be found then.
         if std::mem::take(&mut (*actor).armed) {
             record::arm();
         }
+    }
+}
+
+#[inline(never)]
+unsafe fn takes_turn(actor: *mut Actor) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        if (*actor).serial == UNKNOWN {
+            introduce(actor);
+        }
+        turns::take_unless_here(actor);
     }
 }
 
@@ -656,11 +705,10 @@ unsafe fn append_left(actor: *mut Actor, is_external: bool) {
 
 /// What threads called of the C library after they had given the GIL up for the last time.
 static ENDED: Mutex<Vec<(u64, Vec<NativeCall>)>> = Mutex::new(Vec::new());
-static HAVE_ENDED: AtomicBool = AtomicBool::new(false);
 
 /// Logs it.
 unsafe fn append_ended() {
-    if HAVE_ENDED.load(Ordering::Relaxed) && HAVE_ENDED.swap(false, Ordering::Acquire) {
+    if gil::have_ended().load(Ordering::Relaxed) && gil::have_ended().swap(false, Ordering::Acquire) {
         for (thread, calls) in turns::locked(&ENDED).drain(..) {
             // SAFETY: recording, the GIL held.
             unsafe { session::append_event(&Event::Ended { thread, calls }) };
@@ -691,7 +739,7 @@ unsafe extern "C" fn thread_ends(round: *mut c_void) {
         if (*actor).library_locks > 0 || !calls.is_empty() {
             turns::locked(&ENDED).push(((*actor).serial, calls));
             // Release pairs with the swap in `append_ended`.
-            HAVE_ENDED.store(true, Ordering::Release);
+            gil::have_ended().store(true, Ordering::Release);
         }
     }
 }
@@ -706,7 +754,7 @@ static END: LastValue = LastValue::new(thread_ends);
 pub unsafe fn went_on(actor: *mut Actor) {
     // SAFETY: by contract.
     unsafe {
-        if HOLDER != actor {
+        if !(*actor).is_holder {
             switched(actor);
         }
     }
@@ -718,7 +766,9 @@ unsafe fn switched(actor: *mut Actor) {
     unsafe {
         if !HOLDER.is_null() {
             session::append_event(&Event::Switch { thread: (*actor).serial, from: (*HOLDER).last });
+            (*HOLDER).is_holder = false;
         }
+        (*actor).is_holder = true;
         HOLDER = actor;
         step();
         (*actor).tries = 0;
@@ -750,7 +800,7 @@ pub fn is_ours() -> bool {
 pub fn holds_gil() -> bool {
     // SAFETY: an actor is its thread's own, or null; replay's threads are asked themselves.
     unsafe {
-        if REPLAYING {
+        if hot::replays() {
             return user_threads::has_gil();
         }
         let actor = gil::retrace_actor().cast::<Actor>();
@@ -797,7 +847,11 @@ pub unsafe fn writer() -> Option<&'static Writer> {
     unsafe {
         let actor = gil::retrace_actor().cast::<Actor>();
         let logs = !actor.is_null() && !(*actor).holds_gil && (*actor).was_external;
-        (logs && session::mode() == Mode::Recording).then(|| &(*actor).writer)
+        if !logs || session::mode() != Mode::Recording {
+            return None;
+        }
+        (*actor).has_left = true;
+        Some(&(*actor).writer)
     }
 }
 
@@ -814,6 +868,7 @@ pub unsafe fn append_native_call(call: NativeCall) {
             session::append_event(&Event::Call(call));
         } else {
             (*actor).native_calls.push(call);
+            (*actor).has_left = true;
         }
     }
 }
@@ -825,7 +880,7 @@ pub unsafe fn append_native_call(call: NativeCall) {
 pub unsafe fn native_calls_made() -> u64 {
     // SAFETY: by contract.
     unsafe {
-        if REPLAYING {
+        if hot::replays() {
             return user_threads::native_calls_made();
         }
         let actor = gil::retrace_actor().cast::<Actor>();
@@ -869,8 +924,7 @@ pub unsafe fn append_lock_event(event: NativeCall) {
 
 /// Tries of locks with the GIL, releases of it and switches so far.
 pub fn steps() -> u64 {
-    // SAFETY: an atomic.
-    unsafe { gil::retrace_gil_steps.load(Ordering::Relaxed) }
+    gil::steps().load(Ordering::Relaxed)
 }
 
 /// Another one.
@@ -879,7 +933,7 @@ pub fn steps() -> u64 {
 /// The calling thread has the GIL or its mutex: nobody else counts.
 pub unsafe fn step() {
     // SAFETY: by contract. Who counts a try has the lock and gives it up after that, so whoever takes the lock next sees it.
-    unsafe { gil::retrace_gil_steps.store(steps() + 1, Ordering::Relaxed) };
+    gil::steps().store(steps() + 1, Ordering::Relaxed);
 }
 
 /// How many of them the calling thread has let pass since it gave the GIL up.

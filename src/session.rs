@@ -94,6 +94,7 @@ pub unsafe fn begin_recording(writer: TraceWriter, full_arguments: bool) {
         (*hot()).writer = Some(writer);
         FULL_ARGUMENTS = full_arguments;
         (*hot()).mode = Mode::Recording;
+        crate::schedule::hand_over_plainly(true);
     }
 }
 
@@ -281,6 +282,7 @@ unsafe fn leave() {
     // SAFETY: by the callers' contract.
     unsafe {
         (*hot()).mode = Mode::Off;
+        crate::schedule::hand_over_plainly(false);
         crate::turns::end();
         retrace_abi::collector::retrace_collector_uninstall();
     }
@@ -306,6 +308,7 @@ pub unsafe fn end_recording(status: i32) {
         }
         crate::turns::take_last();
         (*hot()).mode = Mode::Off;
+        crate::schedule::hand_over_plainly(false);
         crate::turns::end();
         if let Some(mut writer) = take_writer() {
             let called = unrecorded::called();

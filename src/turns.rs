@@ -15,6 +15,7 @@
 //! behind the last call that we saw of it, and it waits for its turn where it makes the next one. One that neither computes nor
 //! lets the turn go (it waits for something that we do not know) ends the recording, and everybody goes on without turns.
 
+use crate::hot::hot;
 use crate::schedule::{self, Actor};
 use crate::session::{self, Mode};
 use crate::{native_handlers, platform, time_stamps, user_threads};
@@ -213,9 +214,18 @@ fn now(clock: libc::clockid_t) -> libc::timespec {
 }
 
 /// Whether there are turns, in this session.
-static ACTIVE: AtomicBool = AtomicBool::new(false);
-/// The recording is to end: somebody kept the turn.
-static KEPT: AtomicBool = AtomicBool::new(false);
+#[inline(always)]
+fn active() -> &'static AtomicBool {
+    // SAFETY: an atomic, in a static.
+    unsafe { &(*hot()).has_turns }
+}
+
+/// Whether the recording is to end: somebody kept the turn.
+#[inline(always)]
+fn kept() -> &'static AtomicBool {
+    // SAFETY: as above.
+    unsafe { &(*hot()).turn_was_kept }
+}
 
 struct Turn {
     holder: *mut Actor,
@@ -252,7 +262,7 @@ fn shared() -> Option<&'static Shared> {
 /// Whether there are turns.
 #[inline(always)]
 pub fn are_on() -> bool {
-    ACTIVE.load(Ordering::Relaxed)
+    active().load(Ordering::Relaxed)
 }
 
 unsafe fn own_actor() -> *mut Actor {
@@ -283,7 +293,7 @@ pub fn saw(is_so: impl FnOnce() -> bool) -> bool {
 /// # Safety
 /// In a session; the GIL is held by the calling thread, which is one of the program's.
 pub unsafe fn begin() {
-    if are_on() || KEPT.load(Ordering::Relaxed) {
+    if are_on() || kept().load(Ordering::Relaxed) {
         return;
     }
     // SAFETY: by contract.
@@ -292,7 +302,8 @@ pub unsafe fn begin() {
         if session::mode() == Mode::Replaying {
             time_stamps::answer();
         }
-        ACTIVE.store(true, Ordering::Release);
+        schedule::hand_over_plainly(false);
+        active().store(true, Ordering::Release);
     }
 }
 
@@ -317,7 +328,7 @@ pub unsafe fn forked() {
 
 /// In the child of a fork of which nothing is recorded.
 pub fn forget() {
-    ACTIVE.store(false, Ordering::Release);
+    active().store(false, Ordering::Release);
     SHARED.store(ptr::null_mut(), Ordering::Release);
 }
 
@@ -343,7 +354,7 @@ pub unsafe fn take_last() {
 
 /// The session ends: everybody goes on as they like.
 pub fn end() {
-    ACTIVE.store(false, Ordering::Release);
+    active().store(false, Ordering::Release);
     let Some(shared) = shared() else { return };
     for (sleeper, _) in locked(&shared.turn).waiting.drain(..) {
         sleeper.granted.store(1, Ordering::Release);
@@ -353,7 +364,7 @@ pub fn end() {
 
 /// Whether the recording is to end for a thread that kept the turn; said once.
 pub fn was_kept() -> bool {
-    KEPT.load(Ordering::Relaxed) && KEPT.swap(false, Ordering::Relaxed)
+    kept().load(Ordering::Relaxed) && kept().swap(false, Ordering::Relaxed)
 }
 
 // ---- recording ----
@@ -483,7 +494,7 @@ unsafe fn wait_for_grant(shared: &Shared, sleeper: &Sleeper) {
             continue;
         }
         if seen.idle > LOOKS_ASLEEP || seen.asleep > MOST_LOOKS_ASLEEP || computed > MOST_US {
-            KEPT.store(true, Ordering::Relaxed);
+            kept().store(true, Ordering::Relaxed);
             end();
         }
     }

@@ -140,15 +140,16 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 const NONE: usize = usize::MAX;
 
 /// What a thread knows of its own writes. Atomics, because a signal's C handler may write in the middle of anything.
+#[repr(C)]
 pub struct Writer {
-    serial: u64,
-    is_inside: AtomicBool,
     place: AtomicUsize,
+    is_inside: AtomicBool,
+    serial: u64,
 }
 
 impl Writer {
     pub fn new(serial: u64) -> Writer {
-        Writer { serial, is_inside: AtomicBool::new(false), place: AtomicUsize::new(NONE) }
+        Writer { place: AtomicUsize::new(NONE), is_inside: AtomicBool::new(false), serial }
     }
 
     fn write(&self, file: usize, fd: c_int, call: impl FnOnce() -> isize) -> isize {

@@ -15,7 +15,7 @@ pub use layout::{
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// `PyThreadState`, opaque: read through the functions of this crate.
 #[repr(C)]
@@ -229,17 +229,42 @@ pub mod gil {
     pub use super::layout::COLLECTS_AFTER_TAKE;
 
     /// `struct retrace_gil_view` of cshim/gil.h.
-    #[repr(C)]
+    #[repr(C, align(64))]
     pub struct GilView {
         pub cond: *mut libc::pthread_cond_t,
+        pub drop_request: *mut c_int,
+        pub last_holder: *mut *mut ThreadState,
+        /// What the hooks replaced: written before they are reachable.
+        pub next_cond_signal: *mut c_void,
+        pub next_mutex_unlock: *mut c_void,
+        pub steps: AtomicU64,
+        pub gave_up: *mut c_void,
+        pub collection_asked: c_int,
+        pub is_plain: bool,
+        pub has_ended: AtomicBool,
+        pub turn_asked: c_int,
         pub switch_cond: *mut libc::pthread_cond_t,
         pub mutex: *mut libc::pthread_mutex_t,
         pub switch_mutex: *mut libc::pthread_mutex_t,
         pub locked: *mut c_int,
-        pub last_holder: *mut *mut ThreadState,
-        pub drop_request: *mut c_int,
         pub eval_breaker: *mut c_int,
         pub signals_pending: *mut c_int,
+    }
+
+    /// What happens without the GIL is placed between these.
+    #[inline(always)]
+    pub fn steps() -> &'static AtomicU64 {
+        let view = &raw const retrace_gil;
+        // SAFETY: an atomic, in a static.
+        unsafe { &(*view).steps }
+    }
+
+    /// Whether threads that have ended have left something to log.
+    #[inline(always)]
+    pub fn have_ended() -> &'static AtomicBool {
+        let view = &raw const retrace_gil;
+        // SAFETY: as above.
+        unsafe { &(*view).has_ended }
     }
 
     /// The state of the thread that has the GIL. Null where none has it: that of who had it last may be freed then.
@@ -258,18 +283,13 @@ pub mod gil {
 
     unsafe extern "C" {
         pub static mut retrace_gil: GilView;
-        /// See `cshim/gil.h`.
-        pub static retrace_gil_steps: AtomicU64;
         /// What the hooks replaced: written before they are reachable.
-        pub static mut retrace_next_cond_signal: *mut c_void;
         pub static mut retrace_next_sem_trywait: *mut c_void;
         pub static mut retrace_next_sem_wait: *mut c_void;
         pub static mut retrace_next_sem_post: *mut c_void;
         pub static mut retrace_next_pthread_exit: *mut c_void;
         pub static mut retrace_next_sem_clockwait: *mut c_void;
         pub static mut retrace_next_sem_timedwait: *mut c_void;
-
-        pub static mut retrace_next_mutex_unlock: *mut c_void;
 
         pub fn retrace_gil_find();
         /// Has whoever has the GIL give it up at its next check, for a thread that waits for the turn.
