@@ -810,3 +810,111 @@ def test_the_stack_of_a_deep_recursion(hunted):
         assert found["totalFrames"] == 12003
         debugger.go("next")
         assert debugger.locals() == {"here": "1"}
+
+
+GENERATORS = """\
+import asyncio
+
+
+def counter(total):
+    while True:
+        step = yield total
+        total += step
+
+
+def deep(counts, below, step):
+    if below:
+        return deep(counts, below - 1, step)
+    return counts.send(step)
+
+
+async def add(name, by):
+    total = 0
+    for number in range(4):
+        await asyncio.sleep(0)
+        sum(range(BETWEEN))
+        total += number * by
+    return total
+
+
+async def both():
+    return await asyncio.gather(add("a", 1), add("b", 100))
+
+
+def main():
+    one, other = counter(1), counter(100)
+    next(one), next(other)
+    for below in (0, 3, 1):
+        deep(one, below, 1)
+        deep(other, below, 10)
+        sum(range(BETWEEN))
+        deep(other, 2, 10)
+    del one
+    third = counter(-5)
+    next(third)
+    third.send(5)
+    return asyncio.run(both())
+
+
+print(main())
+"""
+# The second: with checkpoints between the changes.
+GENERATOR_PAUSES = [2, 1_500_000]
+
+
+def record_generators(trial, pause):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(GENERATORS.replace("BETWEEN", str(pause)))
+    return trial.record([program]).trace, program
+
+
+@pytest.mark.parametrize("pause", GENERATOR_PAUSES)
+@pytest.mark.parametrize(
+    "line, condition, changes",
+    [
+        ("total += step", "total == 2", ["1 -> 2", "2 -> 3", "3 -> 4"]),
+        ("total += step", "total == -5", ["-5 -> 0"]),
+        ("total += number", "name == 'a' and number == 2", ["0 -> 1", "1 -> 3", "3 -> 6"]),
+    ],
+)
+def test_a_generators_variable_is_its_own(trial, pause, line, condition, changes):
+    """Wherever the generator goes on, and whichever others of its function there are."""
+    trace, program = record_generators(trial, pause)
+    with Debugger(trace) as debugger:
+        debugger.launch("entry", [(program, [{"line": line_of(program, line), "condition": condition}])])
+        assert debugger.go("continue")["reason"] == "breakpoint"
+        known = debugger.request("dataBreakpointInfo", **variable(debugger, "Locals", "total"))
+        debugger.set_breakpoints(program, [])
+
+        def seen(command):
+            found, windows = [], []
+            while debugger.go(command)["reason"] == "data breakpoint":
+                # The name may get its first value.
+                if "<" not in debugger.stop["text"]:
+                    found.append(debugger.stop["text"])
+                    windows.append(debugger.stop["position"]["window"])
+            return found, windows
+
+        late = [change for change in changes if int(change.split()[-1]) > 3]
+        for wanted, expected in ({}, changes), ({"condition": "total > 3"}, late):
+            debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"], **wanted}])
+            debugger.go("gotoPosition", position="start")
+            found, windows = seen("continue")
+            assert found == expected
+            assert len(found) < 2 or (len(set(windows)) > 1) == (pause > 2)
+            assert seen("reverseContinue")[0] == expected[::-1]
+
+
+@pytest.mark.parametrize("pause", GENERATOR_PAUSES)
+def test_the_last_change_of_a_generators_variable(trial, pause):
+    trace, program = record_generators(trial, pause)
+    with Debugger(trace) as debugger:
+        line = line_of(program, "total += step")
+        debugger.launch("entry", [(program, [{"line": line, "condition": "total == 3"}])])
+        debugger.go("continue")
+        for text in ("2 -> 3", "1 -> 2", "1, given by the call"):
+            debugger.request("lastChange", expression="total", frameId=debugger.stack()[0]["id"])
+            assert debugger.stopped()["text"] == f"total: {text}"
+        with pytest.raises(RequestFailed, match="total has not changed before"):
+            debugger.request("lastChange", expression="total", frameId=debugger.stack()[0]["id"])

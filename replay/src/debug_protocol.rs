@@ -382,8 +382,15 @@ pub struct Watch {
     pub hits: Option<Hits>,
 }
 
+impl Watch {
+    /// The generator that it has its meaning in, as the run's own window knows it.
+    pub fn generator(&self) -> Option<Generator> {
+        self.frame.as_ref()?.here
+    }
+}
+
 /// Where a watched expression has its meaning.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WatchFrame {
     /// The thread's number in the trace.
     pub thread: u32,
@@ -391,6 +398,30 @@ pub struct WatchFrame {
     pub depth: u16,
     /// The function's qualified name.
     pub function: String,
+    /// The generator or coroutine whose frame it is: then it is that one's, on whatever thread and at whatever depth.
+    pub generator: Option<InWindow>,
+    /// The same one as the run's own window knows it.
+    pub here: Option<Generator>,
+}
+
+/// A generator or coroutine, as all runs through a window know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Generator {
+    /// Its frame lies there where the window begins, and for as long as there is one.
+    There(u64),
+    /// It is the n-th, from 1, that begins in the window.
+    Begins(u64),
+    /// It has not begun before the window's end, or is gone before its beginning.
+    Gone,
+}
+
+/// What a generator or coroutine is in one of the windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InWindow {
+    /// The window's number.
+    pub window: usize,
+    /// What it is there.
+    pub is: Generator,
 }
 
 /// A question about recorded ticks.
@@ -415,6 +446,22 @@ pub enum Find {
     },
     /// Where the frames of all generators lie.
     Generators,
+    /// The generator whose frame one of a thread's is.
+    GeneratorOf {
+        /// The thread's number in the trace.
+        thread: u32,
+        /// The frame's number from below, from 1.
+        depth: u16,
+    },
+    /// A generator by its place among all.
+    GeneratorAt {
+        /// From 0.
+        place: usize,
+        /// How many there have to be.
+        of: usize,
+    },
+    /// The place of a generator among all.
+    PlaceOf(Generator),
     /// How many lines have run since the last event at a tick.
     Since {
         /// The tick.
@@ -614,6 +661,10 @@ pub struct Found {
     pub depth: Option<u16>,
     /// Where the frames of generators lay at the window's beginning that may be gone back to; or of all.
     pub generators: Vec<u64>,
+    /// The generator that was asked for; none where the frame is a function's.
+    pub generator: Option<Generator>,
+    /// Its place among all, and how many there are; none of one that is gone.
+    pub place: Option<(usize, usize)>,
     /// The raise that was asked for.
     pub raise: Option<Box<Stopped>>,
 }

@@ -1,9 +1,11 @@
 //! Which generator or coroutine a frame belongs to. Such a frame is left and gone back to, and to whoever steps it is the
 //! same one all the time; by its depth alone it would be another one each time.
 
+use super::each_thread;
 use pyo3_ffi::PyObject;
-use retrace_abi::line_events::{retrace_frame_codes, retrace_generator_frames, retrace_generators};
+use retrace_abi::line_events::{retrace_depth, retrace_frame_codes, retrace_generator_frames, retrace_generators};
 use retrace_abi::{Frame, ThreadState};
+use retrace_replay::debug_protocol::Generator;
 use std::collections::HashMap;
 use std::ffi::c_int;
 
@@ -24,6 +26,8 @@ struct Facts {
     first: usize,
     /// How many ticks there had been when it began, if it has in this run.
     began: Option<u64>,
+    /// Then its number among those that have, from 1.
+    serial: u64,
     /// Its code is not the user's. False, too, where that is not known.
     is_library: bool,
 }
@@ -35,6 +39,8 @@ pub struct Generators {
     /// By the frame's address.
     known: HashMap<usize, u32>,
     facts: Vec<Facts>,
+    /// How many have begun in this run.
+    begun: u64,
     /// What threads' stacks have: a stack is the number of its innermost link, or 0.
     links: Vec<Link>,
 }
@@ -46,7 +52,9 @@ impl Generators {
             return *number;
         }
         let first = if begins.is_some() { 0 } else { frame };
-        self.facts.push(Facts { first, began: begins, is_library: false });
+        self.begun += u64::from(begins.is_some());
+        let serial = if begins.is_some() { self.begun } else { 0 };
+        self.facts.push(Facts { first, began: begins, serial, is_library: false });
         let number = self.facts.len() as u32;
         self.known.insert(frame, number);
         number
@@ -70,6 +78,62 @@ impl Generators {
     /// Whether a generator had not begun before a tick, the first of which is 1.
     pub fn begins_at(&self, generator: u32, tick: u64) -> bool {
         self.facts(generator).and_then(|facts| facts.began).is_some_and(|before| before + 1 >= tick)
+    }
+
+    /// The generator that has just begun, as all runs know it.
+    pub fn newest(&self) -> Generator {
+        Generator::Begins(self.begun)
+    }
+
+    /// The generator whose frame is there now, as all runs know it.
+    pub fn known_as(&self, frame: usize) -> Generator {
+        match self.known.get(&frame).and_then(|number| self.facts(*number)) {
+            Some(facts) if facts.began.is_some() => Generator::Begins(facts.serial),
+            // One that has not been met is where it was.
+            Some(Facts { first, .. }) => Generator::There(*first as u64),
+            None => Generator::There(frame as u64),
+        }
+    }
+
+    /// The number of one that all runs know, if it has been met.
+    fn met(&self, generator: Generator) -> Option<u32> {
+        let is_it = |facts: &Facts| match generator {
+            Generator::There(first) => facts.first as u64 == first,
+            Generator::Begins(serial) => facts.serial == serial,
+            Generator::Gone => false,
+        };
+        self.facts.iter().position(is_it).map(|place| place as u32 + 1)
+    }
+
+    /// The same of one that is yet to be met; `NONE` of one that has not begun, or is gone.
+    pub fn number_of(&mut self, generator: Generator) -> u32 {
+        match (self.met(generator), generator) {
+            (Some(number), _) => number,
+            (None, Generator::There(first)) if !self.known.contains_key(&(first as usize)) => {
+                self.number(first as usize, None)
+            }
+            _ => NONE,
+        }
+    }
+
+    /// Where the frame of one that all runs know is now; `None` of one that is gone.
+    pub fn place_of(&self, generator: Generator) -> Option<usize> {
+        match (self.met(generator), generator) {
+            (Some(number), _) => self.place(number),
+            (None, Generator::There(first)) => Some(first as usize).filter(|first| !self.known.contains_key(first)),
+            _ => None,
+        }
+    }
+
+    /// How deep a generator's frame is on a stack.
+    pub fn depth_of(&self, mut stack: u32, generator: u32) -> Option<u16> {
+        while let Some(link) = self.link(stack) {
+            if link.generator == generator {
+                return Some(link.depth);
+            }
+            stack = link.below;
+        }
+        None
     }
 
     /// Where a generator's frame is now; `None` of one that is gone.
@@ -172,6 +236,25 @@ impl Generators {
 pub unsafe fn generator_frame(frame: *mut Frame) -> usize {
     // SAFETY: by contract.
     if unsafe { retrace_abi::line_events::retrace_is_generator_frame(frame) } != 0 { frame as usize } else { 0 }
+}
+
+/// A thread's frame of that depth, if it is a generator's.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn frame_of_thread(thread: u32, depth: u16) -> Option<usize> {
+    let mut found = 0;
+    // SAFETY: by contract; room for so many.
+    unsafe {
+        each_thread(|number, tstate| {
+            let mut frames = vec![0; retrace_depth(tstate) as usize];
+            if number == thread && usize::from(depth) <= frames.len() && depth > 0 {
+                retrace_generator_frames(tstate, frames.as_mut_ptr(), frames.len() as c_int);
+                found = frames[usize::from(depth) - 1] as usize;
+            }
+        });
+    }
+    (found != 0).then_some(found)
 }
 
 /// Where the frames of all generators are, in the order in which the collector has them: which is the same in each copy

@@ -471,20 +471,20 @@ pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int>
 ///
 /// # Safety
 /// At a tick; the GIL is held.
-pub unsafe fn watched(watch: &Watch, thread: u32, scope: Scope) -> Option<String> {
+pub unsafe fn watched(watch: &Watch, depth: u16, scope: Scope) -> Option<String> {
     // SAFETY: by contract.
-    unsafe { ask_about_watch(c"watch", &watch.expression, watch, thread, scope).ok().flatten() }
+    unsafe { ask_about_watch(c"watch", &watch.expression, watch, depth, scope).ok().flatten() }
 }
 
 /// Whether a watched value's condition is true, or why it fails.
 ///
 /// # Safety
 /// As [`watched`].
-pub unsafe fn watch_holds(watch: &Watch, thread: u32, scope: Scope) -> Result<bool, String> {
+pub unsafe fn watch_holds(watch: &Watch, depth: u16, scope: Scope) -> Result<bool, String> {
     // SAFETY: by contract.
     unsafe {
         let Some(condition) = &watch.condition else { return Ok(true) };
-        Ok(ask_about_watch(c"watch_condition", condition, watch, thread, scope)?.is_some_and(|text| text == "True"))
+        Ok(ask_about_watch(c"watch_condition", condition, watch, depth, scope)?.is_some_and(|text| text == "True"))
     }
 }
 
@@ -493,22 +493,18 @@ unsafe fn ask_about_watch(
     name: &CStr,
     expression: &str,
     watch: &Watch,
-    thread: u32,
+    depth: u16,
     scope: Scope,
 ) -> Result<Option<String>, String> {
     // SAFETY: at a tick.
     unsafe {
-        let (depth, of_function) = match &watch.frame {
-            Some(frame) if frame.thread != thread => return Ok(None),
-            Some(frame) => (i64::from(frame.depth), frame.function.as_str()),
-            None => (0, ""),
-        };
+        let of_function = watch.frame.as_ref().map_or("", |frame| frame.function.as_str());
         diverted_in(scope, || {
             let saved = SavedError::take();
             let function = function(name);
             let module = watch.module.as_deref().unwrap_or_default();
             let arguments =
-                (string(expression), Owned(PyLong_FromLongLong(depth)), string(of_function), string(module));
+                (string(expression), Owned(PyLong_FromLong(depth.into())), string(of_function), string(module));
             let result = if function.is_null() {
                 Owned(ptr::null_mut())
             } else {

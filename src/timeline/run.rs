@@ -227,15 +227,32 @@ impl Runner {
     }
 
     fn find(&self, find: &Find) -> Found {
-        if let Find::Generators = find {
-            // SAFETY: the GIL was never given back.
-            return Found { generators: unsafe { generators::all() }, ..Found::default() };
+        // SAFETY: the GIL was never given back.
+        let all = || unsafe { generators::all() };
+        match find {
+            Find::Generators => Found { generators: all(), ..Found::default() },
+            Find::GeneratorOf { thread, depth } => {
+                // SAFETY: as above.
+                let frame = unsafe { generators::frame_of_thread(*thread, *depth) };
+                let generator = frame.map(|frame| self.generators.known_as(frame));
+                Found { generator, ..Found::default() }
+            }
+            Find::GeneratorAt { place, of } => {
+                let frame = Some(all()).filter(|all| all.len() == *of).and_then(|all| all.get(*place).copied());
+                let generator = frame.map(|frame| self.generators.known_as(frame as usize));
+                Found { generator, ..Found::default() }
+            }
+            Find::PlaceOf(generator) => {
+                let (all, frame) = (all(), self.generators.place_of(*generator));
+                let place = all.iter().position(|other| Some(*other as usize) == frame);
+                Found { place: place.map(|place| (place, all.len())), ..Found::default() }
+            }
+            Find::Raise(raise) => Found { raise: self.origin(raise).cloned().map(Box::new), ..Found::default() },
+            Find::Back { .. } | Find::Since { .. } => {
+                let ends: Vec<u16> = self.actors.iter().map(|actor| actor.low).collect();
+                find_back(&self.ticks, &ends, &self.generators, find)
+            }
         }
-        if let Find::Raise(raise) = find {
-            return Found { raise: self.origin(raise).cloned().map(Box::new), ..Found::default() };
-        }
-        let ends: Vec<u16> = self.actors.iter().map(|actor| actor.low).collect();
-        find_back(&self.ticks, &ends, &self.generators, find)
     }
 
     unsafe fn set(&mut self, mut run: Run) {
@@ -252,8 +269,12 @@ impl Runner {
         self.messages = (0..stops.map_or(0, |stops| stops.breakpoints.len())).map(|_| Expression::message()).collect();
         self.stops = Thinned::new(LISTED);
         let watches = stops_of(&run).map_or(&[][..], |stops| &stops.watches);
+        let stack = self.actors.get(self.position.thread as usize).and_then(|actor| actor.stack);
+        let stack = stack.unwrap_or(generators::NONE);
+        let (at, generators) = (&self.position, &mut self.generators);
         // SAFETY: this stands at its position.
-        self.watches = watches.iter().map(|watch| unsafe { Watched::new(watch, &self.position) }).collect();
+        let watched = watches.iter().map(|watch| unsafe { Watched::new(watch, at, generators, stack) });
+        self.watches = watched.collect();
         self.left = 0;
         self.last = None;
         (self.followed, self.outermost) = (Vec::new(), None);
@@ -330,7 +351,7 @@ impl Runner {
             }
             if !user_threads::check().is_same() && is_at(&until) {
                 user_threads::with_thread_state(|| {
-                    let at = standing();
+                    let at = self.place_watches();
                     self.watches.iter_mut().for_each(|watch| watch.end(&at));
                 });
                 self.end_window(true);
@@ -361,8 +382,19 @@ impl Runner {
     pub(super) unsafe fn begin_watches(&mut self) {
         // SAFETY: the GIL is held, the thread state set.
         unsafe {
-            let at = standing();
+            let at = self.place_watches();
             self.watches.iter_mut().for_each(|watch| watch.begin(&at));
+        }
+    }
+
+    /// Finds the frames of what is watched between two lines. Returns where that is.
+    unsafe fn place_watches(&mut self) -> Stopped {
+        // SAFETY: the GIL is held, the thread state set.
+        unsafe {
+            let at = standing();
+            let stack = self.stack(PyThreadState_Get().cast(), at.thread as usize, at.depth);
+            self.watches.iter_mut().for_each(|watch| watch.place(&at, &self.generators, stack));
+            at
         }
     }
 
@@ -466,6 +498,10 @@ impl Runner {
             self.codes.is_mine(code, stops_of(&self.run))
         };
         self.generators.set_library(generator, !is_mine);
+        if !resumed {
+            let known_as = self.generators.newest();
+            self.watches.iter_mut().for_each(|watch| watch.generator_begins(known_as, generator));
+        }
         generator
     }
 
@@ -735,9 +771,13 @@ impl Runner {
     unsafe fn changes(&mut self, begun: bool) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
-            let at = &self.position;
+            let (at, generators) = (&self.position, &self.generators);
+            let stack = self.actors[at.thread as usize].stack.unwrap_or(generators::NONE);
             let all = self.watches.iter_mut().enumerate();
-            let changed = all.filter_map(|(place, watched)| Some((place, watched.change(at, begun)?)));
+            let changed = all.filter_map(|(place, watched)| {
+                watched.place(at, generators, stack);
+                Some((place, watched.change(at, begun)?))
+            });
             let mut cause = None;
             for (place, change) in changed.collect::<Vec<_>>() {
                 if self.is_wanted_change(place) {
@@ -759,7 +799,7 @@ impl Runner {
                 (_, None) => Ok(false),
                 (Some(condition), Some(scope)) => self.conditions[first + place]
                     .holds(condition, scope)
-                    .unwrap_or_else(|| inspect::watch_holds(watch, self.position.thread, scope)),
+                    .unwrap_or_else(|| inspect::watch_holds(watch, self.watches[place].depth(), scope)),
             };
             let holds = holds.unwrap_or_else(|text| {
                 self.say(watch.id, text, true);

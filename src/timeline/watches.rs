@@ -1,12 +1,13 @@
 //! Values that are compared at each line.
 
 use super::expressions::{Expression, HERE, Scope};
+use super::generators::{self, Generators};
 use super::ticks::names_of;
 use super::{clock, inspect};
 use crate::python::{Owned, string, text};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{retrace_frame_above, retrace_variable_slot};
-use retrace_replay::debug_protocol::{Cause, Stopped, Watch, shown};
+use retrace_replay::debug_protocol::{Cause, Generator, Stopped, Watch, WatchFrame, shown};
 use std::ffi::{CString, c_int};
 use std::ptr;
 
@@ -22,6 +23,10 @@ pub struct Watched {
     is_other: bool,
     /// The call in which it first had one has begun since the run's beginning.
     has_begun: bool,
+    /// The number of the generator whose frame it has its meaning in; `NONE` until it has begun, or where it is gone.
+    generator: u32,
+    /// How deep that frame is now, on the thread that runs; 0 where there is none.
+    depth: u16,
     variable: Variable,
     expression: Expression,
     /// The name of the module whose global it is, or null.
@@ -57,8 +62,8 @@ enum Now {
 
 impl Watched {
     /// # Safety
-    /// `at`: where this stands, at a tick if that is not 0. The GIL is held.
-    pub unsafe fn new(watch: &Watch, at: &Stopped) -> Watched {
+    /// `at`: where this stands, at a tick if that is not 0; `stack`: what the thread has there. The GIL is held.
+    pub unsafe fn new(watch: &Watch, at: &Stopped, generators: &mut Generators, stack: u32) -> Watched {
         let nothing = || Owned(ptr::null_mut());
         let mut watched = Watched {
             watch: watch.clone(),
@@ -67,11 +72,14 @@ impl Watched {
             start: None,
             is_other: false,
             has_begun: false,
+            generator: generators.number_of(watch.generator().unwrap_or(Generator::Gone)),
+            depth: 0,
             variable: Variable::new(watch),
             expression: Expression::new(),
             module: nothing(),
             value: nothing(),
         };
+        watched.place(at, generators, stack);
         // SAFETY: by contract.
         unsafe {
             let now = if at.tick == 0 { Now::Absent } else { watched.now(at) };
@@ -83,6 +91,28 @@ impl Watched {
             watched.text = watched.start.clone().or_else(|| watch.text.clone());
         }
         watched
+    }
+
+    /// A generator has begun, of that number; all runs know it as `generator`.
+    pub fn generator_begins(&mut self, generator: Generator, number: u32) {
+        if self.watch.generator() == Some(generator) {
+            self.generator = number;
+        }
+    }
+
+    /// Finds the frame, where a thread stands that has that stack. To be called before whatever looks there.
+    pub fn place(&mut self, at: &Stopped, generators: &Generators, stack: u32) {
+        self.depth = match &self.watch.frame {
+            Some(WatchFrame { here: Some(_), .. }) if self.generator == generators::NONE => 0,
+            Some(WatchFrame { here: Some(_), .. }) => generators.depth_of(stack, self.generator).unwrap_or(0),
+            Some(frame) if frame.thread == at.thread => frame.depth,
+            _ => 0,
+        };
+    }
+
+    /// How deep the frame is, or 0.
+    pub fn depth(&self) -> u16 {
+        self.depth
     }
 
     /// Looks where no tick is, at the checkpoint that this begins at: which of two objects that are shown alike it is means
@@ -145,8 +175,8 @@ impl Watched {
                 Some(Scope::Module(self.module.0))
             }
             (None, None) => Some(HERE),
-            (None, Some(frame)) if frame.thread != at.thread => None,
-            (None, Some(frame)) => Some(Scope::Frame(c_int::from(at.depth.checked_sub(frame.depth)?))),
+            (None, Some(_)) if self.depth == 0 => None,
+            (None, Some(_)) => Some(Scope::Frame(c_int::from(at.depth.checked_sub(self.depth)?))),
         }
     }
 
@@ -195,7 +225,7 @@ impl Watched {
             });
             now.unwrap_or_else(|| {
                 self.value = Owned(ptr::null_mut());
-                inspect::watched(&self.watch, at.thread, scope).map_or(Now::Absent, Now::Other)
+                inspect::watched(&self.watch, self.depth, scope).map_or(Now::Absent, Now::Other)
             })
         }
     }
@@ -205,7 +235,7 @@ impl Watched {
     /// # Safety
     /// At the tick `at`; the GIL is held.
     pub unsafe fn change(&mut self, at: &Stopped, begun: bool) -> Option<Cause> {
-        let is_call = begun && self.watch.frame.as_ref().is_some_and(|f| (f.thread, f.depth) == (at.thread, at.depth));
+        let is_call = begun && self.watch.frame.is_some() && self.depth == at.depth;
         if is_call {
             // What another call left has nothing to do with this one.
             (self.text, self.value) = (None, Owned(ptr::null_mut()));

@@ -267,7 +267,8 @@ impl Debuggee {
             let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
             let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();
             let depth = entry.and_then(|entry| entry["depth"].as_u64()).unwrap_or(frame + 1) as u16;
-            place = Some(WatchFrame { thread, depth, function });
+            let generator = self.timeline.generator_of(thread, depth)?;
+            place = Some(WatchFrame { thread, depth, function, generator, here: None });
         }
         Ok(Watch { id, expression, frame: place, ..Watch::default() })
     }

@@ -4,6 +4,7 @@
 
 mod changes;
 mod instructions;
+mod lineages;
 mod said;
 mod tally;
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use super::engine::{Cancel, Engine, Failure, Process, Result, message};
 use changes::changed_between;
+use lineages::Lineage;
 use said::{Kept, Said};
 use tally::Tallies;
 
@@ -141,6 +143,7 @@ pub struct Timeline {
     pub progress: Option<Box<dyn FnMut(usize, usize)>>,
     done: (usize, usize),
     tallies: Tallies,
+    lineages: Vec<Lineage>,
     engine: Engine,
 }
 
@@ -179,6 +182,7 @@ impl Timeline {
             progress: None,
             done: (0, 0),
             tallies: Tallies::default(),
+            lineages: Vec::new(),
             engine,
         }
     }
@@ -679,6 +683,7 @@ impl Timeline {
         let has_passed = stops.exceptions.as_ref().is_some_and(|exceptions| exceptions.user_unhandled);
         let evaluates = stops.evaluates() || has_passed;
         loop {
+            self.place_generators(window, &mut stops)?;
             let run =
                 Run { until: self.until(window), goal: Goal::First(stops.clone()), leave: Vec::new(), record: false };
             let process = match &self.present {
@@ -777,6 +782,7 @@ impl Timeline {
                 if let Some(watched) = watched.get(window) {
                     watched.put_into(&mut stops);
                 }
+                self.place_generators(window, &mut stops)?;
                 let goal = Goal::Last(stops.clone());
                 let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
                 running.push_back((window, self.engine.run(&self.windows[window].checkpoint, run)?));

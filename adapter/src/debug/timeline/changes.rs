@@ -31,6 +31,9 @@ pub fn watching(stops: &Stops) -> Stops {
     let mut watching = Stops { watches: stops.watches.clone(), ..Stops::default() };
     for watch in &mut watching.watches {
         (watch.hits, watch.text) = (None, None);
+        if let Some(frame) = &mut watch.frame {
+            frame.here = None;
+        }
     }
     watching
 }

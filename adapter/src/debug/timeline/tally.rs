@@ -154,7 +154,8 @@ impl Timeline {
         Ok(())
     }
 
-    pub(super) fn run_to_end_of(&mut self, window: usize, stops: Stops) -> Result<Window> {
+    pub(super) fn run_to_end_of(&mut self, window: usize, mut stops: Stops) -> Result<Window> {
+        self.place_generators(window, &mut stops)?;
         let run = Run { until: self.until(window), goal: Goal::Last(stops), leave: Vec::new(), record: false };
         let process = self.engine.run(&self.windows[window].checkpoint, run)?;
         let said = self.said.len();
