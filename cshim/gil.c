@@ -9,6 +9,11 @@
 struct retrace_gil_view retrace_gil;
 _Static_assert(offsetof(struct retrace_actor, gave_up) == 88, "as src/schedule.rs has it");
 
+PyThreadState *retrace_gil_holder(void)
+{
+    return *retrace_gil.locked ? *retrace_gil.last_holder : NULL;
+}
+
 /* The calling thread's entry, or NULL. Initial-exec: one load, no call; the C library keeps room for such variables of
  * libraries that are loaded late. */
 static __thread __attribute__((tls_model("initial-exec"))) struct retrace_actor *actor;

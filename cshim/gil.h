@@ -62,10 +62,7 @@ struct retrace_gil_view {
 extern struct retrace_gil_view retrace_gil;
 
 /* The state of the thread that has the GIL; NULL where none has it: that of who had it last may be freed then. */
-static inline PyThreadState *retrace_gil_holder(void)
-{
-    return *retrace_gil.locked ? *retrace_gil.last_holder : NULL;
-}
+PyThreadState *retrace_gil_holder(void);
 
 static inline void retrace_gil_step(void)
 {

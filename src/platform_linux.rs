@@ -379,10 +379,7 @@ mod time_stamps {
             }
             let kernels = KERNELS[0].load(Ordering::Relaxed)..KERNELS[1].load(Ordering::Relaxed);
             let value = if kernels.contains(&at) {
-                libc::prctl(PR_SET_TSC, ENABLE);
-                let value = std::arch::x86_64::_rdtsc();
-                libc::prctl(PR_SET_TSC, SIGSEGV);
-                value
+                without(|| std::arch::x86_64::_rdtsc())
             } else {
                 std::mem::transmute::<usize, extern "C" fn() -> u64>(READ.load(Ordering::Relaxed))()
             };

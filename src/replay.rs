@@ -326,15 +326,14 @@ pub unsafe fn refuse(call: &Call) -> *mut PyObject {
     );
     // SAFETY: by contract.
     unsafe {
-        let message = crate::python::string(&what);
-        if call.hook.entry.may_fail {
+        let class = if call.hook.entry.may_fail {
             let bases = Owned(PyTuple_Pack(2, PyExc_RuntimeError, PyExc_OSError));
-            let class = Owned(PyErr_NewException(c"retrace.Refused".as_ptr(), bases.0, ptr::null_mut()));
-            if !class.is_null() {
-                PyErr_SetObject(class.0, message.0);
-            }
+            Owned(PyErr_NewException(c"retrace.Refused".as_ptr(), bases.0, ptr::null_mut()))
         } else {
-            PyErr_SetObject(PyExc_RuntimeError, message.0);
+            Owned::borrowed(PyExc_RuntimeError)
+        };
+        if !class.is_null() {
+            PyErr_SetObject(class.0, crate::python::string(&what).0);
         }
     }
     ptr::null_mut()

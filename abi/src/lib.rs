@@ -267,20 +267,6 @@ pub mod gil {
         unsafe { &(*view).has_ended }
     }
 
-    /// The state of the thread that has the GIL. Null where none has it: that of who had it last may be freed then.
-    ///
-    /// # Safety
-    /// `retrace_gil_find` has been called.
-    pub unsafe fn holder() -> *mut ThreadState {
-        // SAFETY: by contract: the parts of the GIL, which live as long as the process.
-        unsafe {
-            if retrace_gil.locked.read_volatile() == 0 {
-                return std::ptr::null_mut();
-            }
-            retrace_gil.last_holder.read_volatile()
-        }
-    }
-
     unsafe extern "C" {
         pub static mut retrace_gil: GilView;
         /// What the hooks replaced: written before they are reachable.
@@ -292,6 +278,8 @@ pub mod gil {
         pub static mut retrace_next_sem_timedwait: *mut c_void;
 
         pub fn retrace_gil_find();
+        /// The state of the thread that has the GIL. Null where none has it: that of who had it last may be freed then.
+        pub fn retrace_gil_holder() -> *mut ThreadState;
         /// Has whoever has the GIL give it up at its next check, for a thread that waits for the turn.
         pub fn retrace_ask_for_turn();
         /// Has `retrace_collection_due` called at the next check of the eval breaker, whichever thread comes to one.

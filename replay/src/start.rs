@@ -4,6 +4,11 @@
 use crate::text::Text;
 use crate::value::Value;
 
+/// CPython's name for the file of a program that it reads from stdin.
+pub const STDIN: &str = "<stdin>";
+/// And of one that `-c` gives; what is made of strings has it as well.
+pub const COMMAND: &str = "<string>";
+
 /// What is known of a process since its start. A field that is missing, or is not what it should be, reads as `None`:
 /// a trace may be damaged, and an older recorder may not have written it.
 #[derive(Debug, Clone, PartialEq)]

@@ -354,7 +354,7 @@ pub unsafe fn arm() {
                     gil::retrace_request_check();
                 }
                 // Where nobody has the GIL, whoever takes it comes here, too.
-                let holder = gil::holder();
+                let holder = gil::retrace_gil_holder();
                 if !holder.is_null() {
                     gil::retrace_keep_frame_objects(holder);
                 }

@@ -126,7 +126,7 @@ pub(super) unsafe fn run_main(run: Run, start: *mut PyObject) -> c_int {
         let kind = text(item(start, c"run"));
         match kind.as_str() {
             "file" => run_source(start, &text(item(start, c"main"))),
-            "stdin" => run_source(start, "<stdin>"),
+            "stdin" => run_source(start, retrace_replay::start::STDIN),
             "path" => {
                 let runpy = Owned(PyImport_ImportModule(c"runpy".as_ptr()));
                 if runpy.is_null() {

@@ -125,9 +125,9 @@ impl Runner {
         unsafe {
             let exceptions = stops_of(&self.run).and_then(|stops| stops.exceptions.as_ref());
             let Some(exceptions) = exceptions else { return };
-            let is_wanted = inspect::is_of_classes(exception, &exceptions.user_classes);
-            let mut variables = std::ptr::null_mut();
             if is_mine {
+                let is_wanted = inspect::is_of_classes(exception, &exceptions.user_classes);
+                let mut variables = std::ptr::null_mut();
                 let caller = retrace_frame_above(tstate, 1, &mut variables);
                 let of_library = !caller.is_null() && !self.codes.is_mine(caller, stops_of(&self.run));
                 let is_coroutine = retrace_is_coroutine_frame(innermost_frame(tstate)) != 0;

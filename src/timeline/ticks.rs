@@ -7,6 +7,7 @@ use pyo3_ffi::*;
 use retrace_abi::line_events::{retrace_depth, retrace_frame_codes};
 use retrace_abi::retrace_code_names;
 use retrace_replay::debug_protocol::{Find, Found, FunctionBreakpoint, Stops};
+use retrace_replay::start::{COMMAND, STDIN};
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::ptr;
@@ -32,9 +33,6 @@ pub struct Code {
 fn is_of_file(path: &str, is_mine: bool, file: &str) -> bool {
     path == file && (is_mine || path != COMMAND)
 }
-
-/// The file's name that CPython gives to the program of a `python -c`, and to what is made of strings.
-const COMMAND: &str = "<string>";
 
 /// A code object's strings, as `retrace_code_names` gives them; held, so that no others get their addresses.
 struct Names([Owned; 3]);
@@ -138,7 +136,7 @@ pub fn is_mine(path: &str) -> bool {
     let installed = ["/site-packages/", "/dist-packages/"].iter().any(|folder| path.contains(folder));
     // Code that somebody made out of a string, unless the program is one.
     // SAFETY: as above.
-    let made_up = path.starts_with('<') && !(path == "<stdin>" || path == COMMAND && unsafe { IS_COMMAND });
+    let made_up = path.starts_with('<') && !(path == STDIN || path == COMMAND && unsafe { IS_COMMAND });
     !installed && !made_up && !library.iter().any(|folder| path.starts_with(folder.as_str()))
 }
 

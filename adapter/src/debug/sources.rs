@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
+use retrace_replay::start::{COMMAND, STDIN};
 use retrace_replay::{Trace, Value};
 use serde_json::json;
 
@@ -11,10 +12,6 @@ pub struct Mapping {
     pub local: String,
     pub remote: String,
 }
-
-/// CPython's names for the file of a program that it reads from stdin, and of one that `-c` gives.
-const STDIN: &str = "<stdin>";
-const COMMAND: &str = "<string>";
 
 /// What comes behind a folder in the path of something in it.
 fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
