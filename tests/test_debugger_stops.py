@@ -638,7 +638,12 @@ def test_functions_of_the_main_module(trial, how):
     (trial.work / "other.py").write_text("def work():\n    return 1\n")
     text = "import other\ndef work():\n    return other.work() + 1\nclass Box:\n    def work(self):\n        return work()\nBox().work()\n"
     (trial.work / "program.py").write_text(text)
-    recorded = trial.record({"file": ["program.py"], "module": ["-m", "program"], "command": ["-c", text]}[how])
+    # Another module's file, imported before, has a path that ends as the main one's does.
+    for folder, init in (("tools", "import box.tools.program\n"), ("box/tools", "")):
+        (trial.work / folder).mkdir(parents=True)
+        (trial.work / folder / "__init__.py").write_text(init)
+        (trial.work / folder / "program.py").write_text("def work():\n    pass\n" if folder == "box/tools" else text)
+    recorded = trial.record({"file": ["program.py"], "module": ["-m", "tools.program"], "command": ["-c", text]}[how])
     with Debugger(recorded.trace) as debugger:
         debugger.launch("entry")
         for name, lines in (("__main__.work", [3]), ("__main__.Box.work", [6]), ("work", [6, 3, 2])):

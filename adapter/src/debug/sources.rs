@@ -64,10 +64,18 @@ impl Sources {
             "path" => (format!("{main}/__main__.py"), None),
             "module" => {
                 let name = main.replace('.', "/");
-                let ends = [format!("/{name}.py"), format!("/{name}/__main__.py")];
+                let ends = [format!("/{name}/__main__.py"), format!("/{name}.py")];
+                let has = |folder: &str| {
+                    let mut paths = ends.iter().map(|end| format!("{folder}{end}"));
+                    paths.find(|path| self.contents.contains_key(path))
+                };
+                // Where Python looks for it: the working directory comes first.
+                let path = start.get("path").and_then(Value::as_items).unwrap_or_default();
+                let folders = path.iter().filter_map(|folder| Some(folder.as_text()?.to_string_lossy()));
+                let found = start.string("cwd").into_iter().chain(folders).find_map(|folder| has(&folder));
                 let is_main = |path: &&String| ends.iter().any(|end| path.ends_with(end));
-                let Some(path) = self.order.iter().find(is_main) else { return };
-                (path.clone(), None)
+                let Some(path) = found.or_else(|| self.order.iter().find(is_main).cloned()) else { return };
+                (path, None)
             }
             _ => return,
         };
