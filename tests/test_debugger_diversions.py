@@ -234,3 +234,17 @@ def test_what_waits_for_another_thread_ends_at_once(trial):
         assert "waits for another thread" in debugger.output("important")
         debugger.set_breakpoints(path, [{"line": line, "condition": "lock.acquire(timeout=1)"}])
         assert debugger.go("continue")["text"] == "The end of the recording"
+
+
+def test_a_functions_variable_that_is_deleted_in_the_console(trial):
+    """It can't be, and that is said; what else the statement does is done, and a global is gone."""
+    recorded, path = record(trial, "debugged_state.py")
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(path, [line_of(path, "return len(wide)")])])
+        debugger.go("continue")
+        with pytest.raises(RequestFailed, match="wide: a function's variable cannot be deleted from here, and is kept"):
+            debugger.evaluate("added = 1; del wide", context="repl")
+        assert debugger.evaluate("added, len(wide) > 0", context="repl") == "(1, True)"
+        debugger.evaluate("global counter; del counter", context="repl")
+        with pytest.raises(RequestFailed, match="counter"):
+            debugger.evaluate("counter", context="repl")

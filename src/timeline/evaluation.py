@@ -112,12 +112,15 @@ def evaluate(question, state, exception):
             run_statement(code, names, local)
         finally:
             # What has failed did what comes before.
+        own = set(local) if frame is not None and frame.f_code.co_flags & OPTIMIZED else set()
             if frame is not None:
                 write_back(frame)
 
     lasts = is_statement or question.get("statements") and may_change(source, names, local)
     value, raised, output = run_captured(run)
     if raised is not None:
+        if kept := own.difference(local):
+            raise RuntimeError(f"{', '.join(sorted(kept))}: a function's variable cannot be deleted from here, and is kept")
         return {"raised": said_by(raised), "output": output, "statement": is_statement, "lasts": lasts}
     if is_statement:
         return {"value": "", "type": "", "output": output, "statement": True, "lasts": True}
@@ -135,6 +138,9 @@ def parsed(source, mode, around):
     """The code of a text, or the error that there is none. Nothing is being handled when that is run: the program may have an
     exception there that it handles."""
     try:
+OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED
+
+
         return compiled_in(around, source, mode)
     except SyntaxError as error:
         return unplaced(error)
