@@ -58,13 +58,16 @@ class Library:
             # The program's own files may be others by now.
             if is_mine(f"{folder}/{last}.py"):
                 continue
-            for place, is_package in ((f"{folder}/{last}/__init__.py", True), (f"{folder}/{last}.py", False)):
-                source = library_file(place)
+            if folder not in cls.folders:
+                cls.folders[folder] = library_folder(folder)
+            found = cls.folders[folder]
+            for place, is_package in ((f"{last}/__init__.py", True), (f"{last}.py", False)):
+                source = library_file(f"{folder}/{place}") if place.partition("/")[0] in found else None
                 if source is not None:
-                    return cls.spec(name, place, cls(source, place), is_package)
+                    return cls.spec(name, f"{folder}/{place}", cls(source, f"{folder}/{place}"), is_package)
             for suffix in sys.modules["_imp"].extension_suffixes():
-                place = f"{folder}/{last}{suffix}"
-                if library_file(place) is not None:
+                if last + suffix in found:
+                    place = f"{folder}/{last}{suffix}"
                     loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, place)
                     return cls.spec(name, place, loader, False)
         return None
@@ -72,6 +75,7 @@ class Library:
     @classmethod
     def begin(cls):
         """Takes the place of the importer that looks into folders. Returns what puts that back."""
+        cls.folders = {}
         paths = getattr(loaded().get("_frozen_importlib_external"), "PathFinder", None)
         if paths is None:
             return lambda: None
@@ -108,19 +112,19 @@ def evaluate(question, state, exception):
     def run():
         if not is_statement:
             return value_of(code, names, local)
+        own = set(local) if frame is not None and frame.f_code.co_flags & OPTIMIZED else set()
         try:
             run_statement(code, names, local)
         finally:
             # What has failed did what comes before.
-        own = set(local) if frame is not None and frame.f_code.co_flags & OPTIMIZED else set()
             if frame is not None:
                 write_back(frame)
+        if kept := own.difference(local):
+            raise RuntimeError(f"{', '.join(sorted(kept))}: a function's variable cannot be deleted from here, and is kept")
 
     lasts = is_statement or question.get("statements") and may_change(source, names, local)
     value, raised, output = run_captured(run)
     if raised is not None:
-        if kept := own.difference(local):
-            raise RuntimeError(f"{', '.join(sorted(kept))}: a function's variable cannot be deleted from here, and is kept")
         return {"raised": said_by(raised), "output": output, "statement": is_statement, "lasts": lasts}
     if is_statement:
         return {"value": "", "type": "", "output": output, "statement": True, "lasts": True}
@@ -134,13 +138,13 @@ def evaluate(question, state, exception):
     return entry
 
 
+OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED
+
+
 def parsed(source, mode, around):
     """The code of a text, or the error that there is none. Nothing is being handled when that is run: the program may have an
     exception there that it handles."""
     try:
-OPTIMIZED = 0x1  # inspect.CO_OPTIMIZED
-
-
         return compiled_in(around, source, mode)
     except SyntaxError as error:
         return unplaced(error)

@@ -65,6 +65,17 @@ unsafe extern "C" fn library_file(_module: *mut PyObject, name: *mut PyObject) -
     }
 }
 
+/// The names of what is in a library's folder, as a list; empty where there is no such folder.
+unsafe extern "C" fn library_folder(_module: *mut PyObject, name: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py with a string.
+    unsafe {
+        let names = super::ticks::library_folder(&text(name));
+        to_python(&names.into_iter().map(Value::from).collect::<Vec<_>>().into(), 0).into_raw()
+    }
+}
+
+static LIBRARY_FOLDER: Definition = Definition::new(c"library_folder", library_folder, METH_O);
+
 static LIBRARY_FILE: Definition = Definition::new(c"library_file", library_file, METH_O);
 
 /// The most that a value's text takes.
@@ -226,6 +237,8 @@ unsafe fn namespace() -> *mut PyObject {
             PyDict_SetItemString(globals, c"is_mine".as_ptr(), is_mine.0);
             let file = Owned(PyCFunction_NewEx(LIBRARY_FILE.get(), ptr::null_mut(), ptr::null_mut()));
             PyDict_SetItemString(globals, c"library_file".as_ptr(), file.0);
+            let folder = Owned(PyCFunction_NewEx(LIBRARY_FOLDER.get(), ptr::null_mut(), ptr::null_mut()));
+            PyDict_SetItemString(globals, c"library_folder".as_ptr(), folder.0);
             let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();
             PyDict_SetItemString(globals, c"argument_shifts".as_ptr(), to_python(&shifts.into(), 0).0);
             let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));

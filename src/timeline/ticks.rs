@@ -87,6 +87,12 @@ pub fn library_file(name: &str) -> Option<Vec<u8>> {
     std::fs::read(std::path::Path::new(library.first()?).join(name)).ok()
 }
 
+/// The names of what is in a folder: read without the recording's knowledge.
+pub fn library_folder(path: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// The codes of the frames of the running thread, the outermost first; borrowed.
 ///
 /// # Safety
