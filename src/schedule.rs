@@ -95,7 +95,11 @@ static NOT_EXTERNAL: bool = false;
 
 impl Actor {
     fn new(serial: u64, is_foreign: bool) -> *mut Actor {
-        Box::into_raw(Box::new(Actor {
+        Box::into_raw(Box::new(Actor::begun(serial, is_foreign)))
+    }
+
+    fn begun(serial: u64, is_foreign: bool) -> Actor {
+        Actor {
             holds_gil: false,
             wait_end: 0,
             at_check: false,
@@ -129,7 +133,7 @@ impl Actor {
             calls_back: 0,
             sleeper: None,
             tid: 0,
-        }))
+        }
     }
 
     /// Made by the thread itself.
@@ -703,6 +707,26 @@ unsafe fn append_left(actor: *mut Actor, is_external: bool) {
     }
 }
 
+/// Entries of threads that have ended, for others: a server may make a thread for each request. The lock is only tried: a
+/// forked child may have it from a thread that it has not.
+static SPARE: Mutex<Spare> = Mutex::new(Spare(Vec::new()));
+
+struct Spare(Vec<*mut Actor>);
+
+// SAFETY: whose entries they were has ended.
+unsafe impl Send for Spare {}
+
+/// One that nothing points to any more.
+unsafe fn take_spare() -> Option<*mut Actor> {
+    // SAFETY: by the contract of `new_actor`; entries are never freed.
+    unsafe {
+        let mut spare = SPARE.try_lock().ok()?;
+        let is_free = |actor: &*mut Actor| !(**actor).is_holder && gil::retrace_gil.gave_up != actor.cast();
+        let place = spare.0.iter().position(is_free)?;
+        Some(spare.0.swap_remove(place))
+    }
+}
+
 /// What threads called of the C library after they had given the GIL up for the last time.
 static ENDED: Mutex<Vec<(u64, Vec<NativeCall>)>> = Mutex::new(Vec::new());
 
@@ -740,6 +764,10 @@ unsafe extern "C" fn thread_ends(round: *mut c_void) {
             turns::locked(&ENDED).push(((*actor).serial, calls));
             // Release pairs with the swap in `append_ended`.
             gil::have_ended().store(true, Ordering::Release);
+        }
+        gil::retrace_set_actor(ptr::null_mut());
+        if let Ok(mut spare) = SPARE.try_lock() {
+            spare.0.push(actor);
         }
     }
 }
@@ -951,7 +979,13 @@ pub unsafe fn steps_passed() -> u64 {
 /// Recording; the calling thread has the GIL or the turn.
 pub unsafe fn new_actor() -> *mut Actor {
     // SAFETY: by contract.
-    unsafe { Actor::new(next_serial(), false) }
+    unsafe {
+        let serial = next_serial();
+        let Some(actor) = take_spare() else { return Actor::new(serial, false) };
+        let sleeper = (*actor).sleeper;
+        *actor = Actor { sleeper, ..Actor::begun(serial, false) };
+        actor
+    }
 }
 
 unsafe fn next_serial() -> u64 {

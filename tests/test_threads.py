@@ -179,3 +179,37 @@ def test_the_program_s_excepthook(trial):
     recorded = trial.assert_replays(["threads.py", "excepthook"], programs=["threads.py"])
     assert recorded.stdout.count(b"'ValueError', 'fails-") == 3, recorded
     assert b"the hook itself" in recorded.stderr and b"Exception in thread fails-0" in recorded.stderr, recorded
+
+
+MANY_THREADS = """
+import threading
+import time
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def make(count):
+    for _ in range(count):
+        thread = threading.Thread(target=time.time)
+        thread.start()
+        thread.join()
+
+
+make(2000)
+before = resident()
+make(8000)
+print(resident() - before)
+"""
+
+
+def test_threads_that_have_ended_take_no_memory(trial):
+    """A server makes a thread for each request."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(MANY_THREADS)
+    recorded = trial.record([program])
+    assert int(recorded.stdout) < 100 * 8000, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
