@@ -446,7 +446,10 @@ retrace_collect(int generation)
     PyObject *argument = PyLong_FromLong(generation);
     PyObject *result = collect(NULL, &argument, 1, NULL);
     Py_DECREF(argument);
-    gc->generations[0].threshold = native_threshold();
+    /* What it has run may have ended the recording. */
+    if (gc != NULL) {
+        gc->generations[0].threshold = native_threshold();
+    }
     Py_ssize_t found = result != NULL ? PyLong_AsSsize_t(result) : 0;
     Py_XDECREF(result);
     PyErr_Restore(type, value, traceback);

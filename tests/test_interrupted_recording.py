@@ -98,6 +98,33 @@ def test_size_limit(trial):
     assert b"recording stopped" in info.stdout, info
 
 
+FINALIZERS = """
+import gc, os
+r, w = os.pipe()
+class Loop:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        for _ in range(20):
+            os.write(w, b"1")
+            os.read(r, 1)
+gc.set_threshold(50)
+for _ in range(8000):
+    Loop()
+print("done")
+"""
+
+
+def test_size_limit_in_a_collection(trial):
+    """What a collection runs meets the limit: the program goes on."""
+    trial.prepare()
+    command = [RETRACE, "record", "--max-size", "3M", "-o", trial.trace, "--", trial.python, "-c", FINALIZERS]
+    done = subprocess.run(command, cwd=trial.work, env=trial.environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"done\n"), done
+    assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"retrace: "), done.stderr
+    ends_before_the_program(trial, trial.replay(trial.trace))
+
+
 def test_full_disk(trial, tmp_path):
     """A file system without room: one line, the program goes on, what was committed replays."""
     disk = tmp_path / "disk"
