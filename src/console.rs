@@ -253,7 +253,7 @@ unsafe fn show_if_stream(call: &Call, fd: Option<i64>) {
 }
 
 /// Whether that command of `fcntl` makes a duplicate.
-fn duplicates(command: i64) -> bool {
+pub fn duplicates(command: i64) -> bool {
     command == i64::from(libc::F_DUPFD) || command == i64::from(libc::F_DUPFD_CLOEXEC)
 }
 

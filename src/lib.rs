@@ -42,6 +42,7 @@ mod libc_memory;
 mod libc_records;
 mod libc_streams;
 mod libc_table;
+mod libc_watches;
 mod libraries;
 mod library_locks;
 mod library_threads;

@@ -13,6 +13,7 @@ use crate::libc_maps as maps;
 use crate::libc_memory as memory;
 use crate::libc_streams as streams;
 use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, Waits};
+use crate::libc_watches as watches;
 use crate::session::{self, Mode};
 use crate::trampoline::LIBC_CALLS;
 use crate::{console, divergence, native_handlers, platform, replay, schedule, time_stamps, turns, user_threads};
@@ -347,7 +348,7 @@ unsafe fn record(place: usize, args: &Arguments) -> usize {
         let errno = platform::errno();
         let failed = failed(function.returns, result);
         if !failed {
-            memory::note_watch(function, args);
+            watches::note(function, args, result);
             ipc::note(function, args[0], result);
         }
         let buffers = memory::outputs(function, args, &rooms, result, failed);
@@ -435,7 +436,7 @@ unsafe fn answer(function: &Function, args: &Arguments, outcome: Outcome) -> usi
             memory::make_result(function, args, general.result.as_ref(), &buffers)
         };
         if !failed(function.returns, result) {
-            memory::note_watch(function, args);
+            watches::note(function, args, result);
             ipc::note(function, args[0], result);
             if function.name == c"shmdt" {
                 ipc::detach(args[0]);

@@ -12,13 +12,13 @@ use crate::libc_maps as maps;
 use crate::libc_records as records;
 use crate::libc_streams as streams;
 use crate::libc_table::{Function, Len, Returns, Shape};
+use crate::libc_watches as watches;
 use crate::platform;
 use retrace_replay::content_hash;
 use retrace_replay::value::Value;
-use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
 use std::ptr;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes up to this length are logged as they are, longer ones by length and hash.
 const SHORT: usize = 64;
@@ -67,7 +67,7 @@ pub unsafe fn inputs(function: &Function, args: &Arguments) -> Vec<Value> {
                 Shape::Messages(n) => value_of(&sent_messages(args, i, n)),
                 Shape::Strings => value_of(&strings(args[i])),
                 // What is there when a descriptor is no longer to be watched means nothing.
-                Shape::Watch if args[i] == 0 || args[1] as c_int == STOP_WATCHING => Value::None,
+                Shape::Watch if args[i] == 0 || args[1] as c_int == watches::STOP_WATCHING => Value::None,
                 Shape::Watch => Value::Int((*(args[i] as *const u32)).into()),
                 _ => continue,
             }
@@ -221,7 +221,7 @@ pub unsafe fn outputs(
                 Shape::MessageOut => received_message(args[i], result),
                 Shape::Messages(_) => sent_lengths(args[i], result),
                 Shape::MessagesOut(_) => received_messages(args[i], result),
-                Shape::Events => met_events(args, args[i], result),
+                Shape::Events => watches::met(args, args[i], result),
                 Shape::Request => {
                     let places = request_places(function, args);
                     places.iter().flat_map(|&(at, size)| bytes_at(at, size)).copied().collect()
@@ -269,7 +269,7 @@ pub unsafe fn write_outputs(function: &Function, args: &Arguments, rooms: &Rooms
                 Shape::Messages(n) => make_sent_lengths(args[i], args[n], bytes),
                 Shape::MessagesOut(n) => receive_messages(args[i], args[n], bytes),
                 Shape::Found | Shape::Words => found::make(args, i, rooms[i], shape, bytes),
-                Shape::Events => make_events(args, args[i], bytes),
+                Shape::Events => watches::make(args, args[i], bytes),
                 Shape::Request => {
                     let mut rest = bytes.as_slice();
                     for (at, size) in request_places(function, args) {
@@ -318,69 +318,6 @@ unsafe fn request_places(function: &Function, args: &Arguments) -> Vec<(usize, u
     }
     // SAFETY: as above.
     unsafe { platform::written_by_ioctl(args[1] as libc::c_ulong, args[2]) }
-}
-
-// ---- epoll: a program is told of a descriptor by data of its own, often an address ----
-
-/// `struct epoll_event`: packed on one architecture.
-const EVENT: usize = if cfg!(target_arch = "x86_64") { 12 } else { 16 };
-const EVENT_DATA: usize = EVENT - 8;
-
-/// EPOLL_CTL_DEL, on every architecture.
-const STOP_WATCHING: c_int = 2;
-
-/// What each watched descriptor is called, by (epoll descriptor, descriptor).
-static WATCHED: LazyLock<Mutex<HashMap<(c_int, c_int), u64>>> = LazyLock::new(Mutex::default);
-
-fn watched() -> MutexGuard<'static, HashMap<(c_int, c_int), u64>> {
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// After a call that succeeded: what it has watched from now on.
-///
-/// # Safety
-/// As [`inputs`].
-pub unsafe fn note_watch(function: &Function, args: &Arguments) {
-    if let Some(i) = function.arguments.iter().position(|shape| matches!(shape, Shape::Watch))
-        && args[i] != 0
-    {
-        // SAFETY: by contract, an event. One that is no longer watched is not met again.
-        let data = unsafe { ((args[i] + EVENT_DATA) as *const u64).read_unaligned() };
-        watched().insert((args[0] as c_int, args[2] as c_int), data);
-    }
-}
-
-/// The events met, each with the descriptor in place of its data.
-unsafe fn met_events(args: &Arguments, address: usize, result: usize) -> Vec<u8> {
-    let (epoll, watched) = (args[0] as c_int, watched());
-    let mut out = Vec::new();
-    for event in 0..usize::try_from(result as c_int).unwrap_or(0) {
-        let at = address + event * EVENT;
-        // SAFETY: by the contract of `outputs`: as many events as were returned.
-        let (events, data) = unsafe { (*(at as *const u32), ((at + EVENT_DATA) as *const u64).read_unaligned()) };
-        let is_it = |entry: &(&(c_int, c_int), &u64)| entry.0.0 == epoll && *entry.1 == data;
-        // Where two are called the same, the program can't tell them apart either.
-        let fd = watched.iter().filter(is_it).map(|entry| entry.0.1).min().unwrap_or(-1);
-        put_number(&mut out, events);
-        put_number(&mut out, fd as u32);
-    }
-    out
-}
-
-unsafe fn make_events(args: &Arguments, address: usize, bytes: &[u8]) {
-    let (epoll, watched) = (args[0] as c_int, watched());
-    let room = usize::try_from(args[2] as c_int).unwrap_or(0);
-    let mut reader = Reader(bytes);
-    for event in 0..room.min(bytes.len() / 8) {
-        let (events, fd) = (reader.number(), reader.number() as c_int);
-        let data = watched.get(&(epoll, fd)).copied().unwrap_or_default();
-        let at = address + event * EVENT;
-        // SAFETY: by the contract of `write_outputs`: there is room for so many.
-        unsafe {
-            (at as *mut u32).write_unaligned(events);
-            ((at + EVENT_DATA) as *mut u64).write_unaligned(data);
-        }
-    }
 }
 
 // ---- what has a form of its own in the log ----

@@ -704,3 +704,69 @@ def test_a_file_in_memory_that_c_code_makes(trial):
     recorded = trial.record(["program.py"])
     assert recorded.exit == 0 and b"b'hello' 5" in recorded.stdout, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+# As tokio: what is watched is added by a duplicate of the descriptor that is waited for, and named by an address.
+WATCHER = r"""
+#define _GNU_SOURCE
+#include <Python.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+struct watched { int fd; };
+static int duplicate(int epoll, int how)
+{
+    switch (how) {
+    case 0: return epoll;
+    case 1: return dup(epoll);
+    case 2: return fcntl(epoll, F_DUPFD_CLOEXEC, 3);
+    case 3: return dup3(epoll, 60, O_CLOEXEC);
+    default: return syscall(SYS_dup, epoll);
+    }
+}
+static PyObject *watch(PyObject *self, PyObject *args)
+{
+    int waits = epoll_create1(0), other = epoll_create1(0), how, closes;
+    struct epoll_event met[4];
+    PyObject *all = PyList_New(0);
+    if (!PyArg_ParseTuple(args, "ii", &how, &closes)) return NULL;
+    int adds = duplicate(waits, how);
+    /* The number is another one's then. */
+    int epoll = closes ? adds : waits;
+    if (closes && adds != waits) { close(waits); dup(other); }
+    for (int i = 0; i < 3; i++) {
+        struct watched *watched = malloc(sizeof *watched);
+        struct epoll_event event = {EPOLLIN, {watched}};
+        watched->fd = eventfd(i != 1, EFD_NONBLOCK);
+        if (epoll_ctl(adds, EPOLL_CTL_ADD, watched->fd, &event)) abort();
+        /* By the same name elsewhere. */
+        if (epoll_ctl(other, EPOLL_CTL_ADD, watched->fd, &event)) abort();
+    }
+    int count = epoll_wait(epoll, met, 4, 1000);
+    for (int i = 0; i < count; i++) {
+        struct watched *watched = met[i].data.ptr;
+        eventfd_t value = 0;
+        read(watched->fd, &value, sizeof value);
+        PyList_Append(all, Py_BuildValue("ii", watched->fd, (int)value));
+        epoll_ctl(adds, EPOLL_CTL_DEL, watched->fd, NULL);
+    }
+    return all;
+}
+static PyMethodDef methods[] = {{"watch", watch, METH_VARARGS, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "watcher", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_watcher(void) { return PyModule_Create(&definition); }
+"""
+
+
+def test_what_is_watched_by_a_duplicate_of_an_epoll_descriptor(trial):
+    trial.prepare()
+    compile_extension(trial, trial.work / "watcher", WATCHER)
+    (trial.work / "program.py").write_text(
+        "import watcher\nfor how in range(5):\n    print(watcher.watch(how, 0), watcher.watch(how, 1))\n"
+    )
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    assert recorded.stdout.count(b", 1), (") == 10, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
