@@ -21,7 +21,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 type Destructor = unsafe extern "C" fn(*mut c_void);
 type Ident = libc::pthread_t;
 
-const FUNCTIONS: usize = 20;
+const FUNCTIONS: usize = 21;
 static mut NEXT: [*mut c_void; FUNCTIONS] = [ptr::null_mut(); FUNCTIONS];
 
 const CREATE: usize = 0;
@@ -42,6 +42,7 @@ const RESTORE_FOR_OTHERS: usize = 16;
 const ACQUIRE: usize = 17;
 const RELEASE_THREAD: usize = 18;
 const DELETE_CURRENT: usize = 19;
+const SWAP: usize = 20;
 
 /// Bindings of functions whose places in `NEXT` begin at `first`.
 fn bound<const N: usize>(functions: [(&'static CStr, *mut c_void); N], first: usize) -> Vec<Binding> {
@@ -86,6 +87,7 @@ pub fn with_turns() -> Vec<Binding> {
         (c"PyThreadState_DeleteCurrent", delete_current as *mut c_void),
     ];
     bindings.extend(bound(functions, ACQUIRE));
+    bindings.extend(bound([(c"PyThreadState_Swap", swap as *mut c_void)], SWAP));
     bindings
 }
 
@@ -249,6 +251,23 @@ unsafe extern "C" fn delete_current() {
     unsafe {
         let next = replaced!(NEXT[DELETE_CURRENT], => ());
         giving_up_gil(|| next())
+    }
+}
+
+/// From 3.12 on it gives the GIL up where there is no other state, and takes it where there was none (duckdb).
+unsafe extern "C" fn swap(state: *mut PyThreadState) -> *mut PyThreadState {
+    // SAFETY: called by an extension module.
+    unsafe {
+        let next = replaced!(NEXT[SWAP], *mut PyThreadState => *mut PyThreadState);
+        if state.is_null() {
+            share();
+        }
+        let _inside = turns::enter();
+        if state.is_null() {
+            return giving_up_gil(|| next(state));
+        }
+        before_gil();
+        next(state)
     }
 }
 

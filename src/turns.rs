@@ -4,8 +4,8 @@
 //! of the GIL. Replay has the library's threads as coroutines, and gives them the turn as recorded.
 //!
 //! Who has the GIL has the turn. A thread of the library's keeps it between its calls of the C library, and so does one of
-//! Python's that gave the GIL up in the library's code (`PyEval_SaveThread` there). All others give it up with the GIL. The
-//! log is written by who has the turn.
+//! Python's that gave the GIL up in the library's code (`PyEval_SaveThread` there, or `PyThreadState_Swap`). All others give
+//! it up with the GIL. The log is written by who has the turn.
 //!
 //! Python's threads race in the same way where several are in the code of a library that does I/O, though it makes no thread:
 //! there are turns for them as well, from when the first one gives the GIL up in such code after the program has made a

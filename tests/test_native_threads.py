@@ -361,6 +361,88 @@ def test_threads_that_call_back_by_another_module(trial):
         trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+SWAPS = r"""
+#include <Python.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_t thread;
+static int wanted, done, taken, order[4000], fd;
+static void take(int who)
+{
+    pthread_mutex_lock(&mutex);
+    order[taken++] = who;
+    pthread_mutex_unlock(&mutex);
+}
+static void *work(void *nothing)
+{
+    struct timespec now;
+    for (int i = 0; i < 40; i++) {
+        pthread_mutex_lock(&mutex);
+        while (wanted <= i)
+            pthread_cond_wait(&changed, &mutex);
+        pthread_mutex_unlock(&mutex);
+        for (int k = 0; k < 20; k++) {
+            take(1);
+            clock_gettime(CLOCK_REALTIME, &now);
+            for (volatile long n = now.tv_nsec % 20000; n > 0; n--) {}
+        }
+        pthread_mutex_lock(&mutex);
+        done++;
+        pthread_cond_signal(&changed);
+        pthread_mutex_unlock(&mutex);
+    }
+    eventfd_write(fd, 1);
+    return NULL;
+}
+/* The GIL is given up by taking the state away, as duckdb does. */
+static PyObject *run(PyObject *self, PyObject *nothing)
+{
+    if (!fd) {
+        fd = eventfd(0, 0);
+        pthread_create(&thread, NULL, work, NULL);
+    }
+    PyThreadState *state = PyThreadState_Swap(NULL);
+    pthread_mutex_lock(&mutex);
+    wanted++;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&mutex);
+    for (int k = 0; k < 20; k++)
+        take(0);
+    pthread_mutex_lock(&mutex);
+    while (done < wanted)
+        pthread_cond_wait(&changed, &mutex);
+    pthread_mutex_unlock(&mutex);
+    PyThreadState_Swap(state);
+    return PyLong_FromLong(taken);
+}
+static PyObject *join(PyObject *self, PyObject *nothing)
+{
+    pthread_join(thread, NULL);
+    PyObject *all = PyList_New(0);
+    for (int i = 0; i < taken; i++)
+        PyList_Append(all, PyLong_FromLong(order[i]));
+    return all;
+}
+static PyMethodDef methods[] = {{"run", run, METH_NOARGS, NULL}, {"join", join, METH_NOARGS, NULL}, {NULL}};
+"""
+SWAPPED = """
+import native
+for _ in range(40):
+    print(native.run())
+print(native.join())
+"""
+
+
+def test_threads_beside_one_that_gave_the_gil_up_by_its_state(trial):
+    """It keeps its turn, as one that calls `PyEval_SaveThread` does."""
+    for _ in range(3):
+        assert_replays(trial, SWAPS, SWAPPED)
+
+
 C11 = r"""
 #include <Python.h>
 #include <sys/eventfd.h>
