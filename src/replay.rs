@@ -159,6 +159,7 @@ unsafe fn take_hooks() -> Result<(), Failure> {
             ours.push(names.get(&(name.as_str(), kind)).copied());
             recorded.push(name);
         }
+        native_calls::came_to_hooks(ours.len());
         source.finish_event();
         Ok(())
     }

@@ -443,6 +443,26 @@ def test_threads_beside_one_that_gave_the_gil_up_by_its_state(trial):
         assert_replays(trial, SWAPS, SWAPPED)
 
 
+FIRST = r"""
+#include <Python.h>
+#include <time.h>
+static PyObject *now(PyObject *self, PyObject *nothing)
+{
+    struct timespec now;
+    Py_BEGIN_ALLOW_THREADS
+    clock_gettime(CLOCK_REALTIME, &now);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLong(now.tv_nsec);
+}
+static PyMethodDef methods[] = {{"now", now, METH_NOARGS, NULL}, {NULL}};
+"""
+
+
+def test_what_a_module_calls_first_without_the_gil(trial):
+    """The log says between the two which functions there are since it was imported: replay reads the call ahead of that."""
+    assert_replays(trial, FIRST, "import native\nnow = native.now()\nprint(now)\n")
+
+
 C11 = r"""
 #include <Python.h>
 #include <sys/eventfd.h>

@@ -5,28 +5,59 @@ use super::{our_hook, source};
 use crate::call::Call;
 use crate::divergence;
 use crate::gil::GilCell;
-use crate::hook::Hook;
+use crate::hook::{self, Hook};
 use crate::user_threads;
-use retrace_replay::event::{Event, code};
+use retrace_replay::event::{self, Event, code};
 use retrace_replay::event_stream::EventStream;
 
 /// Behind the event that [`native_call`] showed.
 static BEHIND: GilCell<Option<EventStream>> = GilCell::new(None);
 
+/// Hooks that the log has behind the cursor's event, and calls of which were read ahead of time: their numbers and what they
+/// are. Which of ours they stand for is known only when they are come to: a module may be imported until then.
+static AHEAD: GilCell<Vec<(usize, Vec<event::Hook>)>> = GilCell::new(Vec::new());
+
 /// Whether a recorded call is one of `hook`.
 ///
 /// # Safety
 /// Replaying.
-pub unsafe fn is_call_of(call: &retrace_replay::event::Call, hook: u16) -> bool {
+pub unsafe fn is_call_of(call: &event::Call, hook: u16) -> bool {
     // SAFETY: by contract.
-    unsafe { our_hook(call.hook) == Some(hook) }
+    unsafe { our_hook(call.hook).map_or_else(|| is_ahead(call.hook, hook), |ours| ours == hook) }
+}
+
+unsafe fn are_ahead(first: u64, hooks: Vec<event::Hook>) {
+    // SAFETY: as in `is_call_of`.
+    let ahead = unsafe { AHEAD.get() };
+    if !ahead.iter().any(|(other, _)| *other == first as usize) {
+        ahead.push((first as usize, hooks));
+    }
+}
+
+unsafe fn is_ahead(recorded: u16, hook: u16) -> bool {
+    // SAFETY: as in `is_call_of`.
+    unsafe {
+        let ours = hook::all()[usize::from(hook)];
+        let ahead =
+            AHEAD.get().iter().filter_map(|(first, hooks)| hooks.get(usize::from(recorded).checked_sub(*first)?));
+        ahead.into_iter().any(|hook| hook.kind == ours.kind && hook.name.to_string_lossy() == ours.name)
+    }
+}
+
+/// The hooks before this number were come to.
+///
+/// # Safety
+/// Replaying.
+pub(super) unsafe fn came_to_hooks(before: usize) {
+    // SAFETY: by contract.
+    unsafe { AHEAD.get().retain(|(first, _)| *first >= before) };
 }
 
 /// The event at the cursor, if it is a call of `hook` by C code. It stays there until [`pass_native_call`].
 ///
 /// # Safety
 /// Replaying; the GIL is held.
-pub unsafe fn front_call(hook: u16) -> Option<retrace_replay::event::Call> {
+pub unsafe fn front_call(hook: u16) -> Option<event::Call> {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
@@ -45,7 +76,7 @@ pub unsafe fn front_call(hook: u16) -> Option<retrace_replay::event::Call> {
 ///
 /// # Safety
 /// Replaying; the GIL is held.
-pub unsafe fn native_call(hook: &Hook) -> retrace_replay::event::Call {
+pub unsafe fn native_call(hook: &Hook) -> event::Call {
     // SAFETY: by contract.
     unsafe {
         if let Some(call) = front_call(hook.index) {
@@ -78,7 +109,7 @@ pub unsafe fn pass_native_call() {
 ///
 /// # Safety
 /// Replaying; the GIL is held.
-pub unsafe fn annotation(call: &Call) -> retrace_replay::event::Call {
+pub unsafe fn annotation(call: &Call) -> event::Call {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
@@ -110,7 +141,7 @@ pub unsafe fn native_calls_at_front() -> bool {
 ///
 /// # Safety
 /// Replaying.
-pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<retrace_replay::event::Call>> {
+pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<event::Call>> {
     // SAFETY: by contract.
     unsafe {
         let mut ahead = source().clone();
@@ -118,6 +149,7 @@ pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<retrace_replay:
             loop {
                 match ahead.next_event() {
                     Ok(Some((_, Event::Switch { thread, .. }))) if thread == wanted => break,
+                    Ok(Some((_, Event::Hooks { first, hooks }))) => are_ahead(first, hooks),
                     Ok(Some(_)) => {}
                     _ => return None,
                 }
@@ -125,7 +157,7 @@ pub unsafe fn native_calls_of(thread: Option<u64>) -> Option<Vec<retrace_replay:
         }
         loop {
             match ahead.next_event() {
-                Ok(Some((_, Event::Hooks { .. }))) => {}
+                Ok(Some((_, Event::Hooks { first, hooks }))) => are_ahead(first, hooks),
                 Ok(Some((_, Event::Released(calls)))) => return Some(calls),
                 _ => return None,
             }
