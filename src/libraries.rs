@@ -79,9 +79,10 @@ impl Extension {
     /// What it and its libraries import that reaches the outside: empty for one that is deterministic.
     pub fn reasons(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        for image in &self.images {
-            let imports = imports_of(image);
-            let calls_back = has(imports.iter().map(String::as_str), &MAKERS);
+        let imports: Vec<Vec<String>> = self.images.iter().map(imports_of).collect();
+        let has_std_threads = imports.iter().flatten().any(|import| import == library_threads::STD_THREAD_NAME);
+        for imports in imports {
+            let calls_back = has_std_threads || has(imports.iter().map(String::as_str), &MAKERS);
             for name in imports {
                 // Who maps files opens them; others map memory.
                 // Semaphores are mostly the module's own.
@@ -173,12 +174,34 @@ struct Redirected {
     has_free_threads: bool,
 }
 
+/// Which of the images that belong together make threads that take turns. `said`: as in [`threads_take_turns`].
+fn making_in_turns(images: &[Image], imports: &[Vec<String>], said: Option<bool>) -> Vec<bool> {
+    let each = imports.iter().map(|imports| imports.iter().map(String::as_str));
+    let own: Vec<bool> = each.clone().map(|imports| threads_take_turns(imports, said)).collect();
+    let all = each.clone().flatten();
+    // What C++'s threads run may be any function, also one that takes the GIL in another image.
+    let may_call_back = || has(all.clone(), &TAKE_GIL) && has(all.clone(), &[library_threads::STD_THREAD_NAME]);
+    let turns = own.contains(&true) || reaches_out_and_has(all.clone(), &SHARES) || may_call_back();
+    if said.is_some() || !cfg!(target_os = "linux") || !turns {
+        return own;
+    }
+    // Whoever takes turns may come to wait for any of them.
+    let is_followed = |((own, imports), image)| own || (has(imports, &MAKERS) && !is_openmp(image));
+    own.into_iter().zip(each).zip(images).map(is_followed).collect()
+}
+
+/// Whether it is an OpenMP runtime. Its threads only compute, and wait by spinning and by system calls that nobody sees: they
+/// can't take turns.
+fn is_openmp(image: &Image) -> bool {
+    // SAFETY: a loaded image.
+    unsafe { imports::own_function(image, c"omp_get_num_threads") }.is_some()
+}
+
 /// Redirects what belongs together. Python's threads take turns in its code where it does I/O of its own, for several
 /// threads at once. `threads`: as in [`Extension::redirect`].
 fn redirect_all(images: &[Image], threads: Option<bool>) -> Redirected {
     let imports: Vec<Vec<String>> = images.iter().map(imports_of).collect();
-    let makes_threads = imports.iter().map(|imports| threads_take_turns(imports.iter().map(String::as_str), threads));
-    let makes_threads: Vec<bool> = makes_threads.collect();
+    let makes_threads = making_in_turns(images, &imports, threads);
     let all = imports.iter().flatten().map(String::as_str);
     let turns = makes_threads.contains(&true) || reaches_out_and_has(all, &SHARES);
     let mut has_free = false;

@@ -1,6 +1,7 @@
 """What C and C++ code of extension modules learns of threads from the C library, and what becomes of their values."""
 
 import json
+import subprocess
 
 from harness import compile_extension
 
@@ -461,6 +462,139 @@ static PyMethodDef methods[] = {{"now", now, METH_NOARGS, NULL}, {NULL}};
 def test_what_a_module_calls_first_without_the_gil(trial):
     """The log says between the two which functions there are since it was imported: replay reads the call ahead of that."""
     assert_replays(trial, FIRST, "import native\nnow = native.now()\nprint(now)\n")
+
+
+# A library that makes threads, and nothing else that shows what they do: FFmpeg's.
+WORKERS = r"""
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int wanted, done, waits;
+static char found[33];
+static void *work(void *nothing)
+{
+    for (int i = 0;; i++) {
+        pthread_mutex_lock(&mutex);
+        while (wanted <= i)
+            pthread_cond_wait(&changed, &mutex);
+        pthread_mutex_unlock(&mutex);
+        int fd = open("/proc/sys/kernel/random/uuid", O_RDONLY);
+        if (read(fd, found, 32) != 32)
+            found[0] = '?';
+        close(fd);
+        pthread_mutex_lock(&mutex);
+        done++;
+        pthread_cond_broadcast(&changed);
+        pthread_mutex_unlock(&mutex);
+    }
+    return nothing;
+}
+const char *job(int *waited)
+{
+    static pthread_t thread;
+    if (!thread)
+        pthread_create(&thread, NULL, work, NULL);
+    pthread_mutex_lock(&mutex);
+    wanted++;
+    pthread_cond_broadcast(&changed);
+    while (done < wanted) {
+        waits++;
+        pthread_cond_wait(&changed, &mutex);
+    }
+    pthread_mutex_unlock(&mutex);
+    *waited = waits;
+    return found;
+}
+"""
+GIVES_JOBS = r"""
+#include <Python.h>
+#include <sys/socket.h>
+#include <pthread.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+const char *job(int *);
+static PyObject *give(PyObject *self, PyObject *nothing)
+{
+    int pair[2], waited;
+    const char *found;
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&mutex);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || socket(AF_UNIX, SOCK_STREAM, 0) < 0)
+        abort();
+    found = job(&waited);
+    pthread_mutex_unlock(&mutex);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("si", found, waited);
+}
+static PyMethodDef methods[] = {{"give", give, METH_NOARGS, NULL}, {NULL}};
+"""
+GIVEN = """
+import native
+for _ in range(50):
+    print(native.give())
+"""
+
+
+def linked_with(trial, source, *options, language="c"):
+    """A library, and how a module is linked with it."""
+    compiler = {"c": "cc", "c++": "c++"}[language]
+    command = [compiler, "-shared", "-fPIC", "-pthread", *options, "-x", language, "-", "-o", trial.folder / "libown.so"]
+    subprocess.run(command, input=source.encode(), check=True)
+    return ["-Wl,--no-as-needed", f"-L{trial.folder}", "-l:libown.so", f"-Wl,-rpath,{trial.folder}"]
+
+
+def test_threads_of_a_library_that_a_module_with_turns_brings(trial):
+    """Who has the turn waits for them."""
+    assert_replays(trial, GIVES_JOBS, GIVEN, *linked_with(trial, WORKERS))
+
+
+RUNNER = r"""
+#include <functional>
+#include <thread>
+#include <vector>
+void run_all(std::function<void(int)> what, int count)
+{
+    std::vector<std::thread> threads;
+    for (int i = 0; i < count; i++)
+        threads.emplace_back(what, i);
+    for (auto &thread : threads)
+        thread.join();
+}
+"""
+HAS_RUN = r"""
+#include <Python.h>
+#include <functional>
+void run_all(std::function<void(int)>, int);
+static PyObject *call(PyObject *, PyObject *function)
+{
+    auto what = [&](int number) {
+        PyGILState_STATE state = PyGILState_Ensure();
+        Py_XDECREF(PyObject_CallFunction(function, "i", number));
+        PyGILState_Release(state);
+    };
+    Py_BEGIN_ALLOW_THREADS
+    run_all(what, 4);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+static PyMethodDef methods[] = {{"call", call, METH_O, NULL}, {NULL}};
+"""
+COLLECTS = """
+import time, native
+seen = []
+def called(number):
+    seen.append((number, time.monotonic_ns()))
+for _ in range(20):
+    native.call(called)
+print(seen)
+"""
+
+
+def test_threads_of_another_library_that_call_python(trial):
+    """C++'s may run any function. The module that takes the GIL in it makes none itself: OR-Tools."""
+    linked = linked_with(trial, RUNNER, language="c++")
+    assert_replays(trial, HAS_RUN, COLLECTS, *linked, language="c++")
 
 
 C11 = r"""
