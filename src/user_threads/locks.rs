@@ -179,8 +179,8 @@ unsafe fn real_wait(lock: *mut libc::sem_t) -> c_int {
 }
 
 pub(super) unsafe extern "C" fn sem_wait(lock: *mut libc::sem_t) -> c_int {
-    // SAFETY: as above.
-    unsafe { wait(lock, true) }
+    // SAFETY: as above. A thread that is none of replay's really waits.
+    unsafe { if schedule::is_ours() { wait(lock, true) } else { libc::sem_wait(lock) } }
 }
 
 pub(super) unsafe extern "C" fn sem_clockwait(

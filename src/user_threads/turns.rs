@@ -98,6 +98,8 @@ unsafe fn at_end_of_take() -> bool {
                     let tstate = *gil::retrace_gil.last_holder;
                     *gil::retrace_gil.locked = 0;
                     wait_for_turn();
+                    // Another coroutine may have let them in.
+                    outsiders::keep_out();
                     *gil::retrace_gil.locked = 1;
                     *gil::retrace_gil.last_holder = tstate;
                     taken();
@@ -110,6 +112,9 @@ unsafe fn at_end_of_take() -> bool {
         true
     }
 }
+
+/// The GIL is given back for a moment only, in which no real thread may come in.
+static mut GIVES_BACK: bool = false;
 
 /// Runs Python where take_gil() has taken the GIL and its caller has not yet set the thread state.
 ///
@@ -124,9 +129,9 @@ pub unsafe fn with_thread_state(run: impl FnOnce()) {
         pyo3_ffi::PyEval_AcquireThread(tstate.cast());
         IN_CALL = false;
         run();
-        IN_CALL = true;
+        (IN_CALL, GIVES_BACK) = (true, true);
         pyo3_ffi::PyEval_ReleaseThread(tstate.cast());
-        IN_CALL = false;
+        (IN_CALL, GIVES_BACK) = (false, false);
         *gil::retrace_gil.locked = 1;
         *gil::retrace_gil.last_holder = tstate;
     }
@@ -303,7 +308,9 @@ pub(super) unsafe extern "C" fn mutex_unlock(mutex: *mut libc::pthread_mutex_t) 
                 return 0;
             }
             if *gil::retrace_gil.locked == 0 {
-                outsiders::let_in();
+                if !GIVES_BACK {
+                    outsiders::let_in();
+                }
             } else {
                 // The end of take_gil(), which has just reset the request.
                 let is_check = at_end_of_take();
