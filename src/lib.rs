@@ -47,6 +47,7 @@ mod libraries;
 mod library_locks;
 mod library_threads;
 mod library_waits;
+mod lock_calls;
 mod lookups;
 mod memory_map;
 mod modules;

@@ -115,7 +115,11 @@ unsafe extern "C" fn record(request: *mut c_void) -> c_int {
         session::append_event(&Event::Pending { thread, number, at });
         let waited_for = schedule::swap_waited_for(ptr::null());
         let result = function(argument);
-        schedule::swap_waited_for(waited_for);
+        if result == 0 {
+            schedule::swap_waited_for(waited_for);
+        } else {
+            schedule::wait_is_over();
+        }
         if let Some(outside) = outside
             && session::is_recording()
         {
@@ -135,7 +139,9 @@ unsafe fn replay(thread: u64, number: u64) -> c_int {
         replay::consume_front();
         let waited = user_threads::swap_lock_wait(user_threads::LockWait::NONE);
         let result = function(argument as *mut c_void);
-        user_threads::swap_lock_wait(waited);
+        if result == 0 {
+            user_threads::swap_lock_wait(waited);
+        }
         result
     }
 }

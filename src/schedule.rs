@@ -12,7 +12,9 @@ use crate::library_threads::LastValue;
 use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
-use crate::{address, learning, library_locks, record, subinterpreters, thread, thread_count, user_threads};
+use crate::{
+    address, learning, library_locks, lock_calls, record, subinterpreters, thread, thread_count, user_threads,
+};
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
 use retrace_replay::event::{Call as NativeCall, Event, Fingerprint, Position, WaitEnd};
@@ -76,6 +78,8 @@ pub struct Actor {
     pub last: Position,
     /// The try of a lock whose wait a signal interrupted; no other has been made since if `tries` is still that.
     interrupted: Option<u64>,
+    /// The place of its frames then: nothing else says that the wait has ended if it is the first (`crate::lock_calls`).
+    interrupted_at: u64,
     /// How often its C code tried a mutex since one of these tries was logged.
     library_locks: u64,
     /// How many calls of its C code were logged.
@@ -128,6 +132,7 @@ impl Actor {
             releases: 0,
             last: Position::Released(0),
             interrupted: None,
+            interrupted_at: 0,
             library_locks: 0,
             native_calls_made: 0,
             calls_back: 0,
@@ -194,7 +199,8 @@ pub unsafe fn interrupted_wait() -> Option<u64> {
         if actor.is_null() {
             return None;
         }
-        (*actor).interrupted.take().filter(|&tries| tries == (*actor).tries)
+        let tries = (*actor).interrupted.take().filter(|&tries| tries == (*actor).tries)?;
+        (gil::retrace_fingerprint_place(*gil::retrace_gil.last_holder) == (*actor).interrupted_at).then_some(tries)
     }
 }
 
@@ -208,6 +214,25 @@ pub unsafe fn wait_goes_on() {
         let actor = gil::retrace_actor().cast::<Actor>();
         if !actor.is_null() {
             (*actor).interrupted = Some((*actor).tries);
+        }
+    }
+}
+
+/// The calling thread is in no wait for a lock: a call for one begins or ends, or a handler has raised an exception. Where
+/// a signal had interrupted one, the lock is not tried again for it.
+///
+/// # Safety
+/// The GIL is held by the calling thread.
+pub unsafe fn wait_is_over() {
+    // SAFETY: by contract; an actor is its thread's own, or null.
+    unsafe {
+        if hot::replays() {
+            return user_threads::wait_is_over();
+        }
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if !actor.is_null() {
+            (*actor).waited_for = ptr::null();
+            (*actor).interrupted = None;
         }
     }
 }
@@ -301,6 +326,7 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
             bindings.extend(recording_bindings());
         }
         bindings.extend(address::bindings());
+        lock_calls::find();
         imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
         learning::learn_checks(replaying)?;
         learning::learn_locks()?;
@@ -703,6 +729,10 @@ unsafe fn append_left(actor: *mut Actor, is_external: bool) {
         if !is_external && let Ok(end) = WaitEnd::try_from((*actor).wait_end) {
             session::append_event(&Event::Wait { end, releases: (*actor).releases });
             (*actor).interrupted = (end == WaitEnd::Interrupted).then_some((*actor).tries);
+            if end == WaitEnd::Interrupted {
+                (*actor).interrupted_at = gil::retrace_fingerprint_place(*gil::retrace_gil.last_holder);
+                lock_calls::watch();
+            }
         }
     }
 }

@@ -269,7 +269,9 @@ unsafe fn record_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         session::append_event(&Event::Signal { number: number as u64, at });
         let waited_for = schedule::swap_waited_for(ptr::null());
         let result = call_program(number, args);
-        schedule::swap_waited_for(waited_for);
+        if !result.is_null() {
+            schedule::swap_waited_for(waited_for);
+        }
         if session::is_recording() {
             if outside.is_some() {
                 callback::keep_result(serial, result);
@@ -319,7 +321,9 @@ unsafe fn replay_call(number: usize, args: *mut PyObject) -> *mut PyObject {
         callback::next_serial();
         let waited = user_threads::swap_lock_wait(user_threads::LockWait::NONE);
         let result = call_program(number, args);
-        user_threads::swap_lock_wait(waited);
+        if !result.is_null() {
+            user_threads::swap_lock_wait(waited);
+        }
         expect_end(result.is_null());
         if is_at_check && !result.is_null() {
             replay::go_on_at_check(number as u64);

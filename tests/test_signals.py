@@ -38,6 +38,7 @@ def test_interrupted_while(trial, wait):
         "looked_for_by_c",
         "wakeup_fd",
         "handler_crosses",
+        "over_in_handler",
         "fault_handler",
     ],
 )

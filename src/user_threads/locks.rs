@@ -8,7 +8,7 @@ use crate::gil::GilCell;
 use crate::imports::replaced;
 use crate::replay::{self, Front};
 use crate::session::Mode;
-use crate::{divergence, library_locks, pending_calls, schedule, session, thread, turns};
+use crate::{divergence, library_locks, lock_calls, pending_calls, schedule, session, thread, turns};
 use pyo3_ffi::{Py_AddPendingCall, PyErr_SetString, PyExc_RuntimeError};
 use retrace_replay::event::WaitEnd;
 use std::collections::BTreeMap;
@@ -132,6 +132,7 @@ unsafe fn wait(lock: *mut libc::sem_t, is_endless: bool) -> c_int {
                 return fail(libc::ETIMEDOUT);
             }
             me().lock_wait.interrupted = true;
+            lock_calls::watch();
             return fail(libc::EINTR);
         }
         if real_trywait(lock) == 0 {
@@ -213,6 +214,19 @@ pub unsafe fn swap_lock_wait(other: LockWait) -> LockWait {
 pub unsafe fn is_interrupted_at(tries: u64) -> bool {
     // SAFETY: one thread.
     unsafe { me().lock_wait.interrupted && me().tries == tries }
+}
+
+/// The running thread is in no wait for a lock: what its clock says is about the next one.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn wait_is_over() {
+    // SAFETY: one thread, but for those that are not the session's.
+    unsafe {
+        if schedule::is_ours() && session::is_replaying() {
+            me().lock_wait.interrupted = false;
+        }
+    }
 }
 
 /// `clock_gettime`, of which CPython's answer to an interrupted wait depends: whether its time is over. It is, unless

@@ -33,7 +33,7 @@ pub use library_threads::{
     calls_back, end_library_thread, end_where_stopped, has_specific, has_turn, is_in_call, keep_turn, leave_turn,
     library_thread_begins, make_library_thread, passed, pause, sleeper, take_last_turn, take_specific,
 };
-pub use locks::{is_interrupted_at, let_go, swap_lock_wait};
+pub use locks::{is_interrupted_at, let_go, swap_lock_wait, wait_is_over};
 pub use native_code::{
     count_library_lock, gave_up_at, library_lock_logged, lost_without_gil, mask_signals, native_calls_made,
     next_native_call, pass_native_call, released_call, stay_if_left,

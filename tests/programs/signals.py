@@ -593,6 +593,55 @@ def interrupt_main():
     print(k, log)
 
 
+def late(number, frame):
+    note(number, frame)
+    time.sleep(0.01)
+
+
+def over_in_handler():
+    """The time of a wait is over when its handler returns: what comes next is another wait, or none."""
+    global k
+    taken, of_other = threading.Lock(), threading.RLock()
+    taken.acquire()
+    holder = threading.Thread(target=of_other.acquire, daemon=True)
+    holder.start()
+    holder.join()
+    for held in (taken, of_other):
+        signal.signal(signal.SIGALRM, late)
+        for k in range(3):
+            alarm(0.001)
+            log.append(held.acquire(timeout=0.004))
+        for k in range(3):
+            alarm(0.001)
+            log.append((held.acquire(timeout=0.004), held.acquire(False), held.acquire(timeout=0.004)))
+        for k in range(3):
+            signal.signal(signal.SIGALRM, late)
+            alarm(0.001)
+            log.append(held.acquire(timeout=0.004))
+            # No lock is tried before the next handler.
+            signal.signal(signal.SIGALRM, note)
+            before = ticks
+            alarm(0.002)
+            while ticks == before:
+                k += 1
+        for k in range(3):
+            signal.signal(signal.SIGALRM, fail)
+            alarm(0.001)
+            try:
+                log.append(held.acquire(timeout=0.1))
+            except Alarm as error:
+                log.append(error.args)
+            signal.signal(signal.SIGALRM, late)
+            alarm(0.001)
+            log.append(held.acquire(timeout=0.004))
+        signal.signal(signal.SIGALRM, note)
+        alarm(0.0005, 0.0005)
+        for k in range(30):
+            log.append(held.acquire(timeout=0.002))
+        alarm(0)
+    print(ticks, digest())
+
+
 def fault_handler():
     """faulthandler is as the program left it."""
     print(faulthandler.is_enabled())
