@@ -112,14 +112,14 @@ def evaluate(question, state, exception):
     def run():
         if not is_statement:
             return value_of(code, names, local)
-        own = set(local) if frame is not None and frame.f_code.co_flags & OPTIMIZED else set()
+        own = set(local) if local and frame is not None and frame.f_code.co_flags & OPTIMIZED else set()
         try:
             run_statement(code, names, local)
         finally:
             # What has failed did what comes before.
             if frame is not None:
                 write_back(frame)
-        if kept := own.difference(local):
+        if own and (kept := own.difference(local)):
             raise RuntimeError(f"{', '.join(sorted(kept))}: a function's variable cannot be deleted from here, and is kept")
 
     lasts = is_statement or question.get("statements") and may_change(source, names, local)

@@ -185,7 +185,8 @@ PyInit_fingerprint_probe(void)
 }
 
 /* What the version's file refers to of the schedule, which is not here. */
-int retrace_collection_asked;
+#include "gil.h"
+struct retrace_gil_view retrace_gil;
 void retrace_request_check(void);
 void retrace_request_check(void) {}
 void retrace_begun_after_check(void);
