@@ -220,6 +220,7 @@ impl Timeline {
         self.index(0)?;
         while self.windows.len() > 1 && self.windows[0].ticks.is_some_and(|ticks| tick > ticks) {
             self.windows.remove(1);
+            self.windows[0].knows_raised = false;
             self.forget_copies(0);
             self.index(0)?;
         }
