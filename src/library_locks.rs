@@ -77,6 +77,16 @@ fn mutexes() -> MutexGuard<'static, FxHashMap<usize, Known>> {
 /// same.
 pub extern "C" fn forget_all() {
     MUTEXES.store(ptr::null_mut(), Ordering::Release);
+    KNOWN_DONE.iter().for_each(|place| place.store(0, Ordering::Relaxed));
+}
+
+/// Another mutex may be where this one was.
+fn forget(lock: usize) {
+    mutexes().remove(&lock);
+    let place = known_done(lock);
+    if place.load(Ordering::Relaxed) == lock {
+        place.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Whether the order in which the calling thread gets this mutex counts. In a session only.
@@ -543,6 +553,15 @@ fn mark_done(control: usize) -> bool {
     std::mem::replace(&mut known.taken, 1) == 0
 }
 
+/// Some of those that are marked as done, each where [`known_done`] says: libcrypto asks for a handful of them thousands
+/// of times where a password is checked.
+static KNOWN_DONE: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
+
+fn known_done(control: usize) -> &'static AtomicUsize {
+    // Controls are four bytes each, and libraries have them side by side.
+    &KNOWN_DONE[(control >> 2) % KNOWN_DONE.len()]
+}
+
 thread_local! {
     /// The routine that `run_once` runs, and what the control is.
     static ROUTINE: Cell<Option<(usize, Routine)>> = const { Cell::new(None) };
@@ -575,6 +594,10 @@ unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int 
         match native_handlers::mode() {
             Mode::Recording if schedule::logs_native_calls() => {
                 let (_, tries) = schedule::count_library_lock();
+                let place = known_done(control as usize);
+                if place.load(Ordering::Relaxed) == control as usize && platform::is_once_done(control) {
+                    return 0;
+                }
                 let outer = ROUTINE.replace(Some((control as usize, routine)));
                 let error = next(control, run_once);
                 ROUTINE.set(outer);
@@ -582,6 +605,7 @@ unsafe extern "C" fn once(control: *mut libc::c_int, routine: Routine) -> c_int 
                     // It was done where nothing is recorded: on replay it is for this thread to do.
                     schedule::append_lock_event(once_event(tries));
                 }
+                place.store(control as usize, Ordering::Relaxed);
                 error
             }
             Mode::Replaying if schedule::is_ours() => {
@@ -607,13 +631,13 @@ unsafe fn replays_once() -> bool {
 // Another mutex may be where one was, and not in the same place in both directions.
 
 unsafe extern "C" fn init(mutex: NativeMutex, attributes: *const libc::pthread_mutexattr_t) -> c_int {
-    mutexes().remove(&(mutex as usize));
+    forget(mutex as usize);
     // SAFETY: as above.
     unsafe { replaced!(NEXT[INIT], NativeMutex, *const libc::pthread_mutexattr_t => c_int)(mutex, attributes) }
 }
 
 unsafe extern "C" fn destroy(mutex: NativeMutex) -> c_int {
-    mutexes().remove(&(mutex as usize));
+    forget(mutex as usize);
     // SAFETY: as above.
     unsafe { replaced!(NEXT[DESTROY], NativeMutex => c_int)(mutex) }
 }
