@@ -166,6 +166,52 @@ def test_a_crash_of_a_thread(trial):
         assert crash["type"] == "ZeroDivisionError" and crash["thread"] == debugger.stop["threadId"]
 
 
+TWO_THREADS = """\
+import sys
+import threading
+
+
+def fail(number):
+    return 1 // number
+
+
+def run(name):
+    thread = threading.Thread(target=fail, args=(0,), name=name)
+    thread.start()
+    thread.join()
+
+
+run("first")
+if sys.argv[1:]:
+    {}["missing"]
+run("last")
+"""
+
+
+@pytest.mark.parametrize("is_main", [False, True])
+def test_the_crash_of_several_threads(trial, is_main):
+    """The main thread's, else the last one; the others are in the timeline."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(TWO_THREADS)
+    arguments = ["main"] if is_main else []
+    with Debugger(trial.record([program, *arguments]).trace) as debugger:
+        assert debugger.launch("crash")["reason"] == "exception"
+        assert debugger.where() == (("<module>", 17) if is_main else ("fail", 6))
+        threads = debugger.request("threads")["threads"]
+        names = {thread["id"]: thread["name"] for thread in threads}
+        assert names[debugger.stop["threadId"]] == ("MainThread" if is_main else "last")
+        crash = debugger.stop["position"]
+        found = debugger.request("timeline")["exceptions"]
+        assert [raised["position"] for raised in found if raised["uncaught"]] == [crash]
+        first = next(raised for raised in found if raised["type"] == "ZeroDivisionError")
+        assert not first["uncaught"]
+        debugger.go("gotoPosition", position=first["position"])
+        assert debugger.where() == ("fail", 6)
+        debugger.go("gotoPosition", position="crash")
+        assert debugger.stop["position"] == crash
+
+
 def test_exceptions_that_leave_the_programs_own_code(trial):
     trace, _ = record_trace(trial, "debugged_callbacks.py")
     with Debugger(trace) as debugger:

@@ -77,7 +77,7 @@ unsafe fn reported(exception: *mut PyObject, in_thread: bool) {
         if exception.is_null() || exception == Py_None() || is_exit || !is_on() {
             return;
         }
-        if !in_thread || timeline().crash.is_none() {
+        if !in_thread || timeline().crash.is_none_or(|crash| crash.in_thread) {
             timeline().crash = Some(Crash { event: replay::source().index().0, clock: clock::now(), in_thread });
         }
         if let Some(runner) = runner() {
