@@ -61,6 +61,7 @@ mod pickle;
 mod platform;
 mod python;
 mod quick;
+mod random_device;
 mod record;
 mod replay;
 mod results;

@@ -362,6 +362,7 @@ unsafe fn bindings() -> &'static [Binding] {
             bindings.extend(libc_streams::bindings());
             bindings.extend(libc_ipc::bindings());
             bindings.extend(lookups::bindings());
+            bindings.extend(crate::random_device::bindings());
             bindings.extend(native_handlers::bindings());
             bindings.extend(library_waits::bindings());
             bindings.extend(library_threads::bindings());

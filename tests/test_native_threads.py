@@ -264,6 +264,42 @@ def test_threads_that_libstdcxx_makes(trial):
     assert recorded.stdout.split()[0] == b"True", recorded
 
 
+DRAWS = r"""
+#include <Python.h>
+#include <exception>
+#include <random>
+#include <string>
+static PyObject *draw(PyObject *, PyObject *args)
+{
+    const char *name;
+    unsigned int one, other;
+    if (!PyArg_ParseTuple(args, "s", &name)) return NULL;
+    try {
+        std::random_device device{std::string(name)};
+        one = device();
+        other = device();
+    } catch (const std::exception &) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("(II)", one, other);
+}
+static PyMethodDef methods[] = {{"draw", draw, METH_VARARGS, NULL}, {NULL}};
+"""
+
+DRAWN = """
+import native
+for name in ("default", "rdrand", "rdseed", "/dev/urandom", "no device"):
+    print(name, native.draw(name), native.draw("default"))
+"""
+
+
+def test_what_the_processor_draws_for_libstdcxx(trial):
+    """The system draws it instead. A device that is a file is read as ever, and one that is not there throws."""
+    recorded = assert_replays(trial, DRAWS, DRAWN, language="c++")
+    drawn = recorded.stdout.splitlines()
+    assert len(set(drawn)) == len(drawn) and drawn[-1].startswith(b"no device None ("), recorded
+
+
 BACK = r"""
 #include <Python.h>
 #include <pthread.h>
