@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class RequestFailed(Exception):
     def __init__(self, answer):
         super().__init__(answer.get("message"))
         self.shown = answer["body"]["error"]["showUser"]
+
+
+def longer(rounds: int) -> Iterator[int]:
+    """So many rounds, and more and more of them: the replay leaves checkpoints by time, so a machine that is slow at
+    making them leaves none in what another one takes long enough for."""
+    yield from (rounds * 4**step for step in range(4))
 
 
 class Debugger:
