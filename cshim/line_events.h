@@ -42,8 +42,14 @@ void retrace_line_events_follow(PyThreadState *tstate);
  * looks at the beginning of a traced frame, and goes back to before it looked. */
 int retrace_line_events_check_again(PyThreadState *tstate);
 
-/* How many frames of Python code a thread has; where its innermost one lies. */
-int retrace_depth(PyThreadState *tstate);
+/* How many frames of Python code a thread has. `known` is one of them, the `known_depth`th, if it has not ended; no frame
+ * may have begun where it lay. NULL: none is known. */
+int retrace_depth_from(PyThreadState *tstate, struct _PyInterpreterFrame *known, int known_depth);
+
+static inline int retrace_depth(PyThreadState *tstate)
+{
+    return retrace_depth_from(tstate, NULL, 0);
+}
 
 /* Objects that the events' own machinery has made since they were turned on: the program's count of allocations less
  * this is what it would be without them. */

@@ -186,11 +186,14 @@ static int line_events, instruction_events;
 /* The trace function that the program has set: sys.settrace()'s, or an extension's. Ours calls it. */
 static Py_tracefunc of_program;
 
-int retrace_depth(PyThreadState *tstate)
+int retrace_depth_from(PyThreadState *tstate, _PyInterpreterFrame *known, int known_depth)
 {
     int depth = 0;
-    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous)
+    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous) {
+        if (frame == known)
+            return depth + known_depth;
         depth++;
+    }
     return depth;
 }
 

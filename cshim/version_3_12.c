@@ -209,11 +209,14 @@ uint64_t retrace_line_events_objects;
 /* Importing makes code objects, of which an instrumented one has more parts. */
 const uint64_t retrace_line_events_slack = 3000;
 
-int retrace_depth(PyThreadState *tstate)
+int retrace_depth_from(PyThreadState *tstate, _PyInterpreterFrame *known, int known_depth)
 {
     int depth = 0;
-    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous)
+    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous) {
+        if (frame == known)
+            return depth + known_depth;
         depth += frame->owner != FRAME_OWNED_BY_CSTACK;
+    }
     return depth;
 }
 

@@ -759,6 +759,18 @@ def use():
 use()
 end = 1
 """,
+    "deepest.py": """\
+import sys
+sys.setrecursionlimit(200000)
+def deep(n):
+    return deep(n - 1) if n else bottom()
+def bottom():
+    here = 1
+    there = 2
+    return here
+deep(70000)
+end = 1
+""",
     "deep.py": """\
 import sys
 sys.setrecursionlimit(100000)
@@ -861,6 +873,44 @@ def test_the_stack_of_a_deep_recursion(hunted):
         assert found["totalFrames"] == 12003
         debugger.go("next")
         assert debugger.locals() == {"here": "1"}
+
+
+def test_a_stack_of_more_frames_than_two_bytes_count(hunted):
+    trace, path = hunted("deepest.py")
+    with Debugger(trace) as debugger:
+
+        def innermost(levels=1):
+            return debugger.request("stackTrace", threadId=1, startFrame=0, levels=levels)
+
+        def at():
+            (frame,) = innermost()["stackFrames"]
+            return frame["name"], frame["line"]
+
+        debugger.launch("entry", [(path, [6])])
+        debugger.go("continue")
+        found = innermost(3)
+        assert [frame["name"] for frame in found["stackFrames"]] == ["bottom", "deep", "deep"]
+        assert found["totalFrames"] == 70003
+        there = debugger.stop["position"]
+        debugger.set_breakpoints(path, [])
+        debugger.go("next")
+        assert at() == ("bottom", 7)
+        scopes = debugger.request("scopes", frameId=innermost()["stackFrames"][0]["id"])["scopes"]
+        about = {"variablesReference": scopes[0]["variablesReference"], "name": "here"}
+        known = debugger.request("dataBreakpointInfo", **about)
+        debugger.go("stepBack")
+        assert at() == ("bottom", 6) and debugger.stop["position"] == there
+        debugger.request("setDataBreakpoints", breakpoints=[{"dataId": known["dataId"]}])
+        assert debugger.go("continue")["reason"] == "data breakpoint" and at() == ("bottom", 7)
+        debugger.request("setDataBreakpoints", breakpoints=[])
+        debugger.go("gotoPosition", position=there)
+        debugger.go("stepBack")
+        assert at() == ("deep", 4)
+        debugger.go("stepOut")
+        # What called it has no line behind the call.
+        assert at() == ("<module>", 10)
+        debugger.go("stepBack")
+        assert at() == ("<module>", 9)
 
 
 GENERATORS = """\

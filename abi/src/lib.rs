@@ -414,11 +414,20 @@ pub mod line_events {
         pub fn retrace_has_ended() -> c_int;
         /// A thread's ident, as the program knows it.
         pub fn retrace_ident_of(tstate: *mut ThreadState) -> std::ffi::c_ulong;
-        /// How many frames of Python code a thread has.
-        pub fn retrace_depth(tstate: *mut ThreadState) -> c_int;
+        /// How many frames of Python code a thread has, where one of them is known or null is given.
+        pub fn retrace_depth_from(tstate: *mut ThreadState, known: *mut Frame, known_depth: c_int) -> c_int;
         /// Objects that the events' own machinery has made.
         pub static mut retrace_line_events_objects: u64;
         /// How far off that may be.
         pub static retrace_line_events_slack: u64;
+    }
+
+    /// How many frames of Python code a thread has.
+    ///
+    /// # Safety
+    /// The GIL is held.
+    pub unsafe fn depth_of(tstate: *mut ThreadState) -> u32 {
+        // SAFETY: by contract.
+        unsafe { retrace_depth_from(tstate, std::ptr::null_mut(), 0) as u32 }
     }
 }

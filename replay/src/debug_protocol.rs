@@ -38,9 +38,9 @@ pub struct Stack {
 
 impl Stack {
     /// How many of its frames were there all the time from an earlier stack to this one, at least.
-    pub fn kept_since(&self, earlier: &Stack) -> u16 {
+    pub fn kept_since(&self, earlier: &Stack) -> u32 {
         let is_kept = |place: &usize| self.marks[*place] != 0 && earlier.marks.get(*place) == Some(&self.marks[*place]);
-        (0..self.marks.len()).rev().find(is_kept).map_or(0, |place| place as u16 + 1)
+        (0..self.marks.len()).rev().find(is_kept).map_or(0, |place| place as u32 + 1)
     }
 }
 
@@ -163,7 +163,7 @@ pub struct Before {
     /// The thread's number in the trace.
     pub thread: u32,
     /// The most frames allowed, where that is known already.
-    pub depth: Option<u16>,
+    pub depth: Option<u32>,
     /// How many frames more or less than at the position are allowed.
     pub change: i32,
     /// Library code is passed over.
@@ -232,7 +232,7 @@ pub struct Step {
     /// The thread's number in the trace.
     pub thread: u32,
     /// The most frames it may have.
-    pub depth: u16,
+    pub depth: u32,
     /// With that many frames, no line before this one.
     pub line: u32,
     /// Where the frames of generators lie that it may end in too, where the run begins at a checkpoint.
@@ -244,7 +244,7 @@ pub struct Step {
     /// Or the first line of what is called where that many frames have come to.
     pub into: Option<Target>,
     /// Where the thread has had fewer frames than this, any line of it ends the step: none of the user's code is left.
-    pub leaves: u16,
+    pub leaves: u32,
 }
 
 /// A call that is stepped into, by offsets in its frame's code.
@@ -260,7 +260,7 @@ pub struct Target {
 
 impl Step {
     /// The thread has had so few frames that the step ends there at the latest.
-    pub fn lower(&mut self, depth: u16) {
+    pub fn lower(&mut self, depth: u32) {
         // A thread without frames runs nothing.
         let depth = depth.max(1);
         if depth < self.leaves {
@@ -272,7 +272,7 @@ impl Step {
 
     /// Any line of the thread ends it from now on.
     pub fn end_anywhere(&mut self) {
-        (self.depth, self.line, self.into, self.leaves) = (u16::MAX, 0, None, 0);
+        (self.depth, self.line, self.into, self.leaves) = (u32::MAX, 0, None, 0);
     }
 }
 
@@ -395,7 +395,7 @@ pub struct WatchFrame {
     /// The thread's number in the trace.
     pub thread: u32,
     /// The frame's number from below, from 1.
-    pub depth: u16,
+    pub depth: u32,
     /// The function's qualified name.
     pub function: String,
     /// The generator or coroutine whose frame it is: then it is that one's, on whatever thread and at whatever depth.
@@ -434,7 +434,7 @@ pub enum Find {
         /// Where to begin: below this tick. None: at the window's end.
         before: Option<u64>,
         /// The most frames allowed, where that is known from a later window already.
-        depth: Option<u16>,
+        depth: Option<u32>,
         /// How many frames more or less than at that tick are allowed.
         change: i32,
         /// Library code is passed over.
@@ -442,7 +442,7 @@ pub enum Find {
         /// Where, at the window's end, the frames of generators lie that may be gone back to.
         generators: Vec<u64>,
         /// Where the thread has had fewer frames than this, any line before is meant.
-        leaves: u16,
+        leaves: u32,
     },
     /// Where the frames of all generators lie.
     Generators,
@@ -451,7 +451,7 @@ pub enum Find {
         /// The thread's number in the trace.
         thread: u32,
         /// The frame's number from below, from 1.
-        depth: u16,
+        depth: u32,
     },
     /// A generator by its place among all.
     GeneratorAt {
@@ -567,11 +567,11 @@ pub struct Stopped {
     /// The thread's number in the trace.
     pub thread: u32,
     /// How many frames it has.
-    pub depth: u16,
+    pub depth: u32,
     /// How many it had at the tick, where an exception passes now.
-    pub tick_depth: u16,
+    pub tick_depth: u32,
     /// How many it has up to the outermost one of the user's own code; 0 where there is none. Of a stop that is stood at.
-    pub mine: u16,
+    pub mine: u32,
     /// The event that comes next.
     pub event: u64,
     /// Lines since the event before it, or since the window's checkpoint.
@@ -635,7 +635,7 @@ pub struct Window {
     /// And its text at the window's end.
     pub last_watched: Vec<Option<String>>,
     /// What is left of the depth that a step may end at.
-    pub step_depth: Option<u16>,
+    pub step_depth: Option<u32>,
     /// Where the frames of generators lie now that the step may end in.
     pub step_generators: Vec<u64>,
     /// Where that of the generator lies with whose end the user's code is left.
@@ -658,7 +658,7 @@ pub struct Found {
     /// The instruction that follows it, or 0.
     pub instruction: u32,
     /// What is allowed in the window before.
-    pub depth: Option<u16>,
+    pub depth: Option<u32>,
     /// Where the frames of generators lay at the window's beginning that may be gone back to; or of all.
     pub generators: Vec<u64>,
     /// The generator that was asked for; none where the frame is a function's.

@@ -5,7 +5,7 @@ use super::{clock, inspect, process, timeline};
 use crate::python::{attribute, text};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::line_events::{retrace_depth, retrace_frame_above, retrace_is_coroutine_frame};
+use retrace_abi::line_events::{depth_of, retrace_frame_above, retrace_is_coroutine_frame};
 use retrace_abi::{ThreadState, innermost_frame};
 use retrace_replay::debug_protocol::{Cause, Goal, Raise, Report, Stopped};
 use std::ffi::c_int;
@@ -59,7 +59,7 @@ impl Runner {
             let mut stopped = Stopped {
                 cause: Cause::Exception { class: class.clone(), user_unhandled: false },
                 thread: user_threads::running() as u32,
-                depth: retrace_depth(tstate) as u16,
+                depth: depth_of(tstate),
                 instruction: 0,
                 ..position.clone()
             };
@@ -145,7 +145,7 @@ impl Runner {
 
     /// A line comes of a thread with an exception that was last seen in the user's code: it has been caught, or C code that a
     /// library calls has it.
-    pub(super) fn passes_no_more(&mut self, thread: u32, depth: u16, low: u16) {
+    pub(super) fn passes_no_more(&mut self, thread: u32, depth: u32, low: u32) {
         let Some(passing) = self.passing.get(&thread) else { return };
         if low >= passing.at.depth && depth > passing.at.depth {
             // What that frame calls before it is left: an `__exit__`.

@@ -3,7 +3,7 @@
 
 use super::each_thread;
 use pyo3_ffi::PyObject;
-use retrace_abi::line_events::{retrace_depth, retrace_frame_codes, retrace_generator_frames, retrace_generators};
+use retrace_abi::line_events::{depth_of, retrace_frame_codes, retrace_generator_frames, retrace_generators};
 use retrace_abi::{Frame, ThreadState};
 use retrace_replay::debug_protocol::Generator;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ pub const NONE: u32 = 0;
 /// A generator's frame on a thread's stack, and the next one below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Link {
-    depth: u16,
+    depth: u32,
     generator: u32,
     below: u32,
 }
@@ -126,7 +126,7 @@ impl Generators {
     }
 
     /// How deep a generator's frame is on a stack.
-    pub fn depth_of(&self, mut stack: u32, generator: u32) -> Option<u16> {
+    pub fn depth_of(&self, mut stack: u32, generator: u32) -> Option<u32> {
         while let Some(link) = self.link(stack) {
             if link.generator == generator {
                 return Some(link.depth);
@@ -142,7 +142,7 @@ impl Generators {
     }
 
     /// A frame has begun, or goes on, on a stack.
-    pub fn enter(&mut self, stack: u32, depth: u16, generator: u32) -> u32 {
+    pub fn enter(&mut self, stack: u32, depth: u32, generator: u32) -> u32 {
         let below = self.leave(stack, depth.saturating_sub(1));
         if generator == NONE {
             return below;
@@ -155,7 +155,7 @@ impl Generators {
     }
 
     /// The stack without frames that are deeper.
-    pub fn leave(&self, mut stack: u32, depth: u16) -> u32 {
+    pub fn leave(&self, mut stack: u32, depth: u32) -> u32 {
         while let Some(link) = self.link(stack)
             && link.depth > depth
         {
@@ -169,12 +169,12 @@ impl Generators {
     }
 
     /// The generator whose frame is the one at that depth.
-    pub fn at(&self, stack: u32, depth: u16) -> u32 {
+    pub fn at(&self, stack: u32, depth: u32) -> u32 {
         self.link(self.leave(stack, depth)).filter(|link| link.depth == depth).map_or(NONE, |link| link.generator)
     }
 
     /// The generators of frames that are not deeper.
-    pub fn up_to(&self, stack: u32, depth: u16) -> Vec<u32> {
+    pub fn up_to(&self, stack: u32, depth: u32) -> Vec<u32> {
         let mut found = Vec::new();
         let mut stack = self.leave(stack, depth);
         while let Some(link) = self.link(stack) {
@@ -191,14 +191,14 @@ impl Generators {
     pub unsafe fn stack_of(
         &mut self,
         tstate: *mut ThreadState,
-        depth: u16,
+        depth: u32,
         mut is_mine: impl FnMut(*mut PyObject) -> bool,
     ) -> u32 {
         let (mut frames, mut codes) = (vec![0; depth as usize], vec![std::ptr::null_mut(); depth as usize]);
         // SAFETY: by contract; room for so many.
         unsafe {
-            retrace_generator_frames(tstate, frames.as_mut_ptr(), c_int::from(depth));
-            retrace_frame_codes(tstate, codes.as_mut_ptr(), c_int::from(depth));
+            retrace_generator_frames(tstate, frames.as_mut_ptr(), depth as c_int);
+            retrace_frame_codes(tstate, codes.as_mut_ptr(), depth as c_int);
         }
         let mut stack = NONE;
         for (place, (frame, code)) in frames.into_iter().zip(codes).enumerate() {
@@ -206,7 +206,7 @@ impl Generators {
             if generator != NONE {
                 self.set_library(generator, !is_mine(code));
             }
-            stack = self.enter(stack, place as u16 + 1, generator);
+            stack = self.enter(stack, place as u32 + 1, generator);
         }
         stack
     }
@@ -242,15 +242,15 @@ pub unsafe fn generator_frame(frame: *mut Frame) -> usize {
 ///
 /// # Safety
 /// The GIL is held.
-pub unsafe fn frame_of_thread(thread: u32, depth: u16) -> Option<usize> {
+pub unsafe fn frame_of_thread(thread: u32, depth: u32) -> Option<usize> {
     let mut found = 0;
     // SAFETY: by contract; room for so many.
     unsafe {
         each_thread(|number, tstate| {
-            let mut frames = vec![0; retrace_depth(tstate) as usize];
-            if number == thread && usize::from(depth) <= frames.len() && depth > 0 {
+            let mut frames = vec![0; depth_of(tstate) as usize];
+            if number == thread && depth as usize <= frames.len() && depth > 0 {
                 retrace_generator_frames(tstate, frames.as_mut_ptr(), frames.len() as c_int);
-                found = frames[usize::from(depth) - 1] as usize;
+                found = frames[depth as usize - 1] as usize;
             }
         });
     }

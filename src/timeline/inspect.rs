@@ -484,7 +484,7 @@ pub unsafe fn offsets(code: *mut PyObject, line: u32, column: u32) -> Vec<c_int>
 ///
 /// # Safety
 /// At a tick; the GIL is held.
-pub unsafe fn watched(watch: &Watch, depth: u16, scope: Scope) -> Option<String> {
+pub unsafe fn watched(watch: &Watch, depth: u32, scope: Scope) -> Option<String> {
     // SAFETY: by contract.
     unsafe { ask_about_watch(c"watch", &watch.expression, watch, depth, scope).ok().flatten() }
 }
@@ -493,7 +493,7 @@ pub unsafe fn watched(watch: &Watch, depth: u16, scope: Scope) -> Option<String>
 ///
 /// # Safety
 /// As [`watched`].
-pub unsafe fn watch_holds(watch: &Watch, depth: u16, scope: Scope) -> Result<bool, String> {
+pub unsafe fn watch_holds(watch: &Watch, depth: u32, scope: Scope) -> Result<bool, String> {
     // SAFETY: by contract.
     unsafe {
         let Some(condition) = &watch.condition else { return Ok(true) };
@@ -506,7 +506,7 @@ unsafe fn ask_about_watch(
     name: &CStr,
     expression: &str,
     watch: &Watch,
-    depth: u16,
+    depth: u32,
     scope: Scope,
 ) -> Result<Option<String>, String> {
     // SAFETY: at a tick.

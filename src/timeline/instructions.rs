@@ -7,7 +7,7 @@ use super::ticks::{Tick, find_back};
 use super::{clock, process, timeline};
 use crate::user_threads;
 use pyo3_ffi::*;
-use retrace_abi::line_events::{retrace_depth, retrace_instruction_events, retrace_offset_above};
+use retrace_abi::line_events::{retrace_instruction_events, retrace_offset_above};
 use retrace_abi::{ThreadState, innermost_frame};
 use retrace_replay::debug_protocol::{Before, Cause, Find, Found, Goal, Report, Stopped, Stops};
 use std::ffi::c_int;
@@ -100,8 +100,7 @@ impl Runner {
                 return;
             }
             let thread = user_threads::running();
-            let actor = *self.actor(thread);
-            let depth = if actor.frame == frame && !actor.begun { actor.depth } else { retrace_depth(tstate) as u16 };
+            let depth = self.depth(tstate, thread);
             let index = self.codes.index(code, stops_of(&self.run));
             let is_mine = self.codes.get(index).is_mine;
             self.position.instruction += 1;
@@ -145,10 +144,10 @@ impl Runner {
 
     /// Keeps what a line or an instruction is, where that is asked for.
     /// Returns the fewest frames since the one before.
-    unsafe fn keep(&mut self, thread: u32, depth: u16, is_mine: bool) -> u16 {
+    unsafe fn keep(&mut self, thread: u32, depth: u32, is_mine: bool) -> u32 {
         // SAFETY: the GIL is held.
         let actor = unsafe { self.actor(thread as usize) };
-        let low = std::mem::replace(&mut actor.low_instruction, u16::MAX).min(depth);
+        let low = std::mem::replace(&mut actor.low_instruction, u32::MAX).min(depth);
         if matches!(self.run.goal, Goal::Before(_)) {
             self.instructions.steps.push(Tick { thread: thread as u16, depth, low, is_mine, stack: NONE });
             self.instructions.numbers.push((self.position.tick, self.position.instruction));
@@ -192,12 +191,12 @@ fn timeline_send(report: &Report) {
     unsafe { timeline() }.channel.send(report);
 }
 
-fn ends_step(stops: &mut Stops, thread: u32, depth: u16, low: u16, is_mine: bool) -> bool {
+fn ends_step(stops: &mut Stops, thread: u32, depth: u32, low: u32, is_mine: bool) -> bool {
     let shown = is_mine || !stops.mine_only;
     let Some(step) = stops.step.as_mut().filter(|step| step.is_instruction && step.thread == thread) else {
         return false;
     };
-    if step.depth != u16::MAX {
+    if step.depth != u32::MAX {
         step.lower(low.max(1));
     }
     depth <= step.depth && shown

@@ -12,8 +12,8 @@ use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{
-    retrace_depth, retrace_frame_above, retrace_has_ended, retrace_is_coroutine_frame, retrace_line_events_check_again,
-    retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
+    depth_of, retrace_depth_from, retrace_frame_above, retrace_has_ended, retrace_is_coroutine_frame,
+    retrace_line_events_check_again, retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
 };
 use retrace_abi::{Frame, ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
@@ -22,6 +22,7 @@ use retrace_replay::debug_protocol::{
 use retrace_replay::thinned::Thinned;
 use std::collections::HashMap;
 use std::ffi::c_int;
+use std::ptr;
 
 /// So many times the clock's slack behind a place, it is not looked for any more: to stop early would lose ticks.
 const MISSED: u64 = 16;
@@ -32,18 +33,20 @@ const LISTED: usize = 500;
 #[derive(Clone, Copy)]
 pub(super) struct Actor {
     /// The fewest frames since its last tick, and since its last instruction where those are events.
-    low: u16,
-    pub(super) low_instruction: u16,
-    /// Where it was at its last tick, if no frame has begun since.
-    pub(super) frame: usize,
-    pub(super) depth: u16,
+    low: u32,
+    pub(super) low_instruction: u32,
+    /// The frame that it was in at its last tick, or that has begun or gone on since, and how many there were with it. Null
+    /// where that is not known.
+    frame: *mut Frame,
+    depth: u32,
     /// A frame has begun, or gone on, since its last tick.
     pub(super) begun: bool,
     /// The generators that it is in; None until it has done anything here.
     stack: Option<u32>,
 }
 
-const NEW: Actor = Actor { low: u16::MAX, low_instruction: u16::MAX, frame: 0, depth: 0, begun: false, stack: None };
+const NEW: Actor =
+    Actor { low: u32::MAX, low_instruction: u32::MAX, frame: ptr::null_mut(), depth: 0, begun: false, stack: None };
 
 pub struct Runner {
     pub(super) run: Run,
@@ -115,8 +118,8 @@ impl Check {
 /// Where the running thread is, between two lines.
 unsafe fn standing() -> Stopped {
     // SAFETY: the GIL is held, the thread state set.
-    let (thread, depth) = unsafe { (user_threads::running(), retrace_depth(PyThreadState_Get().cast())) };
-    Stopped { thread: thread as u32, depth: depth as u16, ..Stopped::default() }
+    let (thread, depth) = unsafe { (user_threads::running(), depth_of(PyThreadState_Get().cast())) };
+    Stopped { thread: thread as u32, depth, ..Stopped::default() }
 }
 
 pub(super) fn stops_of(run: &Run) -> Option<&Stops> {
@@ -249,7 +252,7 @@ impl Runner {
             }
             Find::Raise(raise) => Found { raise: self.origin(raise).cloned().map(Box::new), ..Found::default() },
             Find::Back { .. } | Find::Since { .. } => {
-                let ends: Vec<u16> = self.actors.iter().map(|actor| actor.low).collect();
+                let ends: Vec<u32> = self.actors.iter().map(|actor| actor.low).collect();
                 find_back(&self.ticks, &ends, &self.generators, find)
             }
         }
@@ -283,7 +286,7 @@ impl Runner {
         }
         self.run = run;
         for actor in &mut self.actors {
-            actor.low_instruction = u16::MAX;
+            actor.low_instruction = u32::MAX;
         }
         // SAFETY: the GIL is held.
         unsafe {
@@ -300,7 +303,7 @@ impl Runner {
             let number = |frame: &u64| self.generators.number(*frame as usize, None);
             self.followed = step.generators.iter().map(number).collect();
             self.outermost = step.outermost.map(|frame| frame as usize);
-        } else if step.depth != u16::MAX {
+        } else if step.depth != u32::MAX {
             let stack = self.actors.get(step.thread as usize).and_then(|actor| actor.stack);
             let stack = stack.unwrap_or(generators::NONE);
             let is_shown = |generator: &u32| !stops.mine_only || !self.generators.is_library(*generator);
@@ -439,14 +442,14 @@ impl Runner {
     }
 
     /// The fewest frames each thread has had since its last instruction.
-    pub(super) fn lows_since_instructions(&self) -> Vec<u16> {
+    pub(super) fn lows_since_instructions(&self) -> Vec<u32> {
         self.actors.iter().map(|actor| actor.low_instruction).collect()
     }
 
-    fn step_depth(&self) -> Option<u16> {
+    fn step_depth(&self) -> Option<u32> {
         let step = stops_of(&self.run)?.step.as_ref()?;
-        if step.depth == u16::MAX || has_ended(self.outermost) {
-            return Some(u16::MAX);
+        if step.depth == u32::MAX || has_ended(self.outermost) {
+            return Some(u32::MAX);
         }
         Some(self.actors.get(step.thread as usize).map_or(step.depth, |actor| step.depth.min(actor.low.max(1))))
     }
@@ -455,10 +458,20 @@ impl Runner {
     pub(super) unsafe fn has_begun(&mut self, thread: u32, tstate: *mut ThreadState) {
         // SAFETY: the GIL is held.
         unsafe {
-            let below = (retrace_depth(tstate) as u16).saturating_sub(1);
+            let depth = self.depth(tstate, thread as usize);
             let actor = self.actor(thread as usize);
+            let below = depth.saturating_sub(1);
             (actor.low, actor.low_instruction) = (actor.low.min(below), actor.low_instruction.min(below));
-            (actor.frame, actor.begun) = (0, true);
+            (actor.frame, actor.depth, actor.begun) = (innermost_frame(tstate), depth, true);
+        }
+    }
+
+    /// How many frames a thread has.
+    pub(super) unsafe fn depth(&mut self, tstate: *mut ThreadState, thread: usize) -> u32 {
+        // SAFETY: the GIL is held. Each frame that begins tells `start`.
+        unsafe {
+            let actor = self.actor(thread);
+            retrace_depth_from(tstate, actor.frame, actor.depth as c_int) as u32
         }
     }
 
@@ -473,8 +486,8 @@ impl Runner {
     unsafe fn start(&mut self, tstate: *mut ThreadState, resumed: bool) {
         // SAFETY: the GIL is held; a start event's values.
         unsafe {
-            let depth = retrace_depth(tstate) as u16;
             let thread = user_threads::running();
+            let depth = self.depth(tstate, thread);
             let frame = generators::generator_frame(innermost_frame(tstate));
             let generator = if frame == 0 { generators::NONE } else { self.generator(tstate, frame, resumed) };
             let stack = self.stack(tstate, thread, depth);
@@ -482,7 +495,7 @@ impl Runner {
             let actor = self.actor(thread);
             actor.low = actor.low.min(depth.saturating_sub(1));
             actor.low_instruction = actor.low_instruction.min(depth.saturating_sub(1));
-            actor.frame = 0;
+            (actor.frame, actor.depth) = (innermost_frame(tstate), depth);
             actor.begun = !resumed;
             actor.stack = Some(stack);
         }
@@ -506,7 +519,7 @@ impl Runner {
     }
 
     /// The generators that a thread is in.
-    unsafe fn stack(&mut self, tstate: *mut ThreadState, thread: usize, depth: u16) -> u32 {
+    unsafe fn stack(&mut self, tstate: *mut ThreadState, thread: usize, depth: u32) -> u32 {
         // SAFETY: the GIL is held.
         unsafe {
             match self.actor(thread).stack {
@@ -524,14 +537,14 @@ impl Runner {
         unsafe {
             user_threads::check().forget_frame();
             let thread = user_threads::running();
-            let frame = innermost_frame(tstate) as usize;
+            let frame = innermost_frame(tstate);
+            let depth = self.depth(tstate, thread);
             let actor = *self.actor(thread);
-            let depth = if actor.frame == frame && !actor.begun { actor.depth } else { retrace_depth(tstate) as u16 };
             let low = actor.low.min(depth);
             let stack = self.stack(tstate, thread, depth);
             let low_instruction = if self.has_instructions() { actor.low_instruction } else { low };
             *self.actor(thread) =
-                Actor { low: u16::MAX, low_instruction, frame, depth, begun: false, stack: Some(stack) };
+                Actor { low: u32::MAX, low_instruction, frame, depth, begun: false, stack: Some(stack) };
             let index = self.codes.index(code, stops_of(&self.run));
             let event = replay::source().index().0;
             let position = &mut self.position;
@@ -586,7 +599,7 @@ impl Runner {
     }
 
     /// Stops if this tick is the goal; then again, because another goal may be the same tick.
-    unsafe fn look(&mut self, code: usize, low: u16, begun: bool, is_mine: bool) {
+    unsafe fn look(&mut self, code: usize, low: u32, begun: bool, is_mine: bool) {
         // SAFETY: as in `line`.
         unsafe {
             loop {
@@ -630,17 +643,17 @@ impl Runner {
     }
 
     /// How many frames the running thread has up to its outermost one of the user's own code.
-    unsafe fn mine(&mut self) -> u16 {
+    unsafe fn mine(&mut self) -> u32 {
         // SAFETY: as in `line`.
         unsafe {
             let stops = stops_of(&self.run);
             let place = running_codes().into_iter().position(|code| self.codes.is_mine(code, stops));
-            place.map_or(0, |place| place as u16 + 1)
+            place.map_or(0, |place| place as u32 + 1)
         }
     }
 
     /// Why to stop at this tick.
-    unsafe fn cause(&mut self, code: usize, low: u16, begun: bool, is_mine: bool) -> Option<Cause> {
+    unsafe fn cause(&mut self, code: usize, low: u32, begun: bool, is_mine: bool) -> Option<Cause> {
         // SAFETY: as in `line`.
         unsafe {
             let position = &self.position;
@@ -659,7 +672,7 @@ impl Runner {
                     (self.followed, self.outermost) = (Vec::new(), None);
                     step.end_anywhere();
                 }
-                if step.depth != u16::MAX {
+                if step.depth != u32::MAX {
                     step.lower(low);
                 }
                 let is_argument = |target: &Target| {
@@ -675,7 +688,7 @@ impl Runner {
                     && shown
                     && position.depth > step.depth
                 {
-                    let above = c_int::from(position.depth - step.depth);
+                    let above = (position.depth - step.depth) as c_int;
                     let at = retrace_offset_above(PyThreadState_Get().cast(), above);
                     stepped = (target.begin..target.end).contains(&at).then_some(Cause::Step);
                 }

@@ -4,7 +4,7 @@ use super::generators::Generators;
 use crate::gil::GilCell;
 use crate::python::{Owned, attribute, text};
 use pyo3_ffi::*;
-use retrace_abi::line_events::{retrace_depth, retrace_frame_codes};
+use retrace_abi::line_events::{depth_of, retrace_frame_codes};
 use retrace_abi::retrace_code_names;
 use retrace_replay::debug_protocol::{Find, Found, FunctionBreakpoint, Stops};
 use retrace_replay::start::{COMMAND, STDIN};
@@ -101,7 +101,7 @@ pub unsafe fn running_codes() -> Vec<*mut PyObject> {
     // SAFETY: by contract; there is room for so many.
     unsafe {
         let tstate = PyThreadState_Get().cast();
-        let mut codes = vec![ptr::null_mut(); retrace_depth(tstate) as usize];
+        let mut codes = vec![ptr::null_mut(); depth_of(tstate) as usize];
         retrace_frame_codes(tstate, codes.as_mut_ptr(), codes.len() as c_int);
         codes
     }
@@ -272,28 +272,28 @@ fn place_breakpoints(code: &mut Code, stops: Option<&Stops>) {
 #[derive(Clone, Copy)]
 pub struct Tick {
     pub thread: u16,
-    pub depth: u16,
+    pub depth: u32,
     /// The fewest frames its thread has had since its tick before.
-    pub low: u16,
+    pub low: u32,
     pub is_mine: bool,
     /// The generators that it is in: see [`Generators`].
     pub stack: u32,
 }
 
 /// The answer to `Find::Back`; `ends`: the fewest frames each thread has had since its last tick.
-pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &Find) -> Found {
+pub fn find_back(ticks: &[Tick], ends: &[u32], generators: &Generators, find: &Find) -> Found {
     let Find::Back { thread, before, depth, change, mine_only, generators: ref later, leaves } = *find else {
         return Found::default();
     };
     // Ticks are counted from 1.
     let here = before.and_then(|tick| ticks.get((tick as usize).wrapping_sub(1)));
-    let end = || thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u16::MAX);
+    let end = || thread.and_then(|thread| ends.get(thread as usize)).copied().unwrap_or(u32::MAX);
     let mut any_depth = change > 0;
     let mut allowed = match (depth, before) {
-        _ if any_depth => u16::MAX,
+        _ if any_depth => u32::MAX,
         (Some(depth), _) => depth,
-        (None, Some(_)) => here.map_or(u16::MAX, |here| here.low.min((i32::from(here.depth) + change).max(0) as u16)),
-        (None, None) => u16::MAX,
+        (None, Some(_)) => here.map_or(u32::MAX, |here| here.low.min(here.depth.saturating_add_signed(change))),
+        (None, None) => u32::MAX,
     };
     let last = match before {
         Some(tick) => (tick as usize).saturating_sub(1).min(ticks.len()),
@@ -309,7 +309,7 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
     match here {
         _ if any_depth => {}
         Some(here) if Some(u32::from(here.thread)) == thread => {
-            let deepest = depth.unwrap_or((i32::from(here.depth) + change).max(0) as u16);
+            let deepest = depth.unwrap_or(here.depth.saturating_add_signed(change));
             followed = generators.up_to(here.stack, deepest);
             followed.retain(|generator| !mine_only || !generators.is_library(*generator));
         }
@@ -325,8 +325,8 @@ pub fn find_back(ticks: &[Tick], ends: &[u16], generators: &Generators, find: &F
     // The fewest frames the thread has had since. Frames of generators are left and come back to: not what calls them
     // is left with them, until they have begun.
     let mut fewest = match before {
-        _ if depth.is_some() && before.is_some() => u16::MAX,
-        Some(_) => here.map_or(u16::MAX, |here| here.low),
+        _ if depth.is_some() && before.is_some() => u32::MAX,
+        Some(_) => here.map_or(u32::MAX, |here| here.low),
         None => end(),
     };
     if let Some(tick) = before {

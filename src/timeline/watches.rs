@@ -26,7 +26,7 @@ pub struct Watched {
     /// The number of the generator whose frame it has its meaning in; `NONE` until it has begun, or where it is gone.
     generator: u32,
     /// How deep that frame is now, on the thread that runs; 0 where there is none.
-    depth: u16,
+    depth: u32,
     variable: Variable,
     expression: Expression,
     /// The name of the module whose global it is, or null.
@@ -111,7 +111,7 @@ impl Watched {
     }
 
     /// How deep the frame is, or 0.
-    pub fn depth(&self) -> u16 {
+    pub fn depth(&self) -> u32 {
         self.depth
     }
 
@@ -176,7 +176,7 @@ impl Watched {
             }
             (None, None) => Some(HERE),
             (None, Some(_)) if self.depth == 0 => None,
-            (None, Some(_)) => Some(Scope::Frame(c_int::from(at.depth.checked_sub(self.depth)?))),
+            (None, Some(_)) => Some(Scope::Frame(at.depth.checked_sub(self.depth)? as c_int)),
         }
     }
 

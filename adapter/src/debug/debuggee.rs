@@ -28,13 +28,13 @@ pub struct Debuggee {
 pub enum Movement {
     Step(StepKind, u32),
     /// Like a step over, or out of so many frames, but not to a line of that frame before this one.
-    Until(u16, u32, u32),
+    Until(u32, u32, u32),
     StepBack(StepKind, u32),
     /// By instructions.
     StepInstruction(StepKind, u32),
     StepBackInstruction(StepKind, u32),
     /// Into what a thread's frame, by its depth, calls with one of some instructions.
-    StepInto(u32, u16, Target),
+    StepInto(u32, u32, Target),
     Continue,
     ReverseContinue,
 }
@@ -266,7 +266,7 @@ impl Debuggee {
             let stack = self.stack(thread)?;
             let entry = stack.iter().find(|entry| entry["frame"].as_u64() == Some(frame));
             let function = entry.map_or("", |entry| entry["name"].as_str().unwrap_or_default()).to_owned();
-            let depth = entry.and_then(|entry| entry["depth"].as_u64()).unwrap_or(frame + 1) as u16;
+            let depth = entry.and_then(|entry| entry["depth"].as_u64()).unwrap_or(frame + 1) as u32;
             let generator = self.timeline.generator_of(thread, depth)?;
             place = Some(WatchFrame { thread, depth, function, generator, here: None });
         }

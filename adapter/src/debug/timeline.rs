@@ -153,7 +153,7 @@ pub enum StepKind {
     Over,
     In,
     /// Out of so many frames.
-    Out(u16),
+    Out(u32),
 }
 
 impl StepKind {
@@ -162,7 +162,7 @@ impl StepKind {
         match self {
             StepKind::Over => 0,
             StepKind::In => 1,
-            StepKind::Out(frames) => -i32::from(frames),
+            StepKind::Out(frames) => -(frames as i32),
         }
     }
 }
@@ -529,10 +529,10 @@ impl Timeline {
         &mut self,
         from: Position,
         thread: Option<u32>,
-        mut depth: Option<u16>,
+        mut depth: Option<u32>,
         mut change: i32,
         mine_only: bool,
-        leaves: u16,
+        leaves: u32,
     ) -> Result<Option<Position>> {
         let mut before = Some(from.tick);
         let mut window = from.window;
@@ -558,7 +558,7 @@ impl Timeline {
                 let later = all_generators(&self.windows[window + 1].checkpoint)?;
                 translated(&found.generators, &later, &earlier)
             };
-            let allowed = depth.unwrap_or(u16::MAX);
+            let allowed = depth.unwrap_or(u32::MAX);
             let kept = |window| thread.map_or(0, |thread| self.kept_frames(window, thread));
             while generators.is_empty() && window > 0 && kept(window) > allowed {
                 window -= 1;
@@ -573,7 +573,7 @@ impl Timeline {
     }
 
     /// How many frames of a thread are there throughout a window, at least.
-    fn kept_frames(&self, window: usize, thread: u32) -> u16 {
+    fn kept_frames(&self, window: usize, thread: u32) -> u32 {
         let stack = |window: &Stretch| window.stacks.iter().find(|stack| stack.thread == thread).cloned();
         let (begin, end) = (stack(&self.windows[window]), self.windows.get(window + 1).and_then(stack));
         end.zip(begin).map_or(0, |(end, begin)| end.kept_since(&begin))
@@ -655,15 +655,15 @@ impl Timeline {
         let mut depth = None;
         if thread != at.thread {
             // Another thread's last line before now is where it is.
-            depth = Some(u16::MAX);
+            depth = Some(u32::MAX);
         } else if at.instruction > 0 {
             // The beginning of its own line may be in reach.
             from.tick += 1;
-            depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
+            depth = Some(at.depth.saturating_add_signed(change.min(0)));
         } else if at.raise > 0 && at.depth != at.tick_depth {
             // A call of the line that raises has ended, and that line comes first.
             from.tick += 1;
-            depth = Some((i32::from(at.depth) + change.min(0)).max(0) as u16);
+            depth = Some(at.depth.saturating_add_signed(change.min(0)));
         }
         let leaves = leaves(kind, &at, thread, mine_only);
         let Some(to) = self.find_back(from, Some(thread), depth, change, mine_only, leaves)? else { return Ok(false) };
@@ -714,7 +714,7 @@ impl Timeline {
                             step.leaves = 0;
                         }
                         match depth {
-                            u16::MAX => step.end_anywhere(),
+                            u32::MAX => step.end_anywhere(),
                             _ => step.lower(depth),
                         }
                         (step.generators, step.outermost) = (Vec::new(), None);
@@ -959,15 +959,15 @@ fn translated(generators: &[u64], from: &[u64], to: &[u64]) -> Vec<u64> {
 }
 
 /// Below so many frames a step has left the user's code, as where a framework calls it, and ends in any of its lines.
-fn leaves(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> u16 {
+fn leaves(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> u32 {
     if mine_only && thread == at.thread && kind != StepKind::In { at.mine } else { 0 }
 }
 
 /// The end of a step forwards.
 pub fn step_of(kind: StepKind, at: &Stopped, thread: u32, mine_only: bool) -> Step {
     let depth = match kind {
-        _ if thread != at.thread => u16::MAX,
-        StepKind::In => u16::MAX,
+        _ if thread != at.thread => u32::MAX,
+        StepKind::In => u32::MAX,
         StepKind::Over => at.depth,
         // Nothing is below the outermost frame: with it the thread ends.
         StepKind::Out(frames) => at.depth.saturating_sub(frames),

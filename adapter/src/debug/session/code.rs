@@ -50,7 +50,7 @@ impl Session {
         let Some(entry) = entries.iter().find(|entry| entry["frame"].as_u64() == Some(frame)) else {
             return message("that frame is not there any more");
         };
-        let (depth, path) = (entry["depth"].as_u64().unwrap_or(0) as u16, entry["path"].as_str().unwrap_or_default());
+        let (depth, path) = (entry["depth"].as_u64().unwrap_or(0) as u32, entry["path"].as_str().unwrap_or_default());
         let calls = debuggee.timeline.ask(json!({ "ask": "calls", "thread": thread, "frame": frame }), false)?;
         let mut targets = Vec::new();
         for call in calls.as_array().into_iter().flatten() {

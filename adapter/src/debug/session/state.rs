@@ -28,7 +28,7 @@ pub(super) struct Handles {
     frames: Vec<(u32, u64)>,
     references: Vec<Reference>,
     /// What can be stepped into: the thread, the frame's depth and the call.
-    targets: Vec<(u32, u16, Target)>,
+    targets: Vec<(u32, u32, Target)>,
 }
 
 impl Session {
@@ -269,12 +269,12 @@ impl Handles {
         reference.cloned().ok_or_else(|| Failure::Message("that variable is not there any more".to_owned()))
     }
 
-    pub(super) fn target(&self, number: i64) -> Result<(u32, u16, Target)> {
+    pub(super) fn target(&self, number: i64) -> Result<(u32, u32, Target)> {
         let target = usize::try_from(number - 1).ok().and_then(|place| self.targets.get(place));
         target.copied().ok_or_else(|| Failure::Message("that call is not there any more".to_owned()))
     }
 
-    pub(super) fn add_target(&mut self, target: (u32, u16, Target)) -> usize {
+    pub(super) fn add_target(&mut self, target: (u32, u32, Target)) -> usize {
         self.targets.push(target);
         self.targets.len()
     }

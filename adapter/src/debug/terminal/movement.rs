@@ -21,7 +21,7 @@ impl Terminal {
     }
 
     fn below_selected(&self, kind: StepKind) -> StepKind {
-        let above = self.selected as u16;
+        let above = self.selected as u32;
         match kind {
             StepKind::In => StepKind::In,
             StepKind::Over if above == 0 => StepKind::Over,
@@ -47,7 +47,7 @@ impl Terminal {
         if line <= here {
             return message("\"until\" line number is smaller than current line number");
         }
-        self.go(Movement::Until(self.selected as u16, self.thread, line))
+        self.go(Movement::Until(self.selected as u32, self.thread, line))
     }
 
     fn go(&mut self, movement: Movement) -> Result<()> {

@@ -13,8 +13,8 @@ impl Timeline {
         let (from, at) = (present.position(), present.at.clone());
         let change = kind.change();
         let mut depth = match () {
-            _ if thread != at.thread => Some(u16::MAX),
-            _ if at.raise > 0 || at.instruction > 0 => Some((i32::from(at.depth) + change.min(0)).max(0) as u16),
+            _ if thread != at.thread => Some(u32::MAX),
+            _ if at.raise > 0 || at.instruction > 0 => Some(at.depth.saturating_add_signed(change.min(0))),
             _ => None,
         };
         let mut to = Some((from.tick, from.raise, from.instruction));

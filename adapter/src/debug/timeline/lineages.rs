@@ -14,7 +14,7 @@ pub type Lineage = BTreeMap<usize, Generator>;
 
 impl Timeline {
     /// The generator whose frame one of a thread's is at the present; none where it is a function's.
-    pub fn generator_of(&mut self, thread: u32, depth: u16) -> Result<Option<InWindow>> {
+    pub fn generator_of(&mut self, thread: u32, depth: u32) -> Result<Option<InWindow>> {
         let present = self.present()?;
         present.process.send(&Command::Find(Find::GeneratorOf { thread, depth }))?;
         match present.process.receive(&Cancel::default())? {
