@@ -83,6 +83,9 @@ impl Image {
     }
 }
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use imp::code;
+
 /// Every loaded image, in the order of loading.
 pub fn images() -> Vec<Image> {
     imp::images()

@@ -41,6 +41,14 @@ const SLOTS: [u64; 3] = [7, 6, 1]; // R_X86_64_JUMP_SLOT, GLOB_DAT, 64
 #[cfg(target_arch = "aarch64")]
 const SLOTS: [u64; 3] = [1026, 1025, 257]; // R_AARCH64_JUMP_SLOT, GLOB_DAT, ABS64
 
+/// A loaded object's code.
+#[cfg(target_arch = "x86_64")]
+pub struct Code {
+    pub parts: Vec<&'static [u8]>,
+    /// The table by which the unwinder finds functions.
+    pub unwinding: &'static [u8],
+}
+
 /// What is read of a loaded object.
 struct Object {
     path: String,
@@ -50,6 +58,9 @@ struct Object {
     segments: Vec<(usize, usize)>,
     /// What of it is never written.
     constants: Vec<&'static [u8]>,
+    /// What of it runs.
+    #[cfg(target_arch = "x86_64")]
+    code: Code,
     /// Its variables that each thread has its own of: the loader's number for them, what they are at first, and their size.
     threads_own: Option<(usize, &'static [u8], usize)>,
 }
@@ -63,10 +74,20 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *m
         let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
         let constants = loaded.clone().filter(|header| header.p_flags & (libc::PF_R | libc::PF_W) == libc::PF_R);
         let threads_own = headers.iter().find(|header| header.p_type == libc::PT_TLS);
+        #[cfg(target_arch = "x86_64")]
+        let code = {
+            let bytes = |header| std::slice::from_raw_parts(at(header) as *const u8, header.p_memsz as usize);
+            let runs =
+                |header: &&libc::Elf64_Phdr| header.p_flags & (libc::PF_R | libc::PF_X) == libc::PF_R | libc::PF_X;
+            let unwinding = headers.iter().find(|header| header.p_type == libc::PT_GNU_EH_FRAME);
+            Code { parts: loaded.clone().filter(runs).map(bytes).collect(), unwinding: unwinding.map_or(&[], bytes) }
+        };
         let dynamic = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
         (*data.cast::<Vec<Object>>()).push(Object {
             path: CStr::from_ptr((*info).dlpi_name).to_string_lossy().into_owned(),
             base,
+            #[cfg(target_arch = "x86_64")]
+            code,
             dynamic: dynamic.map_or(std::ptr::null(), |header| at(header) as *const Dynamic),
             threads_own: threads_own.map(|header| {
                 let initial = std::slice::from_raw_parts(at(header) as *const u8, header.p_filesz as usize);
@@ -242,6 +263,12 @@ pub unsafe fn needs(image: *const c_void) -> Vec<String> {
         let Ok(tables) = Tables::of(image) else { return Vec::new() };
         tables.needed.iter().map(|&at| tables.string(at).to_string_lossy().into_owned()).collect()
     }
+}
+
+/// The code of the image that holds an address.
+#[cfg(target_arch = "x86_64")]
+pub fn code(address: *const c_void) -> Option<Code> {
+    objects().into_iter().find(|object| object.holds(address)).map(|object| object.code)
 }
 
 /// See [`super::has_constant`]. A linker may put them beside the code.

@@ -31,6 +31,8 @@ mod handler_writes;
 mod hook;
 mod hot;
 mod imports;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod instructions;
 mod learning;
 mod libc_calls;
 mod libc_directories;
@@ -62,6 +64,8 @@ mod platform;
 mod python;
 mod quick;
 mod random_device;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod raw_calls;
 mod record;
 mod replay;
 mod results;

@@ -86,7 +86,7 @@ fn place_of(name: &CStr) -> Option<usize> {
 /// The table's function for a system call that a module makes by `syscall`, where it takes and returns the same.
 #[cfg(target_os = "linux")]
 pub fn by_number(number: c_long) -> Option<usize> {
-    const SAME: [(c_long, &CStr); 49] = [
+    const SAME: [(c_long, &CStr); 50] = [
         (libc::SYS_getrandom, c"getrandom"),
         (libc::SYS_clock_gettime, c"clock_gettime"),
         (libc::SYS_getpid, c"getpid"),
@@ -125,6 +125,7 @@ pub fn by_number(number: c_long) -> Option<usize> {
         (libc::SYS_fstat, c"fstat"),
         (libc::SYS_readlinkat, c"readlinkat"),
         (libc::SYS_unlinkat, c"unlinkat"),
+        (libc::SYS_renameat, c"renameat"),
         (libc::SYS_renameat2, c"renameat2"),
         (libc::SYS_linkat, c"linkat"),
         (libc::SYS_symlinkat, c"symlinkat"),

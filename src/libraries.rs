@@ -414,6 +414,8 @@ unsafe fn redirect(image: &Image, turns: bool, makes_threads: bool) {
         feed_generator(image);
         // An image without an import table imports nothing.
         let _ = imports::rebind(image.address as *const c_void, &bindings);
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        crate::raw_calls::redirect(image);
         divide(image);
     }
 }

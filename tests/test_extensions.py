@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 
@@ -770,3 +771,72 @@ def test_what_is_watched_by_a_duplicate_of_an_epoll_descriptor(trial):
     assert (recorded.exit, recorded.stderr) == (0, b""), recorded
     assert recorded.stdout.count(b", 1), (") == 10, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+RAW = r"""
+#include <Python.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+/* The number first, arguments behind it, as compilers make it of Rust's `asm!`. */
+__attribute__((noinline)) static long makes(const char *path)
+{
+    register long result __asm__("rax");
+    __asm__ volatile("movl %1, %%eax; movl $-100, %%edi; movq %2, %%rsi; movl $448, %%edx; syscall"
+                     : "=&a"(result) : "i"(SYS_mkdirat), "r"(path) : "rdi", "rsi", "rdx", "rcx", "r11", "memory");
+    return result;
+}
+/* What lies below the stack, in vectors and in the flags stays. */
+__attribute__((noinline)) static long renames(const char *old, const char *new, long *kept)
+{
+    register long result __asm__("rax");
+    register long to __asm__("r10") = (long)new;
+    unsigned char carried;
+    double one = 1.5, vector;
+    long below;
+    __asm__ volatile("movq $4711, -120(%%rsp); movsd %[one], %%xmm9; stc; movl %[number], %%eax; movl $-100, %%edi;"
+                     "movl %%edi, %%edx; syscall; setc %[carried]; movsd %%xmm9, %[vector]; movq -120(%%rsp), %[below]"
+                     : "=&a"(result), [carried] "=&r"(carried), [vector] "=m"(vector), [below] "=&r"(below), "+r"(to)
+                     : [number] "i"(SYS_renameat), "S"(old), [one] "m"(one)
+                     : "rdi", "rdx", "rcx", "r11", "xmm9", "memory");
+    *kept = below == 4711 && vector == 1.5 && carried;
+    return result;
+}
+/* A number that is not in the code at the call is none of ours. */
+__attribute__((noinline)) static long owner(long number)
+{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number) : "rcx", "r11", "memory");
+    return result;
+}
+static PyObject *work(PyObject *self, PyObject *nothing)
+{
+    char name[17] = {0};
+    long kept[2];
+    /* By the C library: what makes the module one that is recorded. */
+    int fd = open("/proc/sys/kernel/random/uuid", O_RDONLY);
+    if (read(fd, name, 16) != 16) Py_RETURN_NONE;
+    close(fd);
+    long made = makes(name), again = makes(name);
+    long renamed = renames(name, "folder", kept), missing = renames(name, "folder", kept + 1);
+    return Py_BuildValue("(sllllllO)", name, made, again, renamed, missing, kept[0], kept[1],
+                         PyBool_FromLong(owner(SYS_getuid) == getuid()));
+}
+static PyMethodDef methods[] = {{"work", work, METH_NOARGS, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "raw", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_raw(void) { return PyModule_Create(&definition); }
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the calls are in its assembler")
+def test_system_calls_that_c_code_makes_itself(trial):
+    """Without the C library. Replay makes no folder; registers, flags and what lies below the stack are left alone."""
+    trial.prepare()
+    compile_extension(trial, trial.work / "raw", RAW)
+    (trial.work / "program.py").write_text("import os, raw\nprint(*raw.work()[1:])\nprint(sorted(os.listdir()))\n")
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    assert recorded.stdout.startswith(b"0 -17 0 -2 1 1 True\n") and b"'folder'" in recorded.stdout, recorded
+    os.rmdir(trial.work / "folder")
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+    assert not (trial.work / "folder").exists()
