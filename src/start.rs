@@ -183,7 +183,7 @@ impl Recording {
             return TraceWriter::join(&self.path).map(Some);
         }
         let python = 3 << 8 | u32::from(retrace_abi::MINOR);
-        let options = Options { max_bytes: self.max_bytes, python, recording_id: self.id, ..Options::default() };
+        let options = Options { python, recording_id: self.id, ..Options::limited(self.max_bytes) };
         match (TraceWriter::create(&self.path, &options), self.id) {
             // Two programs that were started at once: the other one was first.
             (Err(_), Some(id)) if TraceWriter::is_being_recorded(&self.path) => {

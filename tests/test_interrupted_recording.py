@@ -98,6 +98,20 @@ def test_size_limit(trial):
     assert b"recording stopped" in info.stdout, info
 
 
+@pytest.mark.parametrize("limit", [600, 1100, 1500, 2048])
+def test_a_small_size_limit_is_used_up(trial, limit):
+    """In KiB. Nearly all of it is the recording's, also where that is hardly more than the parts of a large trace."""
+    trial.prepare("counting.py")
+    command, extra = trial.record_command(["counting.py", "200000"], "cli", trial.trace)
+    command[2:2] = ["--max-size", f"{limit}K"]
+    done = subprocess.run(command, cwd=trial.work, env=trial.environment() | extra, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
+    assert (limit << 10) * 0.6 < os.stat(trial.trace).st_size <= limit << 10
+    replayed = trial.replay(trial.trace)
+    ends_before_the_program(trial, replayed)
+    assert done.stdout.startswith(replayed.stdout) and len(replayed.stdout) > limit * 5
+
+
 FINALIZERS = """
 import gc, os
 r, w = os.pipe()

@@ -85,7 +85,28 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { extent_size: 1 << 20, max_bytes: None, python: 0, recording_id: None }
+        Options { extent_size: LARGEST_EXTENT, max_bytes: None, python: 0, recording_id: None }
+    }
+}
+
+/// The size of extents where nothing asks for smaller ones.
+const LARGEST_EXTENT: u32 = 1 << 20;
+/// A page of any system's.
+const SMALLEST_EXTENT: u32 = 1 << 16;
+/// How many extents there is room for below a limit, if they need not be smaller still.
+const MANY: u64 = 32;
+
+impl Options {
+    /// With a limit, of which extents take small parts: a recording ends where the next extent finds no room, before it needs
+    /// it, and each stream has extents of its own.
+    #[must_use]
+    pub fn limited(max_bytes: Option<u64>) -> Options {
+        let part = max_bytes.map_or(u64::MAX, |limit| limit / MANY);
+        let mut extent_size = LARGEST_EXTENT;
+        while u64::from(extent_size) > part && extent_size > SMALLEST_EXTENT {
+            extent_size /= 2;
+        }
+        Options { extent_size, max_bytes, ..Options::default() }
     }
 }
 

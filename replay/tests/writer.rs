@@ -163,6 +163,13 @@ fn events_larger_than_extents_stay_whole() {
 }
 
 #[test]
+fn extents_are_small_parts_of_a_limit() {
+    let sizes = [None, Some(1 << 30), Some(32 << 20), Some((32 << 20) - 1), Some(4 << 20), Some(1 << 20), Some(0)];
+    let sizes = sizes.map(|limit| Options::limited(limit).extent_size);
+    assert_eq!(sizes, [1 << 20, 1 << 20, 1 << 20, 1 << 19, 1 << 17, 1 << 16, 1 << 16]);
+}
+
+#[test]
 fn the_size_limit_ends_the_recording_and_says_so() {
     for limit in [20_000, 4096 + 4096 * 3, 4096 + 4096] {
         let folder = tempfile::tempdir().unwrap();
