@@ -24,6 +24,8 @@ const REST: usize = 29;
 /// From where a jump reaches the code, and back.
 const REACH: usize = 1 << 30;
 const PAGE: usize = 4096;
+/// Of an image with more code nothing is looked at: all of it would be read from the disk when it is imported.
+const MOST_CODE: usize = 64 << 20;
 
 /// A call: from the load of its number to behind its `syscall`.
 type Site = Range<usize>;
@@ -39,6 +41,9 @@ pub unsafe fn redirect(image: &Image) {
     // SAFETY: by contract.
     unsafe {
         let Some(code) = imports::code(image.address as *const c_void) else { return };
+        if code.parts.iter().map(|part| part.len()).sum::<usize>() > MOST_CODE {
+            return;
+        }
         let sites: Vec<Site> = code.parts.iter().flat_map(|part| sites(part, code.unwinding)).collect();
         let size: usize = sites.iter().map(|site| site.len() + REST).sum();
         let Some(mut at) = (size > 0).then(|| room(image.address, size)).flatten() else { return };
