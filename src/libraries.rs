@@ -174,20 +174,22 @@ struct Redirected {
     has_free_threads: bool,
 }
 
-/// Which of the images that belong together make threads that take turns. `said`: as in [`threads_take_turns`].
-fn making_in_turns(images: &[Image], imports: &[Vec<String>], said: Option<bool>) -> Vec<bool> {
+/// Whether threads take turns in the images that belong together, and which of these make some that do. `said`: as in
+/// [`threads_take_turns`].
+fn turns_in(images: &[Image], imports: &[Vec<String>], said: Option<bool>) -> (bool, Vec<bool>) {
     let each = imports.iter().map(|imports| imports.iter().map(String::as_str));
     let own: Vec<bool> = each.clone().map(|imports| threads_take_turns(imports, said)).collect();
     let all = each.clone().flatten();
+    let turns = own.contains(&true) || reaches_out_and_has(all.clone(), &SHARES);
     // What C++'s threads run may be any function, also one that takes the GIL in another image.
     let may_call_back = || has(all.clone(), &TAKE_GIL) && has(all.clone(), &[library_threads::STD_THREAD_NAME]);
-    let turns = own.contains(&true) || reaches_out_and_has(all.clone(), &SHARES) || may_call_back();
-    if said.is_some() || !cfg!(target_os = "linux") || !turns {
-        return own;
+    if said.is_some() || !cfg!(target_os = "linux") || !(turns || may_call_back()) {
+        return (turns, own);
     }
     // Whoever takes turns may come to wait for any of them.
     let is_followed = |((own, imports), image)| own || (has(imports, &MAKERS) && !is_openmp(image));
-    own.into_iter().zip(each).zip(images).map(is_followed).collect()
+    let followed: Vec<bool> = own.into_iter().zip(each).zip(images).map(is_followed).collect();
+    (turns || followed.contains(&true), followed)
 }
 
 /// Whether it is an OpenMP runtime. Its threads only compute, and wait by spinning and by system calls that nobody sees: they
@@ -201,9 +203,7 @@ fn is_openmp(image: &Image) -> bool {
 /// threads at once. `threads`: as in [`Extension::redirect`].
 fn redirect_all(images: &[Image], threads: Option<bool>) -> Redirected {
     let imports: Vec<Vec<String>> = images.iter().map(imports_of).collect();
-    let makes_threads = making_in_turns(images, &imports, threads);
-    let all = imports.iter().flatten().map(String::as_str);
-    let turns = makes_threads.contains(&true) || reaches_out_and_has(all, &SHARES);
+    let (turns, makes_threads) = turns_in(images, &imports, threads);
     let mut has_free = false;
     for ((image, imports), makes_threads) in images.iter().zip(&imports).zip(makes_threads) {
         has_free |= !makes_threads && has(imports.iter().map(String::as_str), &MAKERS);

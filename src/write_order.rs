@@ -139,7 +139,8 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 const NONE: usize = usize::MAX;
 
-/// What a thread knows of its own writes. Atomics, because a signal's C handler may write in the middle of anything.
+/// What a thread knows of its own writes. Atomics, because a signal's C handler may write in the middle of anything. The
+/// place first, next to what each take of the GIL looks at as well.
 #[repr(C)]
 pub struct Writer {
     place: AtomicUsize,

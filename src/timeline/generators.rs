@@ -51,9 +51,8 @@ impl Generators {
         if let (Some(number), None) = (self.known.get(&frame), begins) {
             return *number;
         }
-        let first = if begins.is_some() { 0 } else { frame };
         self.begun += u64::from(begins.is_some());
-        let serial = if begins.is_some() { self.begun } else { 0 };
+        let (first, serial) = if begins.is_some() { (0, self.begun) } else { (frame, 0) };
         self.facts.push(Facts { first, began: begins, serial, is_library: false });
         let number = self.facts.len() as u32;
         self.known.insert(frame, number);

@@ -229,16 +229,11 @@ unsafe fn namespace() -> *mut PyObject {
             for ((name, _), function) in GIVEN.iter().zip(FUNCTIONS.get()) {
                 PyDict_SetItemString(globals, name.as_ptr(), *function);
             }
-            let write_back = Owned(PyCFunction_NewEx(LOCALS_TO_FAST.get(), ptr::null_mut(), ptr::null_mut()));
-            PyDict_SetItemString(globals, c"locals_to_fast".as_ptr(), write_back.0);
-            let apart = Owned(PyCFunction_NewEx(RUN_APART.get(), ptr::null_mut(), ptr::null_mut()));
-            PyDict_SetItemString(globals, c"run_apart".as_ptr(), apart.0);
-            let is_mine = Owned(PyCFunction_NewEx(IS_MINE.get(), ptr::null_mut(), ptr::null_mut()));
-            PyDict_SetItemString(globals, c"is_mine".as_ptr(), is_mine.0);
-            let file = Owned(PyCFunction_NewEx(LIBRARY_FILE.get(), ptr::null_mut(), ptr::null_mut()));
-            PyDict_SetItemString(globals, c"library_file".as_ptr(), file.0);
-            let folder = Owned(PyCFunction_NewEx(LIBRARY_FOLDER.get(), ptr::null_mut(), ptr::null_mut()));
-            PyDict_SetItemString(globals, c"library_folder".as_ptr(), folder.0);
+            for definition in [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER] {
+                let definition: *mut PyMethodDef = definition.get();
+                let function = Owned(PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()));
+                PyDict_SetItemString(globals, (*definition).ml_name, function.0);
+            }
             let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();
             PyDict_SetItemString(globals, c"argument_shifts".as_ptr(), to_python(&shifts.into(), 0).0);
             let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));
