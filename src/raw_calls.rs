@@ -92,15 +92,20 @@ unsafe fn sites(part: &[u8], unwinding: &[u8]) -> Vec<Site> {
 fn calls(code: &[u8]) -> Option<Vec<Site>> {
     let mut found = Vec::new();
     let mut at = 0;
-    // The last load, if nothing but what can be copied has come since.
-    let mut load: Option<usize> = None;
+    // Where the last load is, and of which number, if nothing but what can be copied has come since.
+    let mut load: Option<(usize, u32)> = None;
     while at < code.len() {
         let instruction = instructions::first(&code[at..])?;
         let end = at + instruction.length;
         match instruction.kind {
-            Kind::LoadsEax(number) => load = libc_calls::by_number(number.into()).map(|_| at),
+            Kind::LoadsEax(number) => load = Some((at, number)),
             Kind::Plain => {}
-            Kind::Syscall => found.extend(load.take().filter(|from| end - from <= MOST_BETWEEN).map(|from| from..end)),
+            Kind::Syscall => {
+                let is_ours = |(from, number): &(usize, u32)| {
+                    end - from <= MOST_BETWEEN && libc_calls::by_number((*number).into()).is_some()
+                };
+                found.extend(load.take().filter(is_ours).map(|(from, _)| from..end));
+            }
             Kind::Other => load = None,
         }
         at = end;

@@ -5,7 +5,7 @@ use super::{clock, inspect, process, timeline};
 use crate::python::{attribute, text};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::line_events::{depth_of, retrace_frame_above, retrace_is_coroutine_frame};
+use retrace_abi::line_events::{retrace_frame_above, retrace_is_coroutine_frame};
 use retrace_abi::{ThreadState, innermost_frame};
 use retrace_replay::debug_protocol::{Cause, Goal, Raise, Report, Stopped};
 use std::ffi::c_int;
@@ -50,6 +50,8 @@ impl Runner {
     ) {
         // SAFETY: the GIL is held.
         unsafe {
+            let thread = user_threads::running();
+            let depth = self.depth(tstate, thread);
             let position = &mut self.position;
             position.raise += 1;
             let class = class_of(exception);
@@ -58,8 +60,8 @@ impl Runner {
             let is_mine = self.codes.get(code).is_mine;
             let mut stopped = Stopped {
                 cause: Cause::Exception { class: class.clone(), user_unhandled: false },
-                thread: user_threads::running() as u32,
-                depth: depth_of(tstate),
+                thread: thread as u32,
+                depth,
                 instruction: 0,
                 ..position.clone()
             };

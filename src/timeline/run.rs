@@ -35,8 +35,7 @@ pub(super) struct Actor {
     /// The fewest frames since its last tick, and since its last instruction where those are events.
     low: u32,
     pub(super) low_instruction: u32,
-    /// The frame that it was in at its last tick, or that has begun or gone on since, and how many there were with it. Null
-    /// where that is not known.
+    /// The frame that it was in when its frames were counted last, and how many there were with it. Null where they were not.
     frame: *mut Frame,
     depth: u32,
     /// A frame has begun, or gone on, since its last tick.
@@ -462,16 +461,18 @@ impl Runner {
             let actor = self.actor(thread as usize);
             let below = depth.saturating_sub(1);
             (actor.low, actor.low_instruction) = (actor.low.min(below), actor.low_instruction.min(below));
-            (actor.frame, actor.depth, actor.begun) = (innermost_frame(tstate), depth, true);
+            actor.begun = true;
         }
     }
 
-    /// How many frames a thread has.
+    /// How many frames a thread has, which is known of the innermost one from now on.
     pub(super) unsafe fn depth(&mut self, tstate: *mut ThreadState, thread: usize) -> u32 {
         // SAFETY: the GIL is held. Each frame that begins tells `start`.
         unsafe {
             let actor = self.actor(thread);
-            retrace_depth_from(tstate, actor.frame, actor.depth as c_int) as u32
+            actor.depth = retrace_depth_from(tstate, actor.frame, actor.depth as c_int) as u32;
+            actor.frame = innermost_frame(tstate);
+            actor.depth
         }
     }
 
@@ -495,7 +496,6 @@ impl Runner {
             let actor = self.actor(thread);
             actor.low = actor.low.min(depth.saturating_sub(1));
             actor.low_instruction = actor.low_instruction.min(depth.saturating_sub(1));
-            (actor.frame, actor.depth) = (innermost_frame(tstate), depth);
             actor.begun = !resumed;
             actor.stack = Some(stack);
         }
@@ -537,14 +537,12 @@ impl Runner {
         unsafe {
             user_threads::check().forget_frame();
             let thread = user_threads::running();
-            let frame = innermost_frame(tstate);
             let depth = self.depth(tstate, thread);
             let actor = *self.actor(thread);
             let low = actor.low.min(depth);
             let stack = self.stack(tstate, thread, depth);
             let low_instruction = if self.has_instructions() { actor.low_instruction } else { low };
-            *self.actor(thread) =
-                Actor { low: u32::MAX, low_instruction, frame, depth, begun: false, stack: Some(stack) };
+            *self.actor(thread) = Actor { low: u32::MAX, low_instruction, begun: false, stack: Some(stack), ..actor };
             let index = self.codes.index(code, stops_of(&self.run));
             let event = replay::source().index().0;
             let position = &mut self.position;
