@@ -7,6 +7,7 @@
 #include <unwind.h>
 
 struct retrace_gil_view retrace_gil;
+struct retrace_gil_waits retrace_gil_waits;
 _Static_assert(offsetof(struct retrace_actor, gave_up) == 88, "as src/schedule.rs has it");
 
 PyThreadState *retrace_gil_holder(void)
@@ -38,6 +39,8 @@ void retrace_lock_retried(struct retrace_actor *its);
 void retrace_turn_given_up(struct retrace_actor *its);
 /* src/library_locks.rs. */
 void retrace_lock_taken_alone(const sem_t *lock);
+/* src/gil_waits.rs. */
+HIDDEN void retrace_wake_waiter(void);
 
 /* What the hooks replaced. */
 int (*retrace_next_sem_trywait)(sem_t *);
@@ -166,6 +169,18 @@ static inline int takes_plainly(struct retrace_actor *its)
 #define FROM_COND_TO_SWITCH_COND \
     (offsetof(struct _gil_runtime_state, switch_cond) - offsetof(struct _gil_runtime_state, cond))
 
+/* Who wants the GIL is woken when its mutex is unlocked, not before: it would only wait for that. */
+static inline int signal_waiter(pthread_cond_t *cond)
+{
+    if (cond != retrace_gil.cond || !retrace_gil.waits_itself)
+        return retrace_gil.next_cond_signal(cond);
+    if (retrace_gil_waits.waiters != 0) {
+        __atomic_store_n(&retrace_gil_waits.signals, retrace_gil_waits.signals + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&retrace_gil_waits.due, 1, __ATOMIC_RELAXED);
+    }
+    return 0;
+}
+
 __attribute__((noinline)) static int signal_otherwise(pthread_cond_t *cond, const void *inner, const char *frame)
 {
     if (cond == retrace_gil.switch_cond)
@@ -184,7 +199,7 @@ __attribute__((noinline)) static int signal_otherwise(pthread_cond_t *cond, cons
             *retrace_gil.drop_request = 0;
         retrace_gil.turn_asked = 0;
     }
-    return retrace_gil.next_cond_signal(cond);
+    return signal_waiter(cond);
 }
 
 __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
@@ -195,13 +210,27 @@ __attribute__((noinline)) int retrace_hook_cond_signal(pthread_cond_t *cond)
     else
         is_plain = cond != retrace_gil.cond || drops_plainly(actor);
     if (is_plain)
-        return retrace_gil.next_cond_signal(cond);
+        return signal_waiter(cond);
     return signal_otherwise(cond, __builtin_return_address(0), __builtin_frame_address(0));
+}
+
+/* `due` may be read without the mutex: that is another mutex then. */
+static inline int wakes_when_unlocked(const pthread_mutex_t *mutex)
+{
+    return __builtin_expect(__atomic_load_n(&retrace_gil_waits.due, __ATOMIC_RELAXED), 0) && mutex == retrace_gil.mutex;
+}
+
+__attribute__((noinline)) static int unlock_and_wake(pthread_mutex_t *mutex)
+{
+    __atomic_store_n(&retrace_gil_waits.due, 0, __ATOMIC_RELAXED);
+    int result = retrace_gil.next_mutex_unlock(mutex);
+    retrace_wake_waiter();
+    return result;
 }
 
 __attribute__((noinline, cold)) static int unlock_with_collection(pthread_mutex_t *mutex)
 {
-    int result = retrace_gil.next_mutex_unlock(mutex);
+    int result = wakes_when_unlocked(mutex) ? unlock_and_wake(mutex) : retrace_gil.next_mutex_unlock(mutex);
     if (mutex == retrace_gil.mutex && actor != NULL && actor->holds_gil) {
         if (!actor->at_check)
             retrace_request_check();
@@ -221,6 +250,8 @@ int retrace_hook_mutex_unlock(pthread_mutex_t *mutex)
 {
     if (__builtin_expect(retrace_gil.collection_asked, 0))
         return unlock_with_collection(mutex);
+    if (wakes_when_unlocked(mutex))
+        return unlock_and_wake(mutex);
     return retrace_gil.next_mutex_unlock(mutex);
 }
 
@@ -257,6 +288,7 @@ void retrace_gil_find(void)
     retrace_gil.switch_cond = &gil->switch_cond;
     retrace_gil.mutex = &gil->mutex;
     retrace_gil.switch_mutex = &gil->switch_mutex;
+    retrace_gil.interval = &gil->interval;
     retrace_gil.locked = (volatile int *)&gil->locked._value;
     retrace_gil.last_holder = (PyThreadState *volatile *)&gil->last_holder._value;
     retrace_gil.drop_request = (volatile int *)&interpreter->ceval.gil_drop_request._value;

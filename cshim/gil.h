@@ -53,13 +53,25 @@ struct retrace_gil_view {
     int collection_asked;  /* a collection was put off and shall run at the next check (3.11: version_3_11.c) */
     uint8_t is_plain;      /* recording, and no library threads take turns */
     uint8_t has_ended;     /* threads that have ended have left something to log */
+    uint8_t waits_itself;  /* who wants the GIL waits as src/gil_waits.rs has it */
     volatile int turn_asked;  /* set by a thread that has no GIL; whoever drops the GIL takes it back */
     pthread_cond_t *switch_cond;
     pthread_mutex_t *mutex, *switch_mutex;
     volatile int *locked, *eval_breaker, *signals_pending;
+    const volatile unsigned long *interval; /* us, after which a thread that waits asks for the GIL */
 } __attribute__((aligned(64)));
 
 extern struct retrace_gil_view retrace_gil;
+
+/* How those who want the GIL wait while `waits_itself`: src/gil_waits.rs. `GilWaits` in abi/src/lib.rs. The GIL's mutex is
+ * held by whoever writes it. */
+struct retrace_gil_waits {
+    uint32_t signals; /* how often the GIL was given up while somebody waited: what they wait for a change of */
+    uint32_t waiters;
+    uint32_t due;     /* one is to be woken as soon as the mutex is unlocked */
+} __attribute__((aligned(64)));
+
+extern struct retrace_gil_waits retrace_gil_waits;
 
 /* The state of the thread that has the GIL; NULL where none has it: that of who had it last may be freed then. */
 PyThreadState *retrace_gil_holder(void);

@@ -26,6 +26,7 @@ mod external;
 mod external_function;
 mod file_memory;
 mod gil;
+mod gil_waits;
 mod globals;
 mod handler_writes;
 mod hook;

@@ -13,7 +13,7 @@ pub use imp::{
     is_once_done, is_thread_asleep, key_destructor, let_timer_interrupt, other_threads_run, read_memory, refused_call,
     set_errno, set_stack, start_timer, wake_after,
 };
-pub use imp::{stream_over, thread_cpu_us, thread_id, wait_for_change, wake_all, without_time_stamps};
+pub use imp::{stream_over, thread_cpu_us, thread_id, wait_for_change, wake, wake_all, without_time_stamps};
 
 type ReadStream = unsafe fn(libc::c_int, *mut libc::c_char, usize) -> isize;
 type WriteStream = unsafe fn(libc::c_int, *const libc::c_char, usize) -> isize;

@@ -299,8 +299,13 @@ pub fn wait_for_change(word: &AtomicU32, value: u32, microseconds: i64) -> Waite
 
 /// Wakes who waits for a change of `word`.
 pub fn wake_all(word: &AtomicU32) {
+    wake(word, i32::MAX);
+}
+
+/// Wakes up to so many of those who wait for a change of `word`, who has waited longest first.
+pub fn wake(word: &AtomicU32, count: i32) {
     // SAFETY: the word is live.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count) };
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -190,6 +190,9 @@ pub fn wait_for_change(word: &AtomicU32, value: u32, microseconds: i64) -> Waite
 /// Nobody waits to be woken.
 pub fn wake_all(_word: &AtomicU32) {}
 
+/// Likewise.
+pub fn wake(_word: &AtomicU32, _count: i32) {}
+
 /// The counter can't be watched here.
 ///
 /// # Safety

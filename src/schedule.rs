@@ -13,7 +13,8 @@ use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
 use crate::{
-    address, learning, library_locks, lock_calls, record, subinterpreters, thread, thread_count, user_threads,
+    address, gil_waits, learning, library_locks, lock_calls, record, subinterpreters, thread, thread_count,
+    user_threads,
 };
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
@@ -328,6 +329,9 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         bindings.extend(address::bindings());
         lock_calls::find();
         imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
+        if !replaying {
+            gil_waits::begin();
+        }
         learning::learn_checks(replaying)?;
         learning::learn_locks()?;
         // Both directions count from here on.
@@ -345,7 +349,7 @@ fn recording_bindings() -> Vec<Binding> {
         bindings.push(hook(c"forkpty", forkpty as *mut c_void, &raw mut NEXT_FORKPTY, false));
         let leave = gil::retrace_hook_pthread_exit as *mut c_void;
         bindings.push(hook(c"pthread_exit", leave, &raw mut gil::retrace_next_pthread_exit, false));
-        if gil::COLLECTS_AFTER_TAKE {
+        if gil::COLLECTS_AFTER_TAKE || gil_waits::ARE_OURS {
             let with = gil::retrace_hook_mutex_unlock as *mut c_void;
             // SAFETY: only the place of a pointer.
             let next = unsafe { &raw mut gil::retrace_gil.next_mutex_unlock };
@@ -377,6 +381,7 @@ fn recording_bindings() -> Vec<Binding> {
         ] {
             bindings.push(hook(name, with, next, needed));
         }
+        bindings.extend(gil_waits::bindings());
         bindings.extend(write_order::bindings());
         bindings.extend(thread_count::bindings());
         bindings.push(subinterpreters::binding());

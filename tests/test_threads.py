@@ -139,6 +139,10 @@ def test_waits_one_after_another(trial):
     assert recorded.stdout == b"[" + b", ".join([b"True, False, False"] * 6) + b"]\n", recorded
 
 
+def test_handed_over(trial):
+    trial.assert_replays(["handed_over.py"], programs=["handed_over.py"], deterministic=True)
+
+
 def test_daemons_in_calls(trial):
     """The recording does not harm them: the process ends as it would. Their ends are no part of the schedule."""
     recorded = trial.assert_replays(["threads.py", "daemons_in_calls"], programs=["threads.py"])

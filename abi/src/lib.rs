@@ -15,7 +15,7 @@ pub use layout::{
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// `PyThreadState`, opaque: read through the functions of this crate.
 #[repr(C)]
@@ -242,6 +242,7 @@ pub mod gil {
         pub collection_asked: c_int,
         pub is_plain: bool,
         pub has_ended: AtomicBool,
+        pub waits_itself: bool,
         pub turn_asked: c_int,
         pub switch_cond: *mut libc::pthread_cond_t,
         pub mutex: *mut libc::pthread_mutex_t,
@@ -249,6 +250,15 @@ pub mod gil {
         pub locked: *mut c_int,
         pub eval_breaker: *mut c_int,
         pub signals_pending: *mut c_int,
+        pub interval: *const c_ulong,
+    }
+
+    /// `struct retrace_gil_waits` of cshim/gil.h. Written with the GIL's mutex only.
+    #[repr(C, align(64))]
+    pub struct GilWaits {
+        pub signals: AtomicU32,
+        pub waiters: AtomicU32,
+        pub due: AtomicU32,
     }
 
     /// What happens without the GIL is placed between these.
@@ -269,6 +279,7 @@ pub mod gil {
 
     unsafe extern "C" {
         pub static mut retrace_gil: GilView;
+        pub static retrace_gil_waits: GilWaits;
         /// What the hooks replaced: written before they are reachable.
         pub static mut retrace_next_sem_trywait: *mut c_void;
         pub static mut retrace_next_sem_wait: *mut c_void;
