@@ -14,6 +14,10 @@ pub enum Kind {
     LoadsEax(u32),
     /// `syscall`.
     Syscall,
+    /// `rdtsc`.
+    ReadsTimeStamp,
+    /// Goes, or may go, to so many bytes behind its end.
+    Jump(i32),
     /// Moves or computes, and may be copied elsewhere.
     Plain,
     Other,
@@ -30,6 +34,13 @@ impl Code<'_> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
         Some(byte)
+    }
+
+    /// Steps over a distance of four bytes.
+    fn jump(&mut self) -> Option<Kind> {
+        let distance = self.bytes.get(self.at..self.at + 4)?;
+        self.at += 4;
+        Some(Kind::Jump(i32::from_le_bytes(distance.try_into().ok()?)))
     }
 
     /// Steps over an operand. Returns whether it is relative to the instruction, and the register field.
@@ -85,7 +96,8 @@ pub fn first(bytes: &[u8]) -> Option<Instruction> {
         0x68 | 0xa9 => code.at += immediate,
         0x69 | 0x81 | 0xc7 => kind = plain(&mut code, immediate)?,
         0x6b | 0x80 | 0x83 | 0xc0 | 0xc1 | 0xc6 => kind = plain(&mut code, 1)?,
-        0x6a | 0x70..=0x7f | 0xa8 | 0xcd | 0xe0..=0xe7 | 0xeb => code.at += 1,
+        0x6a | 0xa8 | 0xcd | 0xe4..=0xe7 => code.at += 1,
+        0x70..=0x7f | 0xe0..=0xe3 | 0xeb => kind = Kind::Jump((code.next()? as i8).into()),
         0x8c | 0x8e | 0x8f | 0xd8..=0xdf | 0xfe | 0xff => _ = code.operand()?,
         0xd0..=0xd3 => kind = plain(&mut code, 0)?,
         0xa0..=0xa3 => code.at += if has_short_address { 4 } else { 8 },
@@ -103,7 +115,8 @@ pub fn first(bytes: &[u8]) -> Option<Instruction> {
         0xc2 | 0xca => code.at += 2,
         0xc3 | 0xc9 | 0xcb | 0xcc | 0xcf | 0xd7 | 0xec..=0xef | 0xf1 | 0xf4 | 0xf5 | 0xf8..=0xfd => {}
         0xc8 => code.at += 3,
-        0xe8 | 0xe9 => code.at += 4,
+        0xe8 => code.at += 4,
+        0xe9 => kind = code.jump()?,
         0xf6 | 0xf7 => {
             let (_, field) = code.operand()?;
             // `test`; the others have no more.
@@ -130,8 +143,9 @@ fn behind_0f(mut code: Code) -> Option<Instruction> {
     let mut kind = Kind::Other;
     match opcode {
         0x05 => kind = Kind::Syscall,
-        0x06 | 0x08 | 0x09 | 0x0b | 0x30..=0x33 | 0x77 | 0xa0..=0xa2 | 0xa8..=0xaa | 0xc8..=0xcf => {}
-        0x80..=0x8f => code.at += 4,
+        0x31 => kind = Kind::ReadsTimeStamp,
+        0x06 | 0x08 | 0x09 | 0x0b | 0x30 | 0x32 | 0x33 | 0x77 | 0xa0..=0xa2 | 0xa8..=0xaa | 0xc8..=0xcf => {}
+        0x80..=0x8f => kind = code.jump()?,
         0x38 => {
             code.next()?;
             code.operand()?;
@@ -211,6 +225,12 @@ mod tests {
         assert_eq!(lengths(&call), [5, 5, 2, 2]);
         assert_eq!(first(&call).map(|found| found.kind), Some(Kind::LoadsEax(0x107)));
         assert_eq!(first(&call[12..]).map(|found| found.kind), Some(Kind::Syscall));
+        assert_eq!(first(&[0x0f, 0x31]).map(|found| found.kind), Some(Kind::ReadsTimeStamp));
+        // jne -2; jmp 0x107; jb -1
+        assert_eq!(first(&[0x75, 0xfe]), Some(Instruction { length: 2, kind: Kind::Jump(-2) }));
+        assert_eq!(first(&[0xe9, 7, 1, 0, 0]), Some(Instruction { length: 5, kind: Kind::Jump(0x107) }));
+        let near = [0x0f, 0x82, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(first(&near), Some(Instruction { length: 6, kind: Kind::Jump(-1) }));
         // mov r8d, 0x107: no `mov eax` at its second byte.
         assert_eq!(first(&[0x41, 0xb8, 7, 1, 0, 0]), Some(Instruction { length: 6, kind: Kind::Plain }));
         // mov dword [rsp - 72], 0x107; mov rax, [rip + 1]; movabs rax, imm64; test byte [rax], 1; neg eax
@@ -225,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_or_unknown_is_none() {
-        for code in [&[0xb8, 1, 2][..], &[0x06], &[0x0f], &[0x66], &[], &[0x0f, 0x04]] {
+        for code in [&[0xb8, 1, 2][..], &[0x75], &[0xe9, 1], &[0x06], &[0x0f], &[0x66], &[], &[0x0f, 0x04]] {
             assert_eq!(first(code), None);
         }
     }

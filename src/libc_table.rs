@@ -182,6 +182,9 @@ const fn asking(name: &'static CStr, returns: Returns, arguments: &'static [Shap
     Function { asks: true, ..function(name, returns, arguments) }
 }
 
+/// What the look of a module's own code at the time stamp counter is called.
+pub const TIME_STAMP: &CStr = c"rdtsc";
+
 const TIMES: Len = Fixed(2 * size_of::<libc::timespec>());
 const STAT: Shape = Out(Fixed(size_of::<libc::stat>()));
 const TIMEVAL: Len = Fixed(size_of::<libc::timeval>());
@@ -199,7 +202,7 @@ const SCHED_PARAM: Len = Fixed(size_of::<libc::sched_param>());
 const FD_SET: Shape = InOut(Fixed(size_of::<libc::fd_set>()));
 
 /// No more than there are trampolines, which `build.rs` makes.
-pub const COUNT: usize = 387;
+pub const COUNT: usize = 388;
 
 pub static FUNCTIONS: [Function; COUNT] = [
     // Sockets.
@@ -529,6 +532,8 @@ pub static FUNCTIONS: [Function; COUNT] = [
     asking(c"timespec_get", Int, &[Out(TIMESPEC), Number]),
     asking(c"clock_getres", Int, &[Number, Out(TIMESPEC)]),
     asking(c"clock", Long, &[]),
+    // The processor's counter, which is no function: src/raw_calls.rs.
+    asking(TIME_STAMP, Long, &[]),
     asking(c"times", Long, &[Out(Fixed(32))]),
     asking(c"getrusage", Int, &[Number, Out(Fixed(144))]),
     // Entropy.

@@ -1,10 +1,11 @@
 //! System calls that an extension module's code makes itself, without the C library (the crate rustix): those with a number
 //! in the code, `mov eax, NUMBER … syscall`, whose function the table of the C library's has. In place of the load stands a
 //! jump to a piece of our own, which does what stood between the two, and calls `src/libc_calls.rs` in place of the system.
+//! And where it reads the processor's time stamp counter: what stands behind `rdtsc`, mostly a shift, is done in the piece.
 //!
-//! Only the five bytes of one instruction are written over, and only where the code of its function, of which the unwinder's
-//! table says where it begins, was read instruction by instruction from there to its end. Who jumps to behind the load makes
-//! the call as it was.
+//! Code is written over only where its function, of which the unwinder's table says where it begins, was read instruction by
+//! instruction from there to its end: the five bytes of a load (who jumps to behind it makes the call as it was), or an
+//! `rdtsc` and as many instructions as a jump takes, if no jump leads between them.
 
 use crate::imports::{self, Image};
 use crate::instructions::{self, Kind};
@@ -17,20 +18,52 @@ use std::ptr;
 const JUMP: usize = 5;
 /// How many bytes may be between it and the end of the call.
 const MOST_BETWEEN: usize = 64;
-/// `syscall`'s own length.
-const CALL: usize = 2;
-/// How much longer a piece is than its call: it steps over the red zone, calls, and goes back.
-const REST: usize = 29;
+/// The length of `syscall`, and of `rdtsc`.
+const TWO: usize = 2;
+/// How much longer a piece is than its site: it steps over the red zone, calls, and goes back.
+const REST_OF_CALL: usize = 29;
+const REST_OF_STAMP: usize = 30;
 /// From where a jump reaches the code, and back.
 const REACH: usize = 1 << 30;
 const PAGE: usize = 4096;
 /// Of an image with more code nothing is looked at: all of it would be read from the disk when it is imported.
 const MOST_CODE: usize = 64 << 20;
 
-/// A call: from the load of its number to behind its `syscall`.
-type Site = Range<usize>;
+/// What is done in a piece of ours.
+#[derive(Debug, PartialEq, Eq)]
+enum Site {
+    /// From the load of a call's number to behind its `syscall`.
+    Call(Range<usize>),
+    /// From `rdtsc` to behind what has to go with it.
+    Stamp(Range<usize>),
+}
 
-/// Redirects the calls of an image.
+impl Site {
+    fn range(&self) -> &Range<usize> {
+        match self {
+            Site::Call(range) | Site::Stamp(range) => range,
+        }
+    }
+
+    /// The same in a function that begins there.
+    fn behind(self, start: usize) -> Site {
+        let moved = |range: Range<usize>| range.start + start..range.end + start;
+        match self {
+            Site::Call(range) => Site::Call(moved(range)),
+            Site::Stamp(range) => Site::Stamp(moved(range)),
+        }
+    }
+
+    /// How long its piece is.
+    fn size(&self) -> usize {
+        match self {
+            Site::Call(range) => range.len() + REST_OF_CALL,
+            Site::Stamp(range) => range.len() + REST_OF_STAMP,
+        }
+    }
+}
+
+/// Redirects the calls of an image, and its looks at the counter.
 ///
 /// # Safety
 /// In a session; the image is loaded, and none of its code runs but what it runs when it is loaded.
@@ -45,11 +78,16 @@ pub unsafe fn redirect(image: &Image) {
             return;
         }
         let sites: Vec<Site> = code.parts.iter().flat_map(|part| sites(part, code.unwinding)).collect();
-        let size: usize = sites.iter().map(|site| site.len() + REST).sum();
-        let Some(mut at) = (size > 0).then(|| room(image.address, size)).flatten() else { return };
-        let start = at;
+        let size: usize = sites.iter().map(Site::size).sum();
+        let Some(start) = (size > 0).then(|| room(image.address, size)).flatten() else { return };
+        let mut at = start;
         for site in &sites {
-            write_piece(&mut at, site);
+            let piece = match site {
+                Site::Call(call) => piece_of_call(at, call, arrive as *const () as usize),
+                Site::Stamp(stamp) => piece_of_stamp(at, stamp, arrive_for_stamp as *const () as usize),
+            };
+            ptr::copy_nonoverlapping(piece.as_ptr(), at as *mut u8, piece.len());
+            at += piece.len();
         }
         // Nothing leads there before the pieces are complete.
         if libc::mprotect(start as *mut c_void, size, libc::PROT_READ | libc::PROT_EXEC) != 0 {
@@ -57,18 +95,21 @@ pub unsafe fn redirect(image: &Image) {
         }
         at = start;
         for site in sites {
-            write_jump(&site, at);
-            at += site.len() + REST;
+            write_jump(site.range().start, at);
+            at += site.size();
         }
     }
 }
 
-/// The calls in one part of an image's code.
+/// The sites in one part of an image's code.
 unsafe fn sites(part: &[u8], unwinding: &[u8]) -> Vec<Site> {
     let start = part.as_ptr() as usize;
     let mut sites: Vec<Site> = Vec::new();
     let mut seen = start;
-    for at in memchr::memmem::find_iter(part, b"\x0f\x05") {
+    let ends = memchr::memmem::find_iter(part, b"\x0f\x05").chain(memchr::memmem::find_iter(part, b"\x0f\x31"));
+    let mut ends: Vec<usize> = ends.collect();
+    ends.sort_unstable();
+    for at in ends {
         let at = start + at;
         // The function was read as a whole.
         if at < seen {
@@ -81,22 +122,26 @@ unsafe fn sites(part: &[u8], unwinding: &[u8]) -> Vec<Site> {
         };
         if let Some(code) = part.get(from..to) {
             seen = function.end;
-            let found = calls(code).unwrap_or_default();
-            sites.extend(found.into_iter().map(|call| call.start + function.start..call.end + function.start));
+            let found = sites_of(code).unwrap_or_default();
+            sites.extend(found.into_iter().map(|site| site.behind(function.start)));
         }
     }
     sites
 }
 
-/// The calls in a function, by offset. `None` where it holds what is not known.
-fn calls(code: &[u8]) -> Option<Vec<Site>> {
+/// The sites in a function, by offset. `None` where it holds what is not known.
+fn sites_of(code: &[u8]) -> Option<Vec<Site>> {
     let mut found = Vec::new();
+    let mut targets = Vec::new();
     let mut at = 0;
+    // Where the counter is read, if what has come since can be copied, and is not yet as long as a jump.
+    let mut stamp: Option<usize> = None;
     // Where the last load is, and of which number, if nothing but what can be copied has come since.
     let mut load: Option<(usize, u32)> = None;
     while at < code.len() {
         let instruction = instructions::first(&code[at..])?;
         let end = at + instruction.length;
+        stamp = stamp.filter(|_| matches!(instruction.kind, Kind::Plain | Kind::LoadsEax(_)));
         match instruction.kind {
             Kind::LoadsEax(number) => load = Some((at, number)),
             Kind::Plain => {}
@@ -104,12 +149,30 @@ fn calls(code: &[u8]) -> Option<Vec<Site>> {
                 let is_ours = |(from, number): &(usize, u32)| {
                     end - from <= MOST_BETWEEN && libc_calls::by_number((*number).into()).is_some()
                 };
-                found.extend(load.take().filter(is_ours).map(|(from, _)| from..end));
+                found.extend(load.take().filter(is_ours).map(|(from, _)| Site::Call(from..end)));
+            }
+            Kind::ReadsTimeStamp => {
+                load = None;
+                stamp = Some(at);
+            }
+            Kind::Jump(distance) => {
+                load = None;
+                targets.extend(end.checked_add_signed(distance as isize));
             }
             Kind::Other => load = None,
         }
+        if stamp.is_some_and(|from| end - from >= JUMP) {
+            found.extend(stamp.take().map(|from| Site::Stamp(from..end)));
+            // What is written over is in no call.
+            load = None;
+        }
         at = end;
     }
+    let is_whole = |site: &Site| match site {
+        Site::Call(_) => true,
+        Site::Stamp(range) => !targets.iter().any(|target| (range.start + 1..range.end).contains(target)),
+    };
+    found.retain(is_whole);
     (at == code.len()).then_some(found)
 }
 
@@ -165,42 +228,64 @@ fn relative(from: usize, to: usize) -> [u8; 4] {
     (to.wrapping_sub(from) as i32).to_le_bytes()
 }
 
-/// Writes the piece for a call, and steps over it.
-unsafe fn write_piece(at: &mut usize, site: &Site) {
-    let copied = site.len() - CALL;
-    let mut piece = [0; REST + CALL];
-    // lea rsp, [rsp - 128]
-    piece[..5].copy_from_slice(&[0x48, 0x8d, 0x64, 0x24, 0x80]);
-    // mov r11, ADDRESS
-    piece[5..7].copy_from_slice(&[0x49, 0xbb]);
-    piece[7..15].copy_from_slice(&(arrive as *const () as usize).to_le_bytes());
-    // call r11
-    piece[15..18].copy_from_slice(&[0x41, 0xff, 0xd3]);
-    // lea rsp, [rsp + 128]
-    piece[18..26].copy_from_slice(&[0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]);
-    // SAFETY: the code is loaded; there is room for the piece.
-    unsafe {
-        ptr::copy_nonoverlapping(site.start as *const u8, *at as *mut u8, copied);
-        *at += copied;
-        let end = *at + piece.len();
-        piece[26] = 0xe9;
-        piece[27..].copy_from_slice(&relative(end, site.end));
-        ptr::copy_nonoverlapping(piece.as_ptr(), *at as *mut u8, piece.len());
-        *at = end;
-    }
+/// lea rsp, [rsp - 128]: what is below the stack is the function's.
+const BELOW: [u8; 5] = [0x48, 0x8d, 0x64, 0x24, 0x80];
+/// lea rsp, [rsp + 128]
+const ABOVE: [u8; 8] = [0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0];
+
+/// The instructions that an image has loaded there.
+unsafe fn loaded<'a>(range: Range<usize>) -> &'a [u8] {
+    // SAFETY: by contract.
+    unsafe { std::slice::from_raw_parts(range.start as *const u8, range.len()) }
 }
 
-/// Has the code go to its piece. Where its page can't be written it stays as it is.
-unsafe fn write_jump(site: &Site, piece: usize) {
+/// jmp TARGET, at `at`
+fn jump(at: usize, target: usize) -> [u8; JUMP] {
     let mut jump = [0xe9, 0, 0, 0, 0];
-    jump[1..].copy_from_slice(&relative(site.start + JUMP, piece));
-    let first = site.start & !(PAGE - 1);
-    let size = site.start + JUMP - first;
+    jump[1..].copy_from_slice(&relative(at + JUMP, target));
+    jump
+}
+
+/// The piece for a call, which lies there and calls `function`.
+unsafe fn piece_of_call(at: usize, site: &Range<usize>, function: usize) -> Vec<u8> {
+    // SAFETY: the code is loaded.
+    let mut piece = unsafe { loaded(site.start..site.end - TWO) }.to_vec();
+    piece.extend(BELOW);
+    // mov r11, FUNCTION
+    piece.extend([0x49, 0xbb]);
+    piece.extend(function.to_le_bytes());
+    // call r11
+    piece.extend([0x41, 0xff, 0xd3]);
+    piece.extend(ABOVE);
+    piece.extend(jump(at + piece.len(), site.end));
+    piece
+}
+
+/// The piece for a look at the counter, likewise. Behind its code is whom it calls.
+unsafe fn piece_of_stamp(at: usize, site: &Range<usize>, function: usize) -> Vec<u8> {
+    let mut piece = BELOW.to_vec();
+    // call [rip + …]
+    let address = site.len() + REST_OF_STAMP - size_of::<usize>();
+    piece.extend([0xff, 0x15]);
+    piece.extend(((address - piece.len() - size_of::<u32>()) as u32).to_le_bytes());
+    piece.extend(ABOVE);
+    // SAFETY: the code is loaded.
+    piece.extend(unsafe { loaded(site.start + TWO..site.end) });
+    piece.extend(jump(at + piece.len(), site.end));
+    piece.extend(function.to_le_bytes());
+    piece
+}
+
+/// Has the code go to a piece. Where its page can't be written it stays as it is.
+unsafe fn write_jump(start: usize, piece: usize) {
+    let jump = jump(start, piece);
+    let first = start & !(PAGE - 1);
+    let size = start + JUMP - first;
     // SAFETY: the code is loaded, and stays executable throughout: others of the page may run.
     unsafe {
         let (page, read_and_run) = (first as *mut c_void, libc::PROT_READ | libc::PROT_EXEC);
         if libc::mprotect(page, size, read_and_run | libc::PROT_WRITE) == 0 {
-            ptr::copy_nonoverlapping(jump.as_ptr(), site.start as *mut u8, JUMP);
+            ptr::copy_nonoverlapping(jump.as_ptr(), start as *mut u8, JUMP);
             libc::mprotect(page, size, read_and_run);
         }
     }
@@ -210,7 +295,38 @@ unsafe fn write_jump(site: &Site, piece: usize) {
 /// take some 2,700 bytes, behind which is room.
 const VECTORS: u32 = 0b1110_0110;
 
-/// Where the pieces call, with the system call's registers: all but RAX, RCX and R11 are left as they were.
+/// Keeps them on the stack, behind a header that has to be in order. RSP, RAX and RDX are changed.
+macro_rules! keep_vectors {
+    () => {
+        "sub rsp, 3072
+        and rsp, -64
+        xor eax, eax
+        mov [rsp + 512], rax
+        mov [rsp + 520], rax
+        mov [rsp + 528], rax
+        mov [rsp + 536], rax
+        mov [rsp + 544], rax
+        mov [rsp + 552], rax
+        mov [rsp + 560], rax
+        mov [rsp + 568], rax
+        mov eax, {vectors}
+        xor edx, edx
+        xsave64 [rsp]
+        cld"
+    };
+}
+
+/// Has them back, and in R11 what was in RAX.
+macro_rules! restore_vectors {
+    () => {
+        "mov r11, rax
+        mov eax, {vectors}
+        xor edx, edx
+        xrstor64 [rsp]"
+    };
+}
+
+/// Where the pieces of calls call, with the system call's registers: all but RAX, RCX and R11 are left as they were.
 #[unsafe(naked)]
 unsafe extern "C" fn arrive() {
     std::arch::naked_asm!(
@@ -224,21 +340,7 @@ unsafe extern "C" fn arrive() {
         "push r8",
         "push r9",
         "mov r11, rax",
-        "sub rsp, 3072",
-        "and rsp, -64",
-        // The header, which has to be in order.
-        "xor eax, eax",
-        "mov [rsp + 512], rax",
-        "mov [rsp + 520], rax",
-        "mov [rsp + 528], rax",
-        "mov [rsp + 536], rax",
-        "mov [rsp + 544], rax",
-        "mov [rsp + 552], rax",
-        "mov [rsp + 560], rax",
-        "mov [rsp + 568], rax",
-        "mov eax, {vectors}",
-        "xor edx, edx",
-        "xsave64 [rsp]",
+        keep_vectors!(),
         "push rax",
         "push r9",
         "mov r9, r8",
@@ -247,13 +349,9 @@ unsafe extern "C" fn arrive() {
         "mov rdx, rsi",
         "mov rsi, rdi",
         "mov rdi, r11",
-        "cld",
         "call {called}",
         "add rsp, 16",
-        "mov r11, rax",
-        "mov eax, {vectors}",
-        "xor edx, edx",
-        "xrstor64 [rsp]",
+        restore_vectors!(),
         "mov rax, r11",
         "lea rsp, [rbp - 48]",
         "pop r9",
@@ -268,6 +366,51 @@ unsafe extern "C" fn arrive() {
         called = sym called,
         vectors = const VECTORS,
     )
+}
+
+/// Where the pieces of looks at the counter call: EDX and EAX are the answer's halves, all else is left as it was.
+#[unsafe(naked)]
+unsafe extern "C" fn arrive_for_stamp() {
+    std::arch::naked_asm!(
+        "pushfq",
+        "push rbp",
+        "mov rbp, rsp",
+        "push rdi",
+        "push rsi",
+        "push rcx",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        keep_vectors!(),
+        "call {stamp}",
+        restore_vectors!(),
+        "mov eax, r11d",
+        "mov rdx, r11",
+        "shr rdx, 32",
+        "lea rsp, [rbp - 56]",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rcx",
+        "pop rsi",
+        "pop rdi",
+        "pop rbp",
+        "popfq",
+        "ret",
+        stamp = sym stamp,
+        vectors = const VECTORS,
+    )
+}
+
+/// What the counter says, or said when it was recorded.
+unsafe extern "C" fn stamp() -> u64 {
+    let errno = platform::errno();
+    // SAFETY: called by a module's code.
+    let stamp = unsafe { libc_calls::time_stamp() };
+    platform::set_errno(errno);
+    stamp
 }
 
 /// Answers as the system does: an error is a negative number, and `errno` is nobody's business.
@@ -293,10 +436,34 @@ mod tests {
     fn a_call_is_from_its_load_to_its_end() {
         // ret; mov eax, 263; mov edi, -100; xor edx, edx; syscall; ret
         let code = [0xc3, 0xb8, 7, 1, 0, 0, 0xbf, 0x9c, 0xff, 0xff, 0xff, 0x31, 0xd2, 0x0f, 5, 0xc3];
-        assert_eq!(calls(&code).as_deref(), Some(&[Site { start: 1, end: 15 }][..]));
+        assert_eq!(sites_of(&code), Some(vec![Site::Call(1..15)]));
         // A number that the table has nothing for; a jump between; what is not known in the function.
-        assert_eq!(calls(&[0xb8, 0xff, 0xff, 0, 0, 0x0f, 5]), Some(vec![]));
-        assert_eq!(calls(&[0xb8, 7, 1, 0, 0, 0xeb, 0, 0x0f, 5]), Some(vec![]));
-        assert_eq!(calls(&[0xb8, 7, 1, 0, 0, 0x0f, 5, 0x06]), None);
+        assert_eq!(sites_of(&[0xb8, 0xff, 0xff, 0, 0, 0x0f, 5]), Some(vec![]));
+        assert_eq!(sites_of(&[0xb8, 7, 1, 0, 0, 0xeb, 0, 0x0f, 5]), Some(vec![]));
+        assert_eq!(sites_of(&[0xb8, 7, 1, 0, 0, 0x0f, 5, 0x06]), None);
+    }
+
+    #[test]
+    fn a_stamp_has_what_a_jump_takes() {
+        // ret; rdtsc; mov eax, eax; shl rdx, 32; ret
+        let code = [0xc3, 0x0f, 0x31, 0x89, 0xc0, 0x48, 0xc1, 0xe2, 0x20, 0xc3];
+        assert_eq!(sites_of(&code), Some(vec![Site::Stamp(1..9)]));
+        // Its end too near; a jump that leads between; one that leads to its beginning.
+        assert_eq!(sites_of(&[0x0f, 0x31, 0x89, 0xc0, 0xc3]), Some(vec![]));
+        assert_eq!(sites_of(&[0xeb, 2, 0x0f, 0x31, 0x89, 0xc0, 0x89, 0xc0, 0xc3]), Some(vec![]));
+        let led_to = [0xeb, 0, 0x0f, 0x31, 0x89, 0xc0, 0x89, 0xc0, 0xc3];
+        assert_eq!(sites_of(&led_to), Some(vec![Site::Stamp(2..8)]));
+    }
+
+    #[test]
+    fn pieces_are_as_long_as_they_say() {
+        let code = [0x90_u8; 64];
+        let start = code.as_ptr() as usize;
+        for length in [5, 9, 40] {
+            let (call, stamp) = (start..start + length, start..start + length);
+            // SAFETY: what is copied is there.
+            let pieces = unsafe { [piece_of_call(start, &call, 0), piece_of_stamp(start, &stamp, 0)] };
+            assert_eq!(pieces.map(|piece| piece.len()), [Site::Call(call).size(), Site::Stamp(stamp).size()]);
+        }
     }
 }

@@ -840,3 +840,69 @@ def test_system_calls_that_c_code_makes_itself(trial):
     os.rmdir(trial.work / "folder")
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
     assert not (trial.work / "folder").exists()
+
+
+STAMPS = r"""
+#include <Python.h>
+#include <fcntl.h>
+#include <unistd.h>
+/* As compilers make it. */
+__attribute__((noinline)) static unsigned long stamp(void)
+{
+    unsigned long low, high;
+    __asm__ volatile("rdtsc; shlq $32, %%rdx; movl %%eax, %%eax" : "=a"(low), "=d"(high));
+    return high | low;
+}
+/* What is not the counter's stays: other registers, the flags, vectors, and what lies below the stack. */
+__attribute__((noinline)) static unsigned long beside(int *kept)
+{
+    unsigned long low, high, rcx = 1, r11 = 2, below;
+    unsigned char carried;
+    double one = 1.5, vector;
+    register unsigned long eighth __asm__("r8") = 3;
+    __asm__ volatile("movq $4711, -120(%%rsp); movsd %[one], %%xmm9; movq $1, %%rcx; movq $2, %%r11; stc; rdtsc;"
+                     "movl %%eax, %%eax; movl %%edx, %%edx; setc %[carried]; movsd %%xmm9, %[vector];"
+                     "movq -120(%%rsp), %[below]; movq %%rcx, %[rcx]; movq %%r11, %[r11]"
+                     : "=&a"(low), "=&d"(high), [carried] "=&r"(carried), [vector] "=m"(vector), [below] "=&r"(below),
+                       [rcx] "=m"(rcx), [r11] "=m"(r11), "+r"(eighth)
+                     : [one] "m"(one)
+                     : "rcx", "r11", "xmm9", "memory");
+    *kept = below == 4711 && vector == 1.5 && carried && rcx == 1 && r11 == 2 && eighth == 3 && high >> 32 == 0;
+    return high << 32 | low;
+}
+/* Here a jump leads behind the instruction: it is left alone. */
+__attribute__((noinline)) static unsigned long looped(int times)
+{
+    unsigned long low, high;
+    __asm__ volatile("1: rdtsc; 2: movl %%eax, %%eax; decl %2; jg 2b; movl %%edx, %%edx"
+                     : "=&a"(low), "=&d"(high), "+r"(times));
+    return high << 32 | low;
+}
+static PyObject *work(PyObject *self, PyObject *nothing)
+{
+    char random[8];
+    int kept;
+    /* By the C library: what makes the module one that is recorded. */
+    int fd = open("/dev/urandom", O_RDONLY);
+    if (read(fd, random, 8) != 8) Py_RETURN_NONE;
+    close(fd);
+    unsigned long first = stamp(), second = beside(&kept), third = stamp();
+    return Py_BuildValue("(kkOOi)", first, third, PyBool_FromLong(first < second && second < third),
+                         PyBool_FromLong(looped(3) != 0), kept);
+}
+static PyMethodDef methods[] = {{"work", work, METH_NOARGS, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "stamps", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_stamps(void) { return PyModule_Create(&definition); }
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the counter is that processor's")
+def test_time_stamps_that_c_code_reads(trial):
+    """Of the processor: replay reads what was recorded; registers, flags and what lies below the stack are left alone."""
+    trial.prepare()
+    compile_extension(trial, trial.work / "stamps", STAMPS)
+    (trial.work / "program.py").write_text("import stamps\nfor _ in range(3):\n    print(*stamps.work())\n")
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    assert recorded.stdout.count(b" True True 1\n") == 3, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))

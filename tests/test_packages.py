@@ -37,6 +37,7 @@ QUICK = (
     "aiodns>=3.2,<4",
     "posix_ipc>=1.1",
     "sysv_ipc>=1.1",
+    "pyzmq>=25",
 )
 SMALL = [
     ("small", QUICK),
@@ -46,6 +47,7 @@ SMALL = [
     ("resolver", QUICK),
     ("shared_names", QUICK),
     ("shared_keys", QUICK),
+    ("messages", QUICK),
 ]
 LARGE = [
     ("scheduled", ["apscheduler>=3.10,<4"], 0),
