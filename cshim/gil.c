@@ -314,6 +314,17 @@ static struct held {
     uint64_t by; /* a thread's number */
 } held[256];
 
+/* Of the calling thread, for src/queue_waits.rs: whether it has got a lock by a wait, and then tried one in vain. */
+enum { GOT_BY_WAIT = 1, TRIED_BEHIND_WAIT = 2 };
+static __thread __attribute__((tls_model("initial-exec"))) int lock_wait;
+
+int retrace_swap_lock_wait(int to)
+{
+    int was = lock_wait;
+    lock_wait = to;
+    return was;
+}
+
 static inline struct held *held_as(const sem_t *lock)
 {
     return &held[(uintptr_t)lock / 16 % (sizeof held / sizeof *held)];
@@ -343,6 +354,8 @@ __attribute__((noinline, cold)) static void tried_in_vain(struct retrace_actor *
                                                           const char *frame)
 {
     int error = errno;
+    if (lock_wait == GOT_BY_WAIT)
+        lock_wait = TRIED_BEHIND_WAIT;
     const struct held *place = held_as(lock);
     its->found_busy = error == EAGAIN ? lock : NULL;
     int is_own = place->lock == lock && place->by == its->serial && is_lock_object(inner, frame);
@@ -433,6 +446,7 @@ int retrace_hook_sem_post(sem_t *lock)
 static inline void before_wait(void)
 {
     struct retrace_actor *its = actor;
+    lock_wait = 0;
     if (its != NULL && !its->holds_gil && __atomic_load_n(&its->turn, __ATOMIC_RELAXED) != 0)
         retrace_turn_given_up(its);
 }
@@ -442,6 +456,7 @@ static inline int waited(const sem_t *lock, int result)
     struct retrace_actor *its = actor;
     if (its != NULL && !its->holds_gil) {
         its->wait_end = result == 0 ? 0 : errno == EINTR ? 2 : 1;
+        lock_wait = result == 0 ? GOT_BY_WAIT : 0;
         its->waited_for = its->wait_end == 2 ? lock : NULL;
         if (result == 0 && its->found_busy != lock)
             retrace_lock_taken_alone(lock);

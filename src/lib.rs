@@ -63,6 +63,7 @@ mod pending_calls;
 mod pickle;
 mod platform;
 mod python;
+mod queue_waits;
 mod quick;
 mod random_device;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

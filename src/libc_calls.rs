@@ -12,7 +12,7 @@ use crate::libc_ipc as ipc;
 use crate::libc_maps as maps;
 use crate::libc_memory as memory;
 use crate::libc_streams as streams;
-use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, TIME_STAMP, Waits};
+use crate::libc_table::{COUNT, FUNCTIONS, Function, Returns, Shape, Waits};
 use crate::libc_watches as watches;
 use crate::session::{self, Mode};
 use crate::trampoline::LIBC_CALLS;
@@ -204,7 +204,7 @@ pub unsafe fn time_stamp() -> u64 {
         unsafe { std::arch::x86_64::_rdtsc() }
     }
     static PLACE: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-        let place = place_of(TIME_STAMP).expect("it is in the table");
+        let place = place_of(crate::libc_table::TIME_STAMP).expect("it is in the table");
         // SAFETY: whoever finds the place here comes after this.
         unsafe { ORIGINALS[place] = read as *mut c_void };
         place

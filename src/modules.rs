@@ -262,6 +262,9 @@ pub unsafe fn created(call: &Call) -> *mut PyObject {
         if name == "gc" {
             retrace_abi::collector::retrace_collector_gc_module(module);
         }
+        if name == "_queue" && !crate::hot::replays() {
+            crate::queue_waits::watch(module);
+        }
         if boundary().tables(&name).next().is_some()
             && let Err(why) = hook_module(&name, module)
             && session::is_recording()

@@ -13,8 +13,8 @@ use crate::session::{self, Mode};
 use crate::turns::{self, Hold, Sleeper};
 use crate::write_order::{self, Writer};
 use crate::{
-    address, gil_waits, learning, library_locks, lock_calls, record, subinterpreters, thread, thread_count,
-    user_threads,
+    address, gil_waits, learning, library_locks, lock_calls, queue_waits, record, subinterpreters, thread,
+    thread_count, user_threads,
 };
 use pyo3_ffi::*;
 use retrace_abi::{ThreadState, gil};
@@ -331,6 +331,7 @@ pub unsafe fn install(replaying: bool) -> Result<(), String> {
         imports::rebind(image, &bindings).map_err(|error| error.to_string())?;
         if !replaying {
             gil_waits::begin();
+            queue_waits::watch_loaded();
         }
         learning::learn_checks(replaying)?;
         learning::learn_locks()?;
@@ -1044,6 +1045,24 @@ pub unsafe extern "C" fn retrace_lock_busy(actor: *mut Actor) {
         if session::is_recording() {
             session::append_event(&Event::Busy { tries: (*actor).tries });
         }
+    }
+}
+
+/// The running thread would have waited for a lock, but for the time, which was over: as if it had.
+///
+/// # Safety
+/// Recording; the GIL is held by the calling thread.
+pub unsafe fn log_wait_of_no_time() {
+    // SAFETY: by contract; an actor is its thread's own, or null.
+    unsafe {
+        let actor = gil::retrace_actor().cast::<Actor>();
+        if actor.is_null() || (*actor).is_outside || (*actor).is_quiet || *(*actor).external || !session::is_recording()
+        {
+            return;
+        }
+        (*actor).at_check = false;
+        note_other_place(actor);
+        session::append_event(&Event::Wait { end: WaitEnd::TimedOut, releases: (*actor).releases });
     }
 }
 

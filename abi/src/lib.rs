@@ -261,6 +261,9 @@ pub mod gil {
         pub due: AtomicU32,
     }
 
+    /// It got a lock by a wait, and has tried one in vain since.
+    pub const TRIED_BEHIND_WAIT: c_int = 2;
+
     /// What happens without the GIL is placed between these.
     #[inline(always)]
     pub fn steps() -> &'static AtomicU64 {
@@ -305,6 +308,8 @@ pub mod gil {
         pub fn retrace_hook_sem_trywait(lock: *mut c_void) -> c_int;
         pub fn retrace_hook_sem_trywait_replayed(lock: *mut c_void) -> c_int;
         pub fn retrace_hook_sem_post(lock: *mut c_void) -> c_int;
+        /// What the calling thread did last with locks: 0, or [`TRIED_BEHIND_WAIT`], or that it got one. Sets it.
+        pub fn retrace_swap_lock_wait(to: c_int) -> c_int;
         /// Nobody has the lock any more.
         pub fn retrace_lock_let_go(lock: *const c_void);
         pub fn retrace_hook_sem_wait(lock: *mut c_void) -> c_int;

@@ -5,6 +5,7 @@ storms.py PART
 
 import asyncio
 import bz2
+import contextlib
 import contextvars
 import ctypes
 import functools
@@ -84,6 +85,32 @@ def waits():
 
     together(body, 6)
     print(len(log), digest())
+
+
+def late_queues():
+    """The C queue's time is over while a thread is on its way back to it, where another one took what woke it."""
+    simple, found = queue.SimpleQueue(), []
+
+    def get(_):
+        for n in range(3000):
+            try:
+                found.append(simple.get(timeout=0.0002) and n)
+            except queue.Empty:
+                found.append(None)
+
+    def put(_):
+        for n in itertools.count():  # where it is, is told by this
+            if len(found) >= 3000:
+                break
+            sum(range(random.randrange(8000)))
+            simple.put(n)
+            # Not always: it waits for ever where its time was over, as below.
+            if random.random() < 0.5:
+                with contextlib.suppress(queue.Empty):
+                    simple.get_nowait()
+
+    together(lambda k: (put, get)[k](k), 2)
+    print(found.count(None), digest(found))
 
 
 def queues():
