@@ -16,6 +16,11 @@ void retrace_on_instruction(PyThreadState *tstate, PyObject *code, int offset);
 void retrace_on_start(PyThreadState *tstate, PyObject *code, int resumed);
 void retrace_on_raise(PyThreadState *tstate, PyObject *code, PyObject *exception, int origin);
 
+/* An exception is raised again in the thread's innermost frame, which is no raise: see retrace_reraise_events. That frame is
+ * left by an exception; NULL: by the one that was raised there last, or raised again. */
+void retrace_on_reraise(PyThreadState *tstate, PyObject *exception);
+void retrace_on_unwind(PyThreadState *tstate, PyObject *code, PyObject *exception);
+
 /* The instruction that raised an exception, or -1 where its traceback has other frames already. */
 static inline int retrace_origin(PyObject *traceback)
 {
@@ -34,6 +39,13 @@ int retrace_line_events_on(void);
 /* Has each instruction be an event, or not any more; line events are on. 0, or -1 with an exception. The GIL is held. The
  * instruction that begins a line is one after its line event, or none if they were turned on there. */
 int retrace_instruction_events(int on);
+
+/* Has exceptions that are raised again be events, or not any more, where the version does not say with which one a frame is
+ * left; line events are on. The GIL is held. */
+void retrace_reraise_events(int on);
+
+/* Whether C code has called what the frame runs, not the evaluator another frame's call. */
+int retrace_is_called_by_c(struct _PyInterpreterFrame *frame);
 
 /* A thread has got the GIL, and line events are on. */
 void retrace_line_events_follow(PyThreadState *tstate);

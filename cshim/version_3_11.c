@@ -182,7 +182,7 @@ int retrace_instruction_continues(int opcode, int next)
 uint64_t retrace_line_events_objects;
 /* Specialised instructions allocate less than those that a traced frame runs. */
 const uint64_t retrace_line_events_slack = 20000;
-static int line_events, instruction_events;
+static int line_events, instruction_events, reraise_events;
 /* The trace function that the program has set: sys.settrace()'s, or an extension's. Ours calls it. */
 static Py_tracefunc of_program;
 
@@ -197,12 +197,77 @@ int retrace_depth_from(PyThreadState *tstate, _PyInterpreterFrame *known, int kn
     return depth;
 }
 
+/* ---- exceptions that are raised again ----
+ *
+ * Where a frame is left, CPython has put the exception away before it tells. What was raised in the frame was told; what
+ * is raised again (at the end of a `finally`, by a bare `raise`) is seen at the instruction that does it. So the frames in
+ * which that may come have events for instructions. */
+
+/* Set in f_trace_opcodes, of which CPython asks only whether it is 0. */
+enum { FOR_RERAISES = 2 };
+
+static int is_exception(PyObject *value) { return value != NULL && value != Py_None; }
+
+/* As _PyErr_GetTopmostException, which is not exported. NULL where none is handled. */
+static PyObject *handled_exception(PyThreadState *tstate)
+{
+    _PyErr_StackItem *item = tstate->exc_info;
+    while (!is_exception(item->exc_value) && item->previous_item != NULL)
+        item = item->previous_item;
+    return is_exception(item->exc_value) ? item->exc_value : NULL;
+}
+
+static int opcode_of(_PyInterpreterFrame *frame) { return _PyOpcode_Deopt[_Py_OPCODE(*frame->prev_instr)]; }
+
+static void look_for_reraise(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    PyObject *exception = NULL;
+    switch (opcode_of(frame)) {
+    case RERAISE: case END_ASYNC_FOR:
+        exception = frame->localsplus[frame->stacktop - 1];
+        break;
+    case RAISE_VARARGS:
+        exception = _Py_OPARG(*frame->prev_instr) == 0 ? handled_exception(tstate) : NULL;
+        break;
+    }
+    if (exception != NULL)
+        retrace_on_reraise(tstate, exception);
+}
+
+/* At an event of the frame's other than that of an instruction. */
+static void follow_reraises(PyThreadState *tstate, PyFrameObject *frame, int what)
+{
+    int begins = what == PyTrace_EXCEPTION || (what == PyTrace_CALL && handled_exception(tstate) != NULL);
+    if (reraise_events && begins)
+        frame->f_trace_opcodes |= FOR_RERAISES;
+    else if (what == PyTrace_LINE && (frame->f_trace_opcodes & FOR_RERAISES) && handled_exception(tstate) == NULL
+             && opcode_of(frame->f_frame) != PUSH_EXC_INFO)
+        /* There is none any more. */
+        frame->f_trace_opcodes &= ~FOR_RERAISES;
+}
+
+/* A frame that handles an exception has an object, for that one's traceback. One that waits is looked at when it goes on. */
+void retrace_reraise_events(int on)
+{
+    reraise_events = on;
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interpreter); on && tstate != NULL; tstate = tstate->next) {
+        _PyInterpreterFrame *frame = handled_exception(tstate) != NULL ? tstate->cframe->current_frame : NULL;
+        for (; frame != NULL; frame = frame->previous)
+            if (frame->frame_obj != NULL)
+                frame->frame_obj->f_trace_opcodes |= FOR_RERAISES;
+    }
+}
+
+int retrace_is_called_by_c(_PyInterpreterFrame *frame) { return frame->is_entry; }
+
 static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *argument)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     PyObject *code = (PyObject *)frame->f_frame->f_code;
     if (instruction_events)
-        frame->f_trace_opcodes = 1;
+        frame->f_trace_opcodes |= 1;
+    follow_reraises(tstate, frame, what);
     begun = what == PyTrace_CALL ? frame->f_frame : NULL;
     if (what == PyTrace_CALL) {
         /* The frame object was made for us. */
@@ -215,9 +280,15 @@ static int trace(PyObject *object, PyFrameObject *frame, int what, PyObject *arg
     else if (what == PyTrace_EXCEPTION) {
         retrace_on_raise(tstate, code, PyTuple_GET_ITEM(argument, 1), retrace_origin(PyTuple_GET_ITEM(argument, 2)));
     }
-    else if (what == PyTrace_OPCODE && instruction_events) {
-        retrace_on_instruction(tstate, code, PyFrame_GetLasti(frame));
-        return 0;
+    else if (what == PyTrace_RETURN && argument == NULL)
+        retrace_on_unwind(tstate, code, NULL);
+    else if (what == PyTrace_OPCODE) {
+        if (frame->f_trace_opcodes & FOR_RERAISES)
+            look_for_reraise(tstate, frame->f_frame);
+        if (instruction_events)
+            retrace_on_instruction(tstate, code, PyFrame_GetLasti(frame));
+        if (instruction_events || !(frame->f_trace_opcodes & 1))
+            return 0;
     }
     if (object != NULL && of_program != NULL)
         return of_program(object, frame, what, argument);
@@ -232,7 +303,7 @@ int retrace_instruction_events(int on)
     for (PyThreadState *tstate = PyInterpreterState_ThreadHead(interpreter); tstate != NULL; tstate = tstate->next) {
         PyFrameObject *frame = PyThreadState_GetFrame(tstate);
         while (frame != NULL) {
-            frame->f_trace_opcodes = (char)on;
+            frame->f_trace_opcodes = (char)((frame->f_trace_opcodes & FOR_RERAISES) | on);
             PyFrameObject *back = PyFrame_GetBack(frame);
             Py_DECREF(frame);
             frame = back;

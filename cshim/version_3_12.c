@@ -264,6 +264,14 @@ static PyObject *raise_callback(PyObject *Py_UNUSED(self), PyObject *const *args
     Py_RETURN_NONE;
 }
 
+static PyObject *unwind_callback(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n)
+{
+    number_of(args[1]);
+    if (n > 2)
+        retrace_on_unwind(_PyThreadState_GET(), args[0], args[2]);
+    Py_RETURN_NONE;
+}
+
 static struct {
     int event;
     PyMethodDef definition;
@@ -274,6 +282,7 @@ static struct {
     {PY_MONITORING_EVENT_PY_RESUME, {"resume", (PyCFunction)(void (*)(void))resume_callback, METH_FASTCALL, NULL}},
     {PY_MONITORING_EVENT_PY_THROW, {"throw", (PyCFunction)(void (*)(void))resume_callback, METH_FASTCALL, NULL}},
     {PY_MONITORING_EVENT_RAISE, {"raise", (PyCFunction)(void (*)(void))raise_callback, METH_FASTCALL, NULL}},
+    {PY_MONITORING_EVENT_PY_UNWIND, {"unwind", (PyCFunction)(void (*)(void))unwind_callback, METH_FASTCALL, NULL}},
 };
 
 /* The last number that the program has not taken. */
@@ -329,6 +338,14 @@ int retrace_line_events_on(void)
 }
 
 int retrace_instruction_events(int on) { return set_events(line_events() | on << PY_MONITORING_EVENT_INSTRUCTION); }
+
+/* The event that leaves a frame has the exception. */
+void retrace_reraise_events(int Py_UNUSED(on)) {}
+
+int retrace_is_called_by_c(_PyInterpreterFrame *frame)
+{
+    return frame->previous == NULL || frame->previous->owner == FRAME_OWNED_BY_CSTACK;
+}
 
 int retrace_line_events_check_again(PyThreadState *Py_UNUSED(tstate)) { return 0; }
 

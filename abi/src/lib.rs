@@ -384,6 +384,10 @@ pub mod line_events {
         pub fn retrace_line_events_prepare() -> c_int;
         /// Has each instruction be an event, or not any more. 0, or -1 with an exception.
         pub fn retrace_instruction_events(on: c_int) -> c_int;
+        /// Has exceptions that are raised again be events, or not any more, where a version needs them.
+        pub fn retrace_reraise_events(on: c_int);
+        /// Whether C code has called what the frame runs.
+        pub fn retrace_is_called_by_c(frame: *mut Frame) -> c_int;
         /// The instruction, in bytes, of the frame that lies so many above the innermost one, or -1.
         pub fn retrace_offset_above(tstate: *mut ThreadState, above: c_int) -> c_int;
         /// Whether a thread's innermost frame has begun, and run nothing yet.

@@ -5,7 +5,10 @@ use super::{clock, inspect, process, timeline};
 use crate::python::{attribute, text};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
-use retrace_abi::line_events::{retrace_frame_above, retrace_is_coroutine_frame};
+use retrace_abi::line_events::{
+    retrace_frame_above, retrace_is_called_by_c, retrace_is_coroutine_frame, retrace_offset_above,
+    retrace_reraise_events,
+};
 use retrace_abi::{ThreadState, innermost_frame};
 use retrace_replay::debug_protocol::{Cause, Goal, Raise, Report, Stopped};
 use std::ffi::c_int;
@@ -15,14 +18,17 @@ const LISTED: usize = 500;
 /// Reports of uncaught exceptions that a window has.
 const CRASHES: usize = 100;
 
-/// An exception that passes through the user's code.
-pub(super) struct Passing {
+/// The last raise, or where an exception passed.
+pub(super) struct Raised {
+    /// The frame and the instruction.
+    place: (usize, c_int),
+    at: Stopped,
+}
+
+/// An exception that C code of a library's has got from the user's code, where it may have asked for something.
+pub(super) struct Asked {
     exception: usize,
-    /// It is to be stopped at where it leaves that.
-    is_wanted: bool,
-    /// If it leaves that without being seen in another, C code that a library called has it.
-    to_c: bool,
-    /// Where it was seen last.
+    /// Where it was in the user's code last.
     at: Stopped,
 }
 
@@ -50,21 +56,11 @@ impl Runner {
     ) {
         // SAFETY: the GIL is held.
         unsafe {
-            let thread = user_threads::running();
-            let depth = self.depth(tstate, thread);
-            let position = &mut self.position;
-            position.raise += 1;
             let class = class_of(exception);
             let first = origin >= 0;
             let code = self.codes.index(code, stops_of(&self.run));
             let is_mine = self.codes.get(code).is_mine;
-            let mut stopped = Stopped {
-                cause: Cause::Exception { class: class.clone(), user_unhandled: false },
-                thread: thread as u32,
-                depth,
-                instruction: 0,
-                ..position.clone()
-            };
+            let mut stopped = self.passes(tstate, &class);
             if first {
                 if self.run.record {
                     self.origins.insert((exception as usize, code, origin), stopped.clone());
@@ -75,29 +71,23 @@ impl Runner {
                     self.raised.push(stopped.clone());
                 }
             }
-            let (tick, raise) = (position.tick, position.raise);
-            self.come_to((tick, raise, 0));
-            if let Goal::Last(stops) = &self.run.goal
-                && stops.before == Some(tick)
-                && stops.before_raise == raise
-            {
-                self.end_window(true);
+            let frame = innermost_frame(tstate) as usize;
+            self.in_flight.insert(frame, exception as usize);
+            let place = (frame, retrace_offset_above(tstate, 0));
+            self.last_raised = Some(Raised { place, at: stopped.clone() });
+            let asked = self.asked.remove(&stopped.thread);
+            if self.comes_to(exception, &stopped) {
+                return;
             }
-            if let Goal::Tick { tick: to_tick, raise: to_raise, .. } = self.run.goal
-                && (to_tick, to_raise) == (tick, raise)
+            if let Some(asked) = asked
+                && asked.exception == exception as usize
             {
-                inspect::set_exception(exception);
-                timeline().channel.send(&Report::Stopped(Box::new(stopped)));
-                return self.wait();
+                self.left_mine(asked.at);
             }
             let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
             let Some(exceptions) = &stops.exceptions else { return };
-            if exceptions.user_unhandled && !is_control(&class) {
-                self.leaves_mine(tstate, &stopped, exception, first, is_mine);
-            }
-            let (Goal::First(stops) | Goal::Last(stops)) = &self.run.goal else { return };
-            let Some(exceptions) = &stops.exceptions else { return };
-            let in_range = self.position.tick >= stops.after && !is_over(stops, tick, self.position.instruction);
+            let tick = self.position.tick;
+            let in_range = tick >= stops.after && !is_over(stops, tick, self.position.instruction);
             let shown = is_mine || !stops.mine_only;
             let wanted = exceptions.raised && first && shown && !is_control(&class) && in_range;
             if wanted && inspect::is_of_classes(exception, &exceptions.classes) {
@@ -106,59 +96,123 @@ impl Runner {
                     return;
                 }
                 inspect::set_exception(exception);
-                stopped.raise = raise;
+                stopped.raise = self.position.raise;
                 timeline().channel.send(&Report::Stopped(Box::new(stopped)));
                 self.wait();
             }
         }
     }
 
-    /// An exception passes: whether it has left the user's code. The stop is where it was there last, which has passed: whoever
-    /// searches goes there again.
-    unsafe fn leaves_mine(
-        &mut self,
-        tstate: *mut ThreadState,
-        at: &Stopped,
-        exception: *mut PyObject,
-        first: bool,
-        is_mine: bool,
-    ) {
-        // SAFETY: the GIL is held; a live exception.
+    /// Numbers a place where an exception passes.
+    unsafe fn passes(&mut self, tstate: *mut ThreadState, class: &str) -> Stopped {
+        // SAFETY: the GIL is held.
         unsafe {
-            let exceptions = stops_of(&self.run).and_then(|stops| stops.exceptions.as_ref());
-            let Some(exceptions) = exceptions else { return };
-            if is_mine {
-                let is_wanted = inspect::is_of_classes(exception, &exceptions.user_classes);
-                let mut variables = std::ptr::null_mut();
-                let caller = retrace_frame_above(tstate, 1, &mut variables);
-                let of_library = !caller.is_null() && !self.codes.is_mine(caller, stops_of(&self.run));
-                let is_coroutine = retrace_is_coroutine_frame(innermost_frame(tstate)) != 0;
-                let to_c = of_library && (is_coroutine || !is_lookup(&at.cause));
-                let passing = Passing { exception: exception as usize, is_wanted, to_c, at: at.clone() };
-                self.passing.insert(at.thread, passing);
-                return;
-            }
-            let Some(passing) = self.passing.remove(&at.thread) else { return };
-            if !first && passing.exception == exception as usize && passing.is_wanted {
-                self.left_mine(passing.at);
+            let thread = user_threads::running();
+            let depth = self.depth(tstate, thread);
+            let before = self.position.clone();
+            self.position.raise += 1;
+            Stopped {
+                cause: Cause::Exception { class: class.to_owned(), user_unhandled: false },
+                thread: thread as u32,
+                depth,
+                instruction: 0,
+                raise: self.position.raise,
+                ..before
             }
         }
     }
 
-    /// A line comes of a thread with an exception that was last seen in the user's code: it has been caught, or C code that a
-    /// library calls has it.
-    pub(super) fn passes_no_more(&mut self, thread: u32, depth: u32, low: u32) {
-        let Some(passing) = self.passing.get(&thread) else { return };
-        if low >= passing.at.depth && depth > passing.at.depth {
-            // What that frame calls before it is left: an `__exit__`.
-            return;
+    /// Whether the run ended at the place that has been numbered last, and another one has begun there.
+    unsafe fn comes_to(&mut self, exception: *mut PyObject, at: &Stopped) -> bool {
+        // SAFETY: the GIL is held.
+        unsafe {
+            self.come_to((at.tick, at.raise, 0));
+            if let Goal::Last(stops) = &self.run.goal
+                && stops.before == Some(at.tick)
+                && stops.before_raise == at.raise
+            {
+                self.end_window(true);
+            }
+            let Goal::Tick { tick, raise, .. } = self.run.goal else { return false };
+            if (tick, raise) != (at.tick, at.raise) {
+                return false;
+            }
+            inspect::set_exception(exception);
+            timeline().channel.send(&Report::Stopped(Box::new(at.clone())));
+            self.wait();
+            true
         }
-        if let Some(passing) = self.passing.remove(&thread)
-            && low < passing.at.depth
-            && passing.to_c
-            && passing.is_wanted
-        {
-            self.left_mine(passing.at);
+    }
+
+    /// Has exceptions that are raised again be events, if it is of interest which one leaves a frame.
+    pub(super) unsafe fn follow_reraises(&mut self) {
+        let wanted = match &self.run.goal {
+            Goal::Tick { raise, .. } => *raise > 0,
+            Goal::First(stops) | Goal::Last(stops) => {
+                stops.exceptions.as_ref().is_some_and(|exceptions| exceptions.user_unhandled)
+            }
+            Goal::Before(_) => false,
+        };
+        // SAFETY: the GIL is held.
+        unsafe { retrace_reraise_events(c_int::from(wanted)) };
+    }
+
+    /// A frame is left by an exception; null: by the one that was raised in it last. Where the frame is the user's and what
+    /// called it is not, that leaves the user's code, at the raise if nothing came in between.
+    pub(super) unsafe fn unwind(&mut self, tstate: *mut ThreadState, code: *mut PyObject, exception: *mut PyObject) {
+        // SAFETY: the GIL is held; an exception that is on its way lives.
+        unsafe {
+            let frame = innermost_frame(tstate);
+            let known = self.in_flight.remove(&(frame as usize)).unwrap_or_default() as *mut PyObject;
+            let exception = if exception.is_null() { known } else { exception };
+            self.asked.remove(&(user_threads::running() as u32));
+            if !self.is_left(tstate, code) {
+                return;
+            }
+            let class = if exception.is_null() { String::new() } else { class_of(exception) };
+            let here = (self.position.tick, self.position.raise);
+            let place = (frame as usize, retrace_offset_above(tstate, 0));
+            let is_raise = |raised: &&Raised| raised.place == place && (raised.at.tick, raised.at.raise) == here;
+            let at = match self.last_raised.as_ref().filter(is_raise) {
+                Some(raised) => raised.at.clone(),
+                None => {
+                    let at = self.passes(tstate, &class);
+                    if self.comes_to(exception, &at) {
+                        return;
+                    }
+                    at
+                }
+            };
+            let exceptions = stops_of(&self.run).and_then(|stops| stops.exceptions.as_ref());
+            let Some(exceptions) = exceptions.filter(|exceptions| exceptions.user_unhandled) else { return };
+            let is_shown = (at.tick, at.raise) > self.began && !exception.is_null() && !is_control(&class);
+            if !is_shown || !inspect::is_of_classes(exception, &exceptions.user_classes) {
+                return;
+            }
+            let asks = retrace_is_called_by_c(frame) != 0 && retrace_is_coroutine_frame(frame) == 0;
+            if asks && is_lookup(&class) {
+                self.asked.insert(at.thread, Asked { exception: exception as usize, at });
+            } else {
+                self.left_mine(at);
+            }
+        }
+    }
+
+    /// Whether with the innermost frame the user's code is left: to a library's, or to C code that nothing called but the
+    /// interpreter. The main program's own end is not that.
+    unsafe fn is_left(&mut self, tstate: *mut ThreadState, code: *mut PyObject) -> bool {
+        // SAFETY: the GIL is held; the frame's code.
+        unsafe {
+            let index = self.codes.index(code, stops_of(&self.run));
+            if !self.codes.get(index).is_mine {
+                return false;
+            }
+            let mut variables = std::ptr::null_mut();
+            let caller = retrace_frame_above(tstate, 1, &mut variables);
+            if caller.is_null() {
+                return self.codes.get(index).name != "<module>";
+            }
+            !self.codes.is_mine(caller, stops_of(&self.run))
         }
     }
 
@@ -230,8 +284,8 @@ unsafe fn raise_of(exception: *mut PyObject, in_thread: bool) -> Option<Raise> {
 }
 
 /// What tells C code that there is no such thing, in a function that it has asked: `__getattr__`, `__missing__`, `__getitem__`.
-fn is_lookup(cause: &Cause) -> bool {
-    matches!(cause, Cause::Exception { class, .. } if ["AttributeError", "KeyError", "IndexError"].contains(&class.as_str()))
+fn is_lookup(class: &str) -> bool {
+    matches!(class, "AttributeError" | "KeyError" | "IndexError")
 }
 
 /// How iteration and generators end.

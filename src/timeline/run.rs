@@ -1,6 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
-use super::exceptions::Passing;
+use super::exceptions::{Asked, Raised};
 use super::expressions::{Expression, HERE, diverted_in};
 use super::generators::{self, Generators};
 use super::instructions::Instructions;
@@ -66,8 +66,13 @@ pub struct Runner {
     /// How many of them are the library's, and the user's.
     pub(super) listed: [usize; 2],
     pub(super) crashes: Vec<Raise>,
-    /// Where each thread's exception was last seen in the user's code, and its address.
-    pub(super) passing: HashMap<u32, Passing>,
+    /// The exception that was raised in a frame last, by their addresses.
+    pub(super) in_flight: HashMap<usize, usize>,
+    pub(super) last_raised: Option<Raised>,
+    /// Exceptions that C code which asked has got, by thread.
+    pub(super) asked: HashMap<u32, Asked>,
+    /// The tick and the raise where the run began.
+    pub(super) began: (u64, u32),
     hits: Vec<u64>,
     /// Conditions of lines, functions and watched values, by their places in the list, and what lines say.
     conditions: Vec<Expression>,
@@ -204,7 +209,10 @@ impl Runner {
             raised: Vec::new(),
             listed: [0; 2],
             crashes: Vec::new(),
-            passing: HashMap::new(),
+            in_flight: HashMap::new(),
+            last_raised: None,
+            asked: HashMap::new(),
+            began: (0, 0),
             hits: Vec::new(),
             conditions: Vec::new(),
             messages: Vec::new(),
@@ -284,6 +292,7 @@ impl Runner {
             self.follow(stops);
         }
         self.run = run;
+        self.began = (self.position.tick, self.position.raise);
         for actor in &mut self.actors {
             actor.low_instruction = u32::MAX;
         }
@@ -291,6 +300,7 @@ impl Runner {
         unsafe {
             self.set_alarm();
             self.follow_instructions();
+            self.follow_reraises();
             replay::ends_before(self.run.until.map(|until| (until.process, until.event)));
         }
     }
@@ -556,9 +566,8 @@ impl Runner {
             if self.run.record {
                 self.ticks.push(Tick { thread: thread as u16, depth, low, is_mine, stack });
             }
-            if !self.passing.is_empty() {
-                self.passes_no_more(thread as u32, depth, low);
-            }
+            // Whoever asked has done with it.
+            self.asked.remove(&(thread as u32));
             self.leave_copies();
             self.follow_instructions();
             self.instructions_begin_line(tstate, code, index);
@@ -907,6 +916,34 @@ pub unsafe extern "C" fn retrace_on_raise(
             && let Some(runner) = runner()
         {
             runner.raise(tstate, code, exception, origin);
+        }
+    }
+}
+
+/// # Safety
+/// As [`retrace_on_line`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_on_reraise(tstate: *mut ThreadState, exception: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying
+            && let Some(runner) = runner()
+        {
+            runner.in_flight.insert(innermost_frame(tstate) as usize, exception as usize);
+        }
+    }
+}
+
+/// # Safety
+/// As [`retrace_on_line`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn retrace_on_unwind(tstate: *mut ThreadState, code: *mut PyObject, exception: *mut PyObject) {
+    // SAFETY: by contract.
+    unsafe {
+        if session::mode() == Mode::Replaying
+            && let Some(runner) = runner()
+        {
+            runner.unwind(tstate, code, exception);
         }
     }
 }

@@ -199,5 +199,7 @@ void retrace_collection_due(void) {}
 void retrace_on_line(PyThreadState *Py_UNUSED(tstate), PyObject *Py_UNUSED(code), int Py_UNUSED(line)) {}
 void retrace_on_instruction(PyThreadState *Py_UNUSED(tstate), PyObject *Py_UNUSED(code), int Py_UNUSED(offset)) {}
 void retrace_on_start(PyThreadState *Py_UNUSED(tstate), PyObject *Py_UNUSED(code), int Py_UNUSED(resumed)) {}
+void retrace_on_reraise(PyThreadState *Py_UNUSED(tstate), PyObject *Py_UNUSED(exception)) {}
+void retrace_on_unwind(PyThreadState *Py_UNUSED(tstate), PyObject *Py_UNUSED(code), PyObject *Py_UNUSED(exception)) {}
 void retrace_on_raise(PyThreadState *Py_UNUSED(tstate), PyObject *Py_UNUSED(code), PyObject *Py_UNUSED(exception),
                       int Py_UNUSED(origin)) {}
