@@ -212,6 +212,43 @@ def test_the_crash_of_several_threads(trial, is_main):
         assert debugger.stop["position"] == crash
 
 
+MANY_THREADS = """\
+import threading
+
+
+def fail(number):
+    raise ValueError(number)
+
+
+def fail_at_last(number):
+    raise ValueError(number)
+
+
+threading.excepthook = lambda _: None
+for number in range(COUNT):
+    thread = threading.Thread(target=fail_at_last if number == COUNT - 1 else fail, args=(number,))
+    thread.start()
+    thread.join()
+"""
+
+
+def test_the_crash_is_the_last_of_very_many(trial):
+    assert any(many_in_its_window(trial, count) for count in longer(500))
+
+
+def many_in_its_window(trial, count):
+    """Whether hundreds of them are where it is."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(MANY_THREADS.replace("COUNT", str(count)))
+    with Debugger(trial.record([program]).trace) as debugger:
+        assert debugger.launch("crash")["reason"] == "exception"
+        assert debugger.where()[0] == "fail_at_last" and debugger.locals() == {"number": str(count - 1)}
+        window = debugger.stop["position"]["window"]
+        raised = [raised["position"] for raised in debugger.request("timeline")["exceptions"]]
+        return sum(position["window"] == window for position in raised) > 200
+
+
 def test_exceptions_that_leave_the_programs_own_code(trial):
     trace, _ = record_trace(trial, "debugged_callbacks.py")
     with Debugger(trace) as debugger:

@@ -476,8 +476,6 @@ pub enum Find {
 pub struct Raise {
     /// Its address, which means something only in the run that says it.
     pub address: Option<u64>,
-    /// Where CPython, or `threading`, reported that nobody caught it: the event that comes next.
-    pub event: u64,
     /// It ended a thread, not the program.
     pub in_thread: bool,
     /// The class's name.
@@ -547,8 +545,6 @@ pub struct Ended {
 /// Where an uncaught exception was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crash {
-    /// The event that comes next.
-    pub event: u64,
     /// The program's allocations.
     pub clock: u64,
     /// It ended a thread, not the program.
@@ -640,7 +636,8 @@ pub struct Window {
     pub step_generators: Vec<u64>,
     /// Where that of the generator lies with whose end the user's code is left.
     pub step_outermost: Option<u64>,
-    /// The exceptions that nobody caught, which may have been raised in a window before.
+    /// The last exception that nobody caught in the main program, and in another thread: which may have been raised in a
+    /// window before.
     pub crashes: Vec<Raise>,
     /// How often lines and functions have been hit since the recording's beginning, as `Stops::hits`.
     pub hits: Vec<u64>,

@@ -4,7 +4,6 @@
 
 use super::{clock, is_on, runner, timeline};
 use crate::python::{Owned, attribute, text};
-use crate::replay;
 use pyo3_ffi::*;
 use retrace_replay::debug_protocol::Crash;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -78,7 +77,7 @@ unsafe fn reported(exception: *mut PyObject, in_thread: bool) {
             return;
         }
         if !in_thread || timeline().crash.is_none_or(|crash| crash.in_thread) {
-            timeline().crash = Some(Crash { event: replay::source().index().0, clock: clock::now(), in_thread });
+            timeline().crash = Some(Crash { clock: clock::now(), in_thread });
         }
         if let Some(runner) = runner() {
             runner.uncaught(exception, in_thread);

@@ -3,7 +3,7 @@
 use super::run::{Runner, is_over, stops_of};
 use super::{clock, inspect, process, timeline};
 use crate::python::{attribute, text};
-use crate::{replay, user_threads};
+use crate::user_threads;
 use pyo3_ffi::*;
 use retrace_abi::line_events::{
     retrace_frame_above, retrace_is_called_by_c, retrace_is_coroutine_frame, retrace_offset_above,
@@ -15,8 +15,6 @@ use std::ffi::c_int;
 
 /// Exceptions that a window lists of the user's code, and of the library.
 const LISTED: usize = 500;
-/// Reports of uncaught exceptions that a window has.
-const CRASHES: usize = 100;
 
 /// The last raise, or where an exception passed.
 pub(super) struct Raised {
@@ -238,11 +236,12 @@ impl Runner {
         }
     }
 
-    /// It is reported that nobody caught it.
+    /// It is reported that nobody caught it. The crash is the last one of its kind.
     pub unsafe fn uncaught(&mut self, exception: *mut PyObject, in_thread: bool) {
-        if self.crashes.len() < CRASHES {
-            // SAFETY: the GIL is held. What attribute access makes is not the program's.
-            self.crashes.extend(unsafe { clock::uncounted(|| raise_of(exception, in_thread)) });
+        // SAFETY: the GIL is held. What attribute access makes is not the program's.
+        if let Some(raise) = unsafe { clock::uncounted(|| raise_of(exception, in_thread)) } {
+            self.crashes.retain(|other| other.in_thread != in_thread);
+            self.crashes.push(raise);
         }
     }
 }
@@ -257,7 +256,6 @@ unsafe fn class_of(exception: *mut PyObject) -> String {
 unsafe fn raise_of(exception: *mut PyObject, in_thread: bool) -> Option<Raise> {
     // SAFETY: the GIL is held.
     unsafe {
-        let event = replay::source().index().0;
         let mut traceback = attribute(exception, c"__traceback__");
         if traceback.0.is_null() || traceback.0 == Py_None() {
             return None;
@@ -273,7 +271,6 @@ unsafe fn raise_of(exception: *mut PyObject, in_thread: bool) -> Option<Raise> {
         let code = attribute(frame.0, c"f_code");
         Some(Raise {
             address: Some(exception as u64),
-            event,
             in_thread,
             class: class_of(exception),
             path: text(attribute(code.0, c"co_filename").0),

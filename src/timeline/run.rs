@@ -65,6 +65,7 @@ pub struct Runner {
     pub(super) raised: Vec<Stopped>,
     /// How many of them are the library's, and the user's.
     pub(super) listed: [usize; 2],
+    /// See [`Window::crashes`].
     pub(super) crashes: Vec<Raise>,
     /// The exception that was raised in a frame last, by their addresses.
     pub(super) in_flight: HashMap<usize, usize>,

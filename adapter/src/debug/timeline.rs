@@ -627,10 +627,8 @@ impl Timeline {
         for window in (0..=last).rev() {
             self.index(window)?;
             if crash.is_none() {
-                let mut reported =
-                    self.windows[window].crashes.iter().filter(|raise| raise.in_thread == report.in_thread);
-                let same = reported.clone().find(|raise| raise.event == report.event);
-                crash = same.or(reported.next_back()).cloned();
+                let reported = &self.windows[window].crashes;
+                crash = reported.iter().find(|raise| raise.in_thread == report.in_thread).cloned();
             }
             let Some(crash) = &mut crash else { continue };
             if let Some(at) = self.find(window, Find::Raise(crash.clone()))?.raise {
