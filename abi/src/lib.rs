@@ -335,6 +335,7 @@ pub mod gil {
         pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_deep(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_near(tstate: *mut ThreadState) -> u64;
+        pub fn retrace_fingerprint_is_near(tstate: *mut ThreadState, near: u64) -> c_int;
         /// A search for a position: see `cshim/search.h`.
         pub fn retrace_learn_search(code: *mut PyObject, globals: *mut PyObject) -> c_int;
         pub fn retrace_search(near: u64, signal: c_int) -> c_int;

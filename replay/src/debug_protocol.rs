@@ -23,6 +23,8 @@ pub struct Place {
     pub event: u64,
     /// Allocations of the program so far.
     pub clock: u64,
+    /// The hash of the innermost frame alone, which costs the same however deep the stack is.
+    pub near: u64,
     /// The hashes of a `Fingerprint`; zeros where no Python frame has begun.
     pub hashes: [u64; 3],
 }

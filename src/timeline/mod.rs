@@ -126,13 +126,13 @@ unsafe fn here(fingerprint: bool) -> Place {
     // SAFETY: replaying; with a fingerprint, at a check of the eval breaker.
     unsafe {
         let source = replay::source();
-        let hashes = if fingerprint {
+        let (near, hashes) = if fingerprint {
             let at = schedule::fingerprint(*gil::retrace_gil.last_holder);
-            [at.place, at.shallow, at.deep]
+            (at.near, [at.place, at.shallow, at.deep])
         } else {
-            [0; 3]
+            (0, [0; 3])
         };
-        Place { process: source.process(), event: source.index().0, clock: clock::now(), hashes }
+        Place { process: source.process(), event: source.index().0, clock: clock::now(), near, hashes }
     }
 }
 

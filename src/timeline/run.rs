@@ -852,7 +852,9 @@ unsafe fn is_at(place: &Place) -> bool {
         }
         let tstate = *gil::retrace_gil.last_holder;
         let [at, shallow, deep] = place.hashes;
-        gil::retrace_fingerprint_place(tstate) == at
+        // The others look at all frames, or count them.
+        gil::retrace_fingerprint_is_near(tstate, place.near) != 0
+            && gil::retrace_fingerprint_place(tstate) == at
             && gil::retrace_fingerprint_shallow(tstate) == shallow
             && gil::retrace_fingerprint_deep(tstate) == deep
     }
