@@ -19,6 +19,10 @@ struct Bindings {
     objects: FxHashMap<(u64, u64), Kept>,
     /// Replaying: what a receiver keeps, by its address.
     keepers: FxHashMap<usize, Vec<Keeping>>,
+    /// Recording: what external code has made and may have still, in the order of the calls: with a weak reference.
+    made: Vec<(u64, *mut PyObject)>,
+    /// All of them are to be looked at when there are so many.
+    full: usize,
     calls: u64,
     /// How many results of callbacks were kept.
     results: u64,
@@ -80,6 +84,13 @@ unsafe fn bind_as(object: *mut PyObject, held: bool) {
         let serial = next_call();
         if (*Py_TYPE(object)).tp_weaklistoffset != 0 {
             name(object, (serial, 0), held);
+            if held
+                && let Some(&((call, _), weak)) = bindings().names.get(&(object as usize))
+                && call == serial
+            {
+                Py_INCREF(weak);
+                bindings().made.push((serial, weak));
+            }
         }
     }
 }
@@ -327,6 +338,69 @@ pub unsafe fn name_of(object: *mut PyObject) -> Option<(u64, u64)> {
     unsafe {
         let &(name, weak) = bindings().names.get(&(object as usize))?;
         (PyWeakref_GetObject(weak) == object).then_some(name)
+    }
+}
+
+/// Whether there may be anything to [`take_dropped`].
+///
+/// # Safety
+/// The GIL is held.
+#[inline(always)]
+pub unsafe fn has_made() -> bool {
+    // SAFETY: by contract.
+    unsafe { BINDINGS.get().as_ref().is_some_and(|bindings| !bindings.made.is_empty()) }
+}
+
+/// The calls of those objects made by external code that have died, or are as wanted, since the last time. Of many only the
+/// newest are looked at, but for a look at all of them now and then.
+///
+/// # Safety
+/// Recording; the GIL is held; `is_dropped` runs no Python.
+pub unsafe fn take_dropped(is_dropped: impl Fn(*mut PyObject) -> bool) -> Vec<u64> {
+    const NEWEST: usize = 4;
+    const FEW: usize = 64;
+    // SAFETY: by contract; a weak reference without a callback runs nothing when it goes.
+    unsafe {
+        let Bindings { made, full, .. } = bindings();
+        let count = made.len();
+        let is_all = count <= FEW || count > *full;
+        let from = if is_all { 0 } else { count - NEWEST };
+        let is_it = |&mut (_, weak): &mut (u64, *mut PyObject)| {
+            let object = PyWeakref_GetObject(weak);
+            object == Py_None() || is_dropped(object)
+        };
+        let dropped: Vec<_> = made.extract_if(from.., is_it).collect();
+        if is_all {
+            *full = 2 * made.len();
+        }
+        dropped
+            .into_iter()
+            .map(|(call, weak)| {
+                Py_DECREF(weak);
+                call
+            })
+            .collect()
+    }
+}
+
+/// Lets go of what external code had made by these calls. The names of what lives on stay.
+///
+/// # Safety
+/// Replaying; the GIL is held.
+pub unsafe fn drop_made(calls: &[u64]) {
+    // SAFETY: by contract.
+    unsafe {
+        let_go(calls.iter().map(|call| (*call, 0)).collect());
+        for call in calls {
+            let objects = &mut bindings().objects;
+            if let Some(kept) = objects.get(&(*call, 0))
+                && !kept.weak.is_null()
+                && PyWeakref_GetObject(kept.weak) == Py_None()
+            {
+                Py_DECREF(kept.weak);
+                objects.remove(&(*call, 0));
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::globals;
 use crate::python::{Owned, SavedError};
 use crate::record::Outside;
 use crate::session::{self, Mode};
-use crate::{external_function, schedule, thread, user_threads};
+use crate::{binding, deaths, external_function, schedule, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{Frame, FrameCallable, ThreadState};
 use retrace_replay::event::{Event, code};
@@ -158,6 +158,44 @@ unsafe fn let_go(references: impl IntoIterator<Item = *mut PyObject>) {
     }
 }
 
+/// Before a callback, or a call's own event, or when an external object was freed: tells the replay which of the objects that
+/// external code has made it has let go of. A result that nobody else refers to dies a little later, by internal code.
+/// `is_callback`: a callback comes next. Of one by what is freed that is said in any case.
+///
+/// # Safety
+/// Recording; the GIL is held.
+#[inline(always)]
+pub unsafe fn log_dropped(thread: &thread::Thread, is_callback: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        let results = thread.results.get();
+        let calls = match binding::has_made() {
+            true => binding::take_dropped(|object| Py_REFCNT(object) == 1 && results.serial_of(object).is_some()),
+            false => Vec::new(),
+        };
+        if is_callback || !calls.is_empty() {
+            let freeing = deaths::freed_now().map(|number| (number, is_callback));
+            if freeing.is_some() || !calls.is_empty() {
+                session::append_event(&Event::Dropped { freeing, calls });
+            }
+        }
+    }
+}
+
+/// The same on replay, where the next event says what it was. What runs for that are the next callbacks:
+/// whether there were any.
+///
+/// # Safety
+/// Replaying; the GIL is held; the thread is not marked external.
+pub unsafe fn replay_dropped() -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let Ok(Some((_, Event::Dropped { calls, .. }))) = crate::replay::source().next_event() else { return false };
+        crate::replay::settle();
+        replay_letting_go(|| binding::drop_made(&calls))
+    }
+}
+
 /// Before a callback: what earlier ones of the call returned, and nobody but us refers to any more.
 unsafe fn forget_results(thread: &thread::Thread) {
     // SAFETY: by the contract of `record`.
@@ -247,6 +285,7 @@ pub unsafe fn record(
     unsafe {
         crate::record::disarm();
         schedule::speak();
+        log_dropped(thread, true);
         forget_results(thread);
         let thread = thread::current();
         let serial = next_serial();
@@ -408,7 +447,7 @@ unsafe fn put_callable(out: &mut Vec<u8>, callable: &FrameCallable, context: enc
                 return 0;
             }
         }
-        if globals::is_global(function) || crate::binding::name_of(function).is_some() {
+        if globals::is_global(function) || binding::name_of(function).is_some() {
             let mut encoder = Encoder::for_program(out, context);
             encoder.value(function);
             return encoder.opaque;
@@ -505,6 +544,15 @@ unsafe fn finalized_by(callable: *mut PyObject, args: *mut PyObject) -> Option<*
 /// On replay, something is let go of that the outside had let go of: what runs for that by itself are the recording's next
 /// callbacks.
 static mut LETS_GO: bool = false;
+
+/// Whether something is let go of so.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn lets_go() -> bool {
+    // SAFETY: by contract.
+    unsafe { LETS_GO }
+}
 
 /// Lets go, on replay, of what external code let go of here in the recording. Whether a callback ran for that.
 ///

@@ -10,7 +10,7 @@ use crate::schedule::Actor;
 use crate::session::{self, Mode};
 use crate::{callback, thread, user_threads};
 use retrace_abi::gil;
-use retrace_replay::event::Position;
+use retrace_replay::event::{Event, Position};
 
 /// Runs the C code that frees or finalizes an object. `has_number`: the trace knows it.
 ///
@@ -28,6 +28,9 @@ pub unsafe fn original(has_number: bool, run: impl FnOnce()) {
         }
         if is_own {
             callback::record_letting_go(run);
+            if session::mode() == Mode::Recording {
+                callback::log_dropped(thread::current(), false);
+            }
             (*actor).frees = None;
         } else {
             run();
@@ -67,6 +70,47 @@ pub unsafe fn stand_in() {
         collected();
         user_threads::count_freed();
         let_go_on(Position::Freeing);
+    }
+}
+
+/// The number of the external object that C code frees or finalizes here, outside of any call.
+///
+/// # Safety
+/// Recording; the GIL is held.
+pub unsafe fn freed_now() -> Option<u64> {
+    // SAFETY: by contract; an actor is its thread's own, or null.
+    let actor = unsafe { gil::retrace_actor().cast::<Actor>().as_ref() }?;
+    match actor.frees?(actor.freed) {
+        Position::Freeing(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// On replay, where a stand-in has let go of what it keeps: lets go of what C code had made and let go of here, and makes the
+/// callbacks that nothing here makes by itself.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn dropped() {
+    // SAFETY: by contract; who ends the replay does not return.
+    unsafe {
+        // What is freed by another one that is freed is part of that.
+        if !session::is_replaying() || thread::current().external.get() || callback::lets_go() {
+            return;
+        }
+        while let Ok(Some((_, Event::Dropped { freeing: Some((number, calls_back)), .. }))) =
+            replay::source().clone().next_event()
+            && number == user_threads::freed()
+        {
+            let has_called = callback::replay_dropped();
+            if calls_back
+                && !has_called
+                && let Err(failure) = replay::foreign_callback()
+            {
+                crate::divergence::stop(None, &failure);
+            }
+            let_go_on(Position::Freeing);
+        }
     }
 }
 

@@ -633,6 +633,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
                 Py_XDECREF(value);
             }
         });
+        deaths::dropped();
         if let Some(free) = (*class).tp_free {
             free(object.cast());
         }
@@ -695,7 +696,8 @@ pub unsafe fn finalize(external: &'static ExternalType, object: *mut PyObject) {
             drop(saved);
         }
         if is_stand_in(object) {
-            return deaths::stand_in();
+            deaths::stand_in();
+            return deaths::dropped();
         }
         deaths::original(handle_of(object).is_some(), || {
             let saved = SavedError::take();

@@ -654,6 +654,7 @@ impl Event {
     pub unsafe fn append(mut self, thread: &Thread, result: *mut PyObject) {
         // SAFETY: the GIL is held; `payload`, where set, is `result`, which our caller owns.
         unsafe {
+            callback::log_dropped(thread, false);
             if self.payload.is_null() {
                 session::append(&[&self.buffer]);
             } else {

@@ -225,6 +225,7 @@ unsafe fn before_call() -> Result<(), Failure> {
                     }
                     settle();
                 }
+                code::DROPPED => _ = callback::replay_dropped(),
                 code::WRITTEN => {
                     if let Ok(Some((_, Event::Written { after }))) = source().next_event() {
                         console::wrote_after(after);

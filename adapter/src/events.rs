@@ -234,6 +234,11 @@ impl Listing {
                 let serials: Vec<String> = serials.iter().map(u64::to_string).collect();
                 format!("what callback {} returned is let go of", serials.join(", "))
             }
+            Event::Dropped { freeing, calls } => {
+                let calls: Vec<String> = calls.iter().map(|call| format!("<argument 0 of call {call}>")).collect();
+                let place = if freeing.is_some() { "an external object is freed; " } else { "" };
+                format!("{place}let go of: {}", if calls.is_empty() { "-".into() } else { calls.join(", ") })
+            }
             Event::Output { fd, bytes } => {
                 format!("C code wrote {} bytes to descriptor {fd}", bytes.len())
             }
@@ -411,6 +416,9 @@ fn event_json(event: &Event) -> Json {
             json!({"type": "output", "fd": fd, "text": String::from_utf8_lossy(bytes)})
         }
         Event::Forgotten { serials } => json!({"type": "forgotten", "serials": serials}),
+        Event::Dropped { freeing, calls } => {
+            json!({"type": "dropped", "freeing": freeing.map(|(number, _)| number), "calls": calls})
+        }
         Event::Ended { thread, calls } => json!({"type": "ended", "thread": thread, "calls": calls_json(calls)}),
         Event::Pending { thread, number, at } => {
             json!({"type": "pending call", "thread": thread, "number": number, "at": position_text(at)})

@@ -35,6 +35,7 @@ pub mod code {
     pub const PENDING: u16 = 0xf17;
     pub const FORGOTTEN: u16 = 0xf18;
     pub const OUTPUT: u16 = 0xf19;
+    pub const DROPPED: u16 = 0xf1a;
     /// Not an event: see [`notes`](crate::notes).
     pub const NOTE: u16 = 0xf15;
     /// The part of an event's head that is the code.
@@ -451,6 +452,13 @@ pub enum Event {
     Forgotten {
         serials: Vec<u64>,
     },
+    /// External code has let go of these objects, which it had made: by the numbers of [`Bound`](crate::Value::Bound).
+    Dropped {
+        /// It freed an external object, of this number (see [`Position::Freeing`]), and makes the callback that comes next
+        /// there, or not. None: in a call, whose event comes later.
+        freeing: Option<(u64, bool)>,
+        calls: Vec<u64>,
+    },
     /// External code wrote to a descriptor by Python's streams, in a call that comes next or is no call (a deallocator).
     Output {
         fd: u64,
@@ -565,6 +573,13 @@ impl Event {
             },
             code::WRITTEN => Event::Written { after: read_numbers(source)? },
             code::FORGOTTEN => Event::Forgotten { serials: read_numbers(source)? },
+            code::DROPPED => {
+                let freeing = match source.read_u8()? {
+                    0 => None,
+                    calls_back => Some((source.read_varint()?, calls_back == 2)),
+                };
+                Event::Dropped { freeing, calls: read_numbers(source)? }
+            }
             code::OUTPUT => Event::Output { fd: source.read_varint()?, bytes: source.read_prefixed()? },
             code::WARNING => Event::Warning { handle: source.read_varint()? },
             code::MODULE => Event::Module {
@@ -704,6 +719,17 @@ impl Event {
             Event::Forgotten { serials } => {
                 put_head(out, code::FORGOTTEN);
                 put_numbers(out, serials);
+            }
+            Event::Dropped { freeing, calls } => {
+                put_head(out, code::DROPPED);
+                match freeing {
+                    None => out.push(0),
+                    Some((number, calls_back)) => {
+                        out.push(1 + u8::from(*calls_back));
+                        put_varint(out, *number);
+                    }
+                }
+                put_numbers(out, calls);
             }
             Event::Warning { handle } => {
                 put_head(out, code::WARNING);

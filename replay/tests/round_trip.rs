@@ -168,6 +168,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<u64>(), any::<i64>()).prop_map(|(serial, pid)| Event::Fork { serial, pid }),
         1 => proptest::collection::vec(any::<u64>(), 0..4).prop_map(|after| Event::Written { after }),
         1 => proptest::collection::vec(any::<u64>(), 0..4).prop_map(|serials| Event::Forgotten { serials }),
+        1 => (any::<Option<(u64, bool)>>(), proptest::collection::vec(any::<u64>(), 0..4)).prop_map(|(freeing, calls)| Event::Dropped { freeing, calls }),
         1 => (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..9)).prop_map(|(fd, bytes)| Event::Output { fd, bytes }),
         1 => (any::<u64>(), proptest::collection::vec(call(), 0..3)).prop_map(|(thread, calls)| Event::Ended { thread, calls }),
         1 => (any::<u64>(), any::<u64>(), position()).prop_map(|(thread, number, at)| Event::Pending { thread, number, at }),

@@ -112,7 +112,8 @@ pub unsafe fn extension_missing(call: &Call) {
     }
 }
 
-/// Runs the callback that the next event is, on a thread that Python did not make. False where it is another event.
+/// Runs the callback that the next event is, of no call: on a thread that Python did not make, or of an object that is freed.
+/// False where it is another event.
 ///
 /// # Safety
 /// Replaying; the GIL is held.
@@ -120,6 +121,10 @@ pub unsafe fn foreign_callback() -> Result<bool, Failure> {
     // SAFETY: by contract.
     unsafe {
         read_pending_hooks();
+        if next_has(code::DROPPED) {
+            callback::replay_dropped();
+            read_pending_hooks();
+        }
         if next_has(code::FORGOTTEN) {
             callback::replay_forgotten();
             read_pending_hooks();
