@@ -596,6 +596,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
             if external.warns() && PyObject_CallFinalizerFromDealloc(object) < 0 {
                 return;
             }
+            clear_weak_references(external, object);
             let has_number = handle_of(object).is_some();
             forget_handle(object);
             if PyType_IS_GC(external.class) != 0 {
@@ -607,6 +608,7 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         if external.warns() && PyObject_CallFinalizerFromDealloc(object) < 0 {
             return;
         }
+        clear_weak_references(external, object);
         stand_ins().remove(&(object as usize));
         forget_handle(object);
         deaths::stand_in();
@@ -614,12 +616,6 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         let class = Py_TYPE(object);
         if PyType_IS_GC(base) != 0 && PyObject_GC_IsTracked(object) != 0 {
             PyObject_GC_UnTrack(object.cast());
-        }
-        if (*base).tp_weaklistoffset > 0 {
-            let list = object.cast::<u8>().offset((*base).tp_weaklistoffset).cast::<*mut PyObject>();
-            if !(*list).is_null() {
-                PyObject_ClearWeakRefs(object);
-            }
         }
         crate::callback::replay_letting_go(|| {
             crate::binding::keeper_dies(object);
@@ -640,6 +636,29 @@ pub unsafe fn dealloc(external: &'static ExternalType, object: *mut PyObject) {
         // A subclass's own dealloc gives its type back itself; the base gives back only its own (heap) type.
         if (*base).tp_flags & Py_TPFLAGS_HEAPTYPE != 0 {
             Py_DECREF(class.cast());
+        }
+    }
+}
+
+/// Clears the weak references to an object that is going, before its own C code would: their callbacks are internal code.
+unsafe fn clear_weak_references(external: &ExternalType, object: *mut PyObject) {
+    // SAFETY: by the contract of `dealloc`; the collector does not see an object that callbacks may not find any more.
+    unsafe {
+        let offset = (*external.class).tp_weaklistoffset;
+        if offset <= 0 || (*object.cast::<u8>().offset(offset).cast::<*mut PyObject>()).is_null() {
+            return;
+        }
+        // Inside of a call they are the call's callbacks.
+        if !is_stand_in(object) && (!crate::session::is_active() || crate::thread::current().external.get()) {
+            return;
+        }
+        let is_tracked = PyType_IS_GC(external.class) != 0 && PyObject_GC_IsTracked(object) != 0;
+        if is_tracked {
+            PyObject_GC_UnTrack(object.cast());
+        }
+        PyObject_ClearWeakRefs(object);
+        if is_tracked {
+            PyObject_GC_Track(object.cast());
         }
     }
 }

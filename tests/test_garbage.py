@@ -57,7 +57,7 @@ def test_kept_by_c(trial, part):
 SETTERS = (b"create_function", b"create_collation", b"set_authorizer", b"set_trace_callback", b"set_progress_handler")
 
 
-PARTS = ["handlers", "finalizers", "clears", "converters", "again", "connections", "connections_in_threads"]
+PARTS = ["handlers", "finalizers", "clears", "converters", "again", "connections", "connections_in_threads", "known_weakly"]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -71,5 +71,6 @@ def test_what_is_let_go_of(trial, part):
         "again": [b"True 19"],
         "connections": [b"by the collector\na connection is deleted", *[setter + b" True\nclosed False" for setter in SETTERS]],
         "connections_in_threads": [b"joined"],
+        "known_weakly": [b"gone: True True\nNone False", b"finalized: Cursor", b"gone: True True\nFalse True None", b"\n0\n"],
     }
     assert all(text in recorded.stdout for text in told[part]), recorded

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import os
 import signal
 import socket
 import sqlite3
@@ -167,6 +168,38 @@ def connections_in_threads():
     done = True
     thread.join()
     print("joined")
+
+
+def known_weakly():
+    """Weak references to what belongs to the outside call back when that goes."""
+
+    def told(reference):
+        # Of no global name, and crosses the boundary itself.
+        print("gone:", reference() is None, os.getpid() > 0)
+
+    connection = sqlite3.connect(":memory:")
+    for make in (connection.cursor, lambda: sqlite3.Cursor(connection), socket.socket, lambda: open(os.devnull)):
+        one = make()
+        one.close()
+        known = weakref.ref(one, told)
+        finalizer = weakref.finalize(one, print, "finalized:", type(one).__name__)
+        del one
+        print(known(), finalizer.alive)
+        box = [make()]
+        box[0].close()
+        box.append(box)
+        known = weakref.ref(box[0], told)
+        del box
+        print(known() is None, gc.collect() > 0, known())
+    cursor = sqlite3.Cursor(connection)
+    known = weakref.ref(cursor, told)
+    cursor.__init__(connection)
+    del cursor
+    print(known())
+    connection.close()
+    known = weakref.WeakSet()
+    known.add(Socket())
+    print(len(known))
 
 
 globals()[sys.argv[1]]()
