@@ -7,7 +7,7 @@ use crate::capi::{_PyLong_NumBits, bytes_size, is_method, method_receiver};
 use crate::external::{self, ExternalType};
 use crate::globals::put_global;
 use crate::notes;
-use crate::path::Root;
+use crate::path::{Path, Root};
 use crate::python::{Interned, Owned, SavedError, attribute, text};
 use pyo3_ffi::*;
 pub use retrace_replay::value::put_str;
@@ -336,7 +336,7 @@ impl<'a> Encoder<'a> {
                 && (self.receiver_of_argument(object)
                     || self.zone_of_receiver(object)
                     || self.fresh(object, depth)
-                    || self.path(object))
+                    || self.path(crate::path::find(object, self.context), object))
             {
                 return;
             }
@@ -359,10 +359,10 @@ impl<'a> Encoder<'a> {
     ///
     /// # Safety
     /// As [`Encoder::value`].
-    pub unsafe fn path(&mut self, object: *mut PyObject) -> bool {
+    unsafe fn path(&mut self, path: Option<Path>, object: *mut PyObject) -> bool {
         // SAFETY: by contract.
         unsafe {
-            let Some(path) = crate::path::find(object, self.context) else { return false };
+            let Some(path) = path else { return false };
             self.out.push(tag::PATH);
             match path.root {
                 Root::Receiver => self.out.push(tag::RECEIVER),
@@ -432,6 +432,10 @@ impl<'a> Encoder<'a> {
         unsafe {
             if !crate::path::is_fresh(object) {
                 return false;
+            }
+            // What a method that was given is bound to may look like that, too.
+            if self.path(crate::path::find_near(object, self.context), object) {
+                return true;
             }
             self.out.push(tag::FRESH);
             self.nested(Py_TYPE(object).cast(), depth + 1);

@@ -147,24 +147,48 @@ pub unsafe fn find(object: *mut PyObject, context: Context) -> Option<Path> {
     }
 }
 
-unsafe fn roots(context: Context) -> Vec<(Root, *mut PyObject)> {
+/// The way to `object` if a callable refers to it that the call has, or external code was given before.
+///
+/// # Safety
+/// As [`find`].
+pub unsafe fn find_near(object: *mut PyObject, context: Context) -> Option<Path> {
+    let mut children = Vec::new();
+    // SAFETY: by contract.
+    unsafe {
+        given(context).into_iter().find_map(|(root, given)| {
+            (*Py_TYPE(given)).tp_call?;
+            references(given, &mut children);
+            let step = children.iter().position(|&child| child == object)?;
+            Some(Path { root, steps: vec![step as u32] })
+        })
+    }
+}
+
+/// What the call has, and external code was given before.
+unsafe fn given(context: Context) -> Vec<(Root, *mut PyObject)> {
     let mut roots = Vec::new();
     if !context.receiver.is_null() {
         roots.push((Root::Receiver, context.receiver));
     }
     roots.extend(context.args.iter().enumerate().map(|(i, &argument)| (Root::Argument(i), argument)));
+    // SAFETY: the GIL is held.
+    let bound = unsafe { crate::binding::living() }.into_iter();
+    roots.extend(bound.map(|((call, argument), object)| (Root::Bound(call, argument), object)));
+    roots
+}
+
+unsafe fn roots(context: Context) -> Vec<(Root, *mut PyObject)> {
     // SAFETY: the GIL is held; the dict of modules is borrowed.
     unsafe {
-        let bound = crate::binding::living().into_iter();
-        roots.extend(bound.map(|((call, argument), object)| (Root::Bound(call, argument), object)));
+        let mut roots = given(context);
         let (mut position, mut key, mut module) = (0, ptr::null_mut(), ptr::null_mut());
         while PyDict_Next(PyImport_GetModuleDict(), &mut position, &mut key, &mut module) != 0 {
             if PyModule_Check(module) != 0 {
                 roots.push((Root::Module(text(key)), module));
             }
         }
+        roots
     }
-    roots
 }
 
 /// Where the way leads, borrowed; null where it ends early.

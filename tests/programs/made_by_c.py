@@ -63,6 +63,16 @@ class Row:
         self.values = values
 
 
+class Handler:
+    """Looks like one that C code has just made: it has no attributes yet."""
+
+    def log(self, statement):
+        self.count = getattr(self, "count", 0) + 1
+
+    def __del__(self):
+        print("a handler is dead:", self.count)
+
+
 def local(count):
     class Product:
         def __init__(self):
@@ -106,6 +116,12 @@ if hasattr(connection, "create_window_function"):
     print(next(left))
     del left
     print(Sum.living())
+handler = Handler()
+connection.set_trace_callback(handler.log)
+connection.execute("select 1").fetchone()
+print(handler.count > 0)
+connection.set_trace_callback(None)
+del handler
 connection.row_factory = Row
 rows = connection.execute("select a from t").fetchall()
 known = [weakref.ref(row) for row in rows]
