@@ -64,18 +64,14 @@ pub unsafe fn bind(object: *mut PyObject) {
     unsafe { bind_as(object, true) }
 }
 
-/// The same for one that external code found: it has a reference for as long as the call takes, as a rule.
+/// The same for one that external code found: it has a reference for as long as the call takes, as a rule, which is the
+/// caller's affair on replay.
 ///
 /// # Safety
 /// As [`bind`].
 pub unsafe fn bind_found(object: *mut PyObject) {
     // SAFETY: by contract.
-    unsafe {
-        bind_as(object, false);
-        if crate::session::is_replaying() {
-            crate::callback::hold(object);
-        }
-    }
+    unsafe { bind_as(object, false) };
 }
 
 unsafe fn bind_as(object: *mut PyObject, held: bool) {

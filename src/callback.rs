@@ -16,7 +16,7 @@ use crate::{binding, deaths, external_function, schedule, thread, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::{Frame, FrameCallable, ThreadState};
 use retrace_replay::event::{Event, code};
-use retrace_replay::value::{put_varint, tag};
+use retrace_replay::value::{Value, put_varint, tag};
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -511,6 +511,24 @@ pub unsafe fn replay(call: Option<&Call>) -> Result<(), Failure> {
         }
         drop(Owned(result));
         Ok(())
+    }
+}
+
+/// Whether the next callback is one by what external code was given and has still: not by something that it lets go of.
+///
+/// # Safety
+/// Replaying; the GIL is held; the next event is a callback.
+pub unsafe fn is_of_kept() -> bool {
+    // SAFETY: by contract.
+    let next = unsafe { crate::replay::source() }.clone().next_event();
+    let Ok(Some((_, Event::Callback { callable, .. }))) = next else { return false };
+    match callable {
+        Value::Bound { .. } => true,
+        // The function of a method, but for a finalizer's.
+        Value::Attribute { of, .. } => {
+            !matches!(*of, Value::Attribute { name, .. } if name.to_string_lossy() == "__del__")
+        }
+        _ => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the trace's values back to Python objects.
 
+use crate::capi::is_method;
 use crate::encode::struct_sequence;
 use crate::external::{self, ExternalType};
 use crate::globals::resolve_global;
@@ -397,6 +398,10 @@ impl<'a> Decoder<'a> {
                 return Err(Failure::Missing(format!("the {description} is not where it was")));
             }
             crate::binding::bind_found(object);
+            // What a method is bound to lives for as long as that, and goes with it.
+            if !is_method(root) {
+                crate::callback::hold(object);
+            }
             Ok(Owned::borrowed(object))
         }
     }

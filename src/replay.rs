@@ -424,7 +424,8 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                     arguments.get_or_insert_with(|| encoded_arguments(call));
                 }
                 let lets_go = call.hook.entry.replaces || call.hook.entry.releases;
-                if !lets_go || !callback::replay_letting_go(|| crate::binding::replaced(call)) {
+                if !lets_go || callback::is_of_kept() || !callback::replay_letting_go(|| crate::binding::replaced(call))
+                {
                     source().read_u16()?;
                     callback::replay(Some(call))?;
                 }

@@ -58,6 +58,7 @@ SETTERS = (b"create_function", b"create_collation", b"set_authorizer", b"set_tra
 
 
 PARTS = ["handlers", "finalizers", "clears", "converters", "again", "connections", "connections_in_threads", "known_weakly"]
+PARTS += ["called_when_closed"]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -72,5 +73,6 @@ def test_what_is_let_go_of(trial, part):
         "connections": [b"by the collector\na connection is deleted", *[setter + b" True\nclosed False" for setter in SETTERS]],
         "connections_in_threads": [b"joined"],
         "known_weakly": [b"gone: True True\nNone False", b"finalized: Cursor", b"gone: True True\nFalse True None", b"\n0\n"],
+        "called_when_closed": [b"deleted: function", b"deleted: method", b"deleted: object"],
     }
     assert all(text in recorded.stdout for text in told[part]), recorded

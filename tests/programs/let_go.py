@@ -202,4 +202,34 @@ def known_weakly():
     print(len(known))
 
 
+def called_when_closed():
+    """A connection calls a handler while it closes (with a transaction of its own in 3.12), and then lets go of it."""
+    for kind in ("function", "method", "object"):
+        told = Told(kind)
+
+        class Handler:
+            def __init__(self, told):
+                self.told = told
+
+            def log(self, statement):
+                print("by a method:", statement)
+
+            def __call__(self, statement):
+                print("by an object:", statement)
+
+        def log(statement, told=told):
+            print("by a function:", statement)
+
+        known = weakref.ref({"function": log, "method": Handler, "object": Handler}[kind])
+        handler = {"function": log, "method": Handler(told).log, "object": Handler(told)}[kind]
+        parameters = {"autocommit": False} if sys.version_info >= (3, 12) else {}
+        connection = sqlite3.connect(":memory:", **parameters)
+        connection.execute("create table t(a)")
+        connection.set_trace_callback(handler)
+        del told, log, Handler, handler
+        print("closed", connection.close())
+        gc.collect()
+        print(known())
+
+
 globals()[sys.argv[1]]()
