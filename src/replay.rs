@@ -36,11 +36,18 @@ pub use native_calls::{
 };
 
 static SOURCE: GilCell<Option<EventStream>> = GilCell::new(None);
-/// The recording's hook index to ours.
-static OURS: GilCell<Vec<Option<u16>>> = GilCell::new(Vec::new());
-/// The recording's names, for reports.
-static RECORDED_NAMES: GilCell<Vec<String>> = GilCell::new(Vec::new());
+/// The recording's hooks, by their indices.
+static HOOKS: GilCell<Vec<RecordedHook>> = GilCell::new(Vec::new());
+/// How many hooks of ours there were when those that the recording's stand for were looked for.
+static mut LOOKED_AT: usize = 0;
 static mut STRICT: bool = false;
+
+/// A hook of the recording's.
+struct RecordedHook {
+    name: String,
+    kind: HookKind,
+    ours: Option<u16>,
+}
 
 /// The log.
 ///
@@ -101,8 +108,7 @@ pub unsafe fn becomes_child(serial: u64) -> bool {
             divergence::recording_cut("a forked process's start");
         };
         user_threads::set_pid(start.get("pid").and_then(Value::as_int).unwrap_or(0));
-        OURS.get().clear();
-        RECORDED_NAMES.get().clear();
+        HOOKS.get().clear();
         settle();
         if DESCENT.get().is_empty() {
             crate::timeline::became_child();
@@ -117,10 +123,7 @@ pub unsafe fn becomes_child(serial: u64) -> bool {
 /// The GIL is held.
 pub unsafe fn recorded_name(index: u16) -> String {
     // SAFETY: by contract.
-    unsafe {
-        let names = &*RECORDED_NAMES.get();
-        names.get(usize::from(index)).cloned().unwrap_or_else(|| format!("hook {index}"))
-    }
+    unsafe { HOOKS.get().get(usize::from(index)).map_or_else(|| format!("hook {index}"), |hook| hook.name.clone()) }
 }
 
 /// Reads the hooks events at the cursor: which of our hooks the recording's indices stand for.
@@ -140,35 +143,52 @@ pub unsafe fn read_hooks() -> Result<(), Failure> {
 unsafe fn take_hooks() -> Result<(), Failure> {
     // SAFETY: as in `read_hooks`.
     unsafe {
-        let names: HashMap<(&str, HookKind), u16> =
-            hook::all().iter().map(|hook| ((hook.name.as_str(), hook.kind), hook.index)).collect();
         let source = source();
         source.read_u16()?;
         let first = source.read_varint()? as usize;
-        let ours = OURS.get();
-        let recorded = RECORDED_NAMES.get();
-        if first != ours.len() {
-            return Err(Failure::Missing(format!("hooks from {first} follow {} hooks", ours.len())));
+        let hooks = HOOKS.get();
+        if first != hooks.len() {
+            return Err(Failure::Missing(format!("hooks from {first} follow {} hooks", hooks.len())));
         }
         for _ in 0..source.read_varint()? {
             let Value::Str(name) = source.read_value()? else {
                 return Err(Failure::Missing("a hook has no name".into()));
             };
-            let name = name.to_string_lossy();
             let kind = HookKind::try_from(source.read_u8()?)?;
-            ours.push(names.get(&(name.as_str(), kind)).copied());
-            recorded.push(name);
+            hooks.push(RecordedHook { name: name.to_string_lossy(), kind, ours: None });
         }
-        native_calls::came_to_hooks(ours.len());
+        let count = hooks.len();
+        look_for_hooks();
+        native_calls::came_to_hooks(count);
         source.finish_event();
         Ok(())
     }
 }
 
-/// Our hook that an index of the recording's stands for.
+/// Which of our hooks the recording's stand for, of those where that is not known yet.
+unsafe fn look_for_hooks() {
+    // SAFETY: as in `settle`.
+    unsafe {
+        let names: HashMap<(&str, HookKind), u16> =
+            hook::all().iter().map(|hook| ((hook.name.as_str(), hook.kind), hook.index)).collect();
+        LOOKED_AT = hook::all().len();
+        for hook in HOOKS.get().iter_mut().filter(|hook| hook.ours.is_none()) {
+            hook.ours = names.get(&(hook.name.as_str(), hook.kind)).copied();
+        }
+    }
+}
+
+/// Our hook that an index of the recording's stands for. The names of a module's hooks may have been read while the module
+/// still made itself, before it was hooked here.
 unsafe fn our_hook(recorded: u16) -> Option<u16> {
     // SAFETY: as in `settle`.
-    unsafe { OURS.get().get(usize::from(recorded)).copied().flatten() }
+    unsafe {
+        let hook = HOOKS.get().get(usize::from(recorded))?;
+        if hook.ours.is_none() && hook::all().len() != LOOKED_AT {
+            look_for_hooks();
+        }
+        HOOKS.get()[usize::from(recorded)].ours
+    }
 }
 
 /// Events that stand before a callback.

@@ -437,6 +437,48 @@ def test_a_call_that_c_code_asks_for_is_made_at_its_place(trial):
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
 
+# A driver by what it imports, whose calls from Python are annotated. It tries a mutex as the last thing of its own making.
+TRIES = r"""
+#include <Python.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <time.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static PyObject *now(PyObject *self, PyObject *nothing)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return PyLong_FromLong(time.tv_nsec);
+}
+static PyObject *reach(PyObject *self, PyObject *nothing)
+{
+    return PyLong_FromLong(connect(-1, NULL, 0));
+}
+static PyMethodDef methods[] = {{"now", now, METH_NOARGS, NULL}, {"reach", reach, METH_NOARGS, NULL}, {NULL}};
+static int fill(PyObject *module)
+{
+    PyObject *made = now(NULL, NULL);
+    if (PyModule_AddFunctions(module, methods) != 0 || PyModule_AddObject(module, "made", made) != 0) return -1;
+    if (pthread_mutex_trylock(&mutex) != 0) return -1;
+    return pthread_mutex_unlock(&mutex);
+}
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "tries", NULL, 0, NULL, slots};
+PyMODINIT_FUNC PyInit_tries(void) { return PyModuleDef_Init(&definition); }
+"""
+
+
+def test_a_module_that_tries_a_lock_while_it_is_made(trial):
+    """The names of its functions are read for that, before they are hooked."""
+    trial.prepare()
+    compile_extension(trial, trial.work / "tries", TRIES)
+    (trial.work / "program.py").write_text("import tries\nprint(tries.made, tries.now(), tries.reach())\n")
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+    assert b"in C: tries.now" in trial.tool("events", recorded.trace).stdout
+
+
 @pytest.mark.parametrize(
     ("program", "requirements"),
     [
