@@ -83,6 +83,8 @@ mod start;
 mod subinterpreters;
 mod thread;
 mod thread_count;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod thread_pointer;
 mod thread_storage;
 mod time_stamps;
 mod timeline;

@@ -431,6 +431,8 @@ unsafe fn divide(image: &Image) {
     unsafe {
         if session::mode() == Mode::Replaying {
             thread_storage::watch(image);
+            #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+            crate::thread_pointer::redirect(image);
             bindings.extend(library_threads::at_end_of_thread());
         }
         let _ = imports::rebind(image.address as *const c_void, &bindings);

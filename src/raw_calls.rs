@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::ptr;
 
 /// What the instruction is written over with: as many bytes as it has.
-const JUMP: usize = 5;
+pub const JUMP: usize = 5;
 /// How many bytes may be between it and the end of the call.
 const MOST_BETWEEN: usize = 64;
 /// The length of `syscall`, and of `rdtsc`.
@@ -177,7 +177,10 @@ fn sites_of(code: &[u8]) -> Option<Vec<Site>> {
 }
 
 /// The function around an address, by the unwinder's table (`.eh_frame_hdr`, in the form that linkers give it).
-unsafe fn function_around(address: usize, table: &[u8]) -> Option<Range<usize>> {
+///
+/// # Safety
+/// It is the table of the image that the address is in.
+pub unsafe fn function_around(address: usize, table: &[u8]) -> Option<Range<usize>> {
     // Version 1; addresses relative to the table, in four bytes.
     const FORM: [u8; 4] = [1, 0x1b, 3, 0x3b];
     const ENTRIES: usize = 12;
@@ -205,7 +208,10 @@ unsafe fn function_around(address: usize, table: &[u8]) -> Option<Range<usize>> 
 }
 
 /// Memory that jumps reach from an image, to be written.
-unsafe fn room(image: usize, size: usize) -> Option<usize> {
+///
+/// # Safety
+/// Nothing is there that would be taken for free.
+pub unsafe fn room(image: usize, size: usize) -> Option<usize> {
     // SAFETY: makes a map where there is none; one that is elsewhere, by a kernel that does not know the flag, goes.
     unsafe {
         for distance in (1..REACH >> 20).map(|step| step << 20) {
@@ -223,7 +229,8 @@ unsafe fn room(image: usize, size: usize) -> Option<usize> {
     }
 }
 
-fn relative(from: usize, to: usize) -> [u8; 4] {
+/// A jump's distance.
+pub fn relative(from: usize, to: usize) -> [u8; 4] {
     // What is made lies within reach.
     (to.wrapping_sub(from) as i32).to_le_bytes()
 }
@@ -277,7 +284,10 @@ unsafe fn piece_of_stamp(at: usize, site: &Range<usize>, function: usize) -> Vec
 }
 
 /// Has the code go to a piece. Where its page can't be written it stays as it is.
-unsafe fn write_jump(start: usize, piece: usize) {
+///
+/// # Safety
+/// The code is loaded; `piece` goes on behind what it replaces, and nothing jumps between the five bytes from `start` on.
+pub unsafe fn write_jump(start: usize, piece: usize) {
     let jump = jump(start, piece);
     let first = start & !(PAGE - 1);
     let size = start + JUMP - first;

@@ -68,6 +68,8 @@ pub unsafe fn switch_to(next: usize) {
             if !VARIABLES.is_empty() || !MEMORY.is_empty() {
                 exchange_with(next);
             }
+            #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+            crate::thread_pointer::switch_to(next);
             CURRENT = next;
         }
     }

@@ -948,3 +948,73 @@ def test_time_stamps_that_c_code_reads(trial):
     assert (recorded.exit, recorded.stderr) == (0, b""), recorded
     assert recorded.stdout.count(b" True True 1\n") == 3, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+NUMBERED = r"""
+#include <Python.h>
+#include <fcntl.h>
+#include <unistd.h>
+static void *known[16];
+static char drawn[16][17];
+/* Reckoned from the same pointer. */
+static __thread long own __attribute__((tls_model("initial-exec")));
+static int is_mine(void *other)
+{
+    register void *kept __asm__("r9") = other;
+    unsigned char same;
+    __asm__("cmpq %2, %%fs:0; sete %0; xorq %%fs:0, %1" : "=q"(same), "+r"(kept) : "r"(other) : "cc");
+    return same && kept == NULL;
+}
+static PyObject *work(PyObject *self, PyObject *nothing)
+{
+    int at = 0;
+    unsigned char carried;
+    long below, *calls = &own;
+    ++*calls;
+    while (known[at] != NULL && !is_mine(known[at])) at++;
+    if (known[at] == NULL) {
+        int fd = open("/proc/sys/kernel/random/uuid", O_RDONLY);
+        if (read(fd, drawn[at], 16) != 16) Py_RETURN_NONE;
+        close(fd);
+        /* What lies below the stack stays, and the flags do. */
+        __asm__ volatile("movq $4711, -120(%%rsp); stc; movq %%fs:0, %0; setc %1; movq -120(%%rsp), %2"
+                         : "=&r"(known[at]), "=&q"(carried), "=&r"(below) : : "cc", "memory");
+        if (below != 4711 || !carried) Py_RETURN_NONE;
+    }
+    return Py_BuildValue("isl", at, drawn[at], *calls);
+}
+static PyMethodDef methods[] = {{"work", work, METH_NOARGS, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "numbered", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_numbered(void) { return PyModule_Create(&definition); }
+"""
+NUMBERING = """
+import threading
+import numbered
+
+all_run = threading.Barrier(4)
+def run():
+    first = numbered.work()
+    all_run.wait()
+    second = numbered.work()
+    all_run.wait()
+    print(f"{first} {second}\\n", end="", flush=True)
+threads = [threading.Thread(target=run) for _ in range(3)]
+for thread in threads:
+    thread.start()
+run()
+for thread in threads:
+    thread.join()
+print(numbered.work())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the pointer is asked for in its assembler")
+def test_the_thread_pointer_is_a_number(trial):
+    """Of each thread another one on replay, too. What is reckoned from it, flags and what lies below the stack are left alone."""
+    trial.prepare()
+    compile_extension(trial, trial.work / "numbered", NUMBERED, "-O2")
+    (trial.work / "program.py").write_text(NUMBERING)
+    recorded = trial.record(["program.py"])
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    assert {line.split(b",")[0] for line in recorded.stdout.splitlines()} == {b"(0", b"(1", b"(2", b"(3"}, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))

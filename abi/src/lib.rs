@@ -375,6 +375,17 @@ pub mod clock {
     }
 }
 
+/// What code that takes the thread pointer for a number reads besides: see `cshim/thread_pointer.h`.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod thread_pointer {
+    unsafe extern "C" {
+        /// The running thread's number is another one by so much.
+        pub fn retrace_shift_thread(by: std::ffi::c_ulong);
+        /// Where that is kept, from the thread pointer.
+        pub fn retrace_thread_shift_place() -> std::ffi::c_long;
+    }
+}
+
 /// Line events: see `cshim/line_events.h`.
 pub mod line_events {
     use super::*;
