@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::ptr;
 
 /// What the instruction is written over with: as many bytes as it has.
-pub const JUMP: usize = 5;
+const JUMP: usize = 5;
 /// How many bytes may be between it and the end of the call.
 const MOST_BETWEEN: usize = 64;
 /// The length of `syscall`, and of `rdtsc`.
@@ -230,7 +230,7 @@ pub unsafe fn room(image: usize, size: usize) -> Option<usize> {
 }
 
 /// A jump's distance.
-pub fn relative(from: usize, to: usize) -> [u8; 4] {
+fn relative(from: usize, to: usize) -> [u8; 4] {
     // What is made lies within reach.
     (to.wrapping_sub(from) as i32).to_le_bytes()
 }
@@ -247,7 +247,7 @@ unsafe fn loaded<'a>(range: Range<usize>) -> &'a [u8] {
 }
 
 /// jmp TARGET, at `at`
-fn jump(at: usize, target: usize) -> [u8; JUMP] {
+pub fn jump(at: usize, target: usize) -> [u8; JUMP] {
     let mut jump = [0xe9, 0, 0, 0, 0];
     jump[1..].copy_from_slice(&relative(at + JUMP, target));
     jump

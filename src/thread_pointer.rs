@@ -246,9 +246,7 @@ fn piece(load: &Load, at: usize) -> Vec<u8> {
     }
     // pop OTHER; lea rsp, [rsp + 128]
     piece.extend([0x58 + other, 0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]);
-    // jmp behind the instruction
-    piece.push(0xe9);
-    piece.extend(raw_calls::relative(at + piece.len() + 4, load.at + LENGTH));
+    piece.extend(raw_calls::jump(at + piece.len(), load.at + LENGTH));
     piece
 }
 
