@@ -435,7 +435,7 @@ retrace_identity_forget(void *address)
     if (!retrace_is_main_interpreter()) {
         return;
     }
-    retrace_number_slot *slot = retrace_table_find(&retrace_numbers, address);
+    retrace_number_slot *slot = retrace_table_find_seldom(&retrace_numbers, address);
     if (slot != NULL) {
         retrace_table_remove(&retrace_numbers, slot);
         stats.dropped++;

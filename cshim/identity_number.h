@@ -39,7 +39,7 @@ int retrace_is_descriptor(PyTypeObject *type);
 static inline uint64_t
 retrace_identity_peek(void *object)
 {
-    retrace_number_slot *slot = retrace_table_find(&retrace_numbers, object);
+    retrace_number_slot *slot = retrace_table_find_seldom(&retrace_numbers, object);
     return slot != NULL ? slot->number : 0;
 }
 

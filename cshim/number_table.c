@@ -2,12 +2,12 @@
 #include "number_table.h"
 #include <stdlib.h>
 
-retrace_number_slot retrace_no_slots[1];
+retrace_number_slot retrace_no_slots[2];
 
 static int
 resize(retrace_number_table *table, uint64_t capacity)
 {
-    retrace_number_slot *slots = calloc(capacity, sizeof *slots);
+    retrace_number_slot *slots = calloc(capacity, sizeof *slots + 1);
     if (slots == NULL) {
         return -1;
     }
@@ -21,6 +21,7 @@ resize(retrace_number_table *table, uint64_t capacity)
             j = (j + 1) & grown.mask;
         }
         slots[j] = table->slots[i];
+        retrace_table_tags(&grown)[j] = retrace_table_tag(slots[j].key);
     }
     if (table->slots != retrace_no_slots) {
         free(table->slots);
@@ -55,6 +56,7 @@ retrace_table_slot(retrace_number_table *table, void *key)
     }
     table->used++;
     table->slots[i] = (retrace_number_slot){key, 0};
+    retrace_table_tags(table)[i] = retrace_table_tag(key);
     return &table->slots[i];
 }
 
@@ -62,15 +64,18 @@ void
 retrace_table_remove(retrace_number_table *table, retrace_number_slot *slot)
 {
     uint64_t hole = (uint64_t)(slot - table->slots);
+    uint8_t *tags = retrace_table_tags(table);
     for (uint64_t i = (hole + 1) & table->mask; table->slots[i].key != NULL; i = (i + 1) & table->mask) {
         /* What probes from its home past the hole moves into it; what lies between the hole and its home stays. */
         uint64_t home = retrace_table_home(table, table->slots[i].key);
         if (((i - home) & table->mask) >= ((i - hole) & table->mask)) {
             table->slots[hole] = table->slots[i];
+            tags[hole] = tags[i];
             hole = i;
         }
     }
     table->slots[hole].key = NULL;
+    tags[hole] = 0;
     table->used--;
 }
 

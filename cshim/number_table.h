@@ -17,14 +17,35 @@ typedef struct {
     uint64_t used;
 } retrace_number_table;
 
-/* Shared by all tables that are still empty, so that a lookup needs no check. Never written. */
-extern retrace_number_slot retrace_no_slots[1];
+/* Behind the slots is a byte of each: 0 where it is empty, else something of the key's hash. A table of thousands lies in
+ * hundreds of kilobytes, so that a lookup in vain reads a line of memory that is far; these bytes are near.
+ *
+ * Shared by all tables that are still empty, so that a lookup needs no check. Never written. */
+extern retrace_number_slot retrace_no_slots[2];
 #define RETRACE_EMPTY_TABLE {retrace_no_slots, 0, 0}
+
+static inline uint64_t
+retrace_table_hash(const void *key)
+{
+    return ((uintptr_t)key >> 4) * UINT64_C(0x9E3779B97F4A7C15);
+}
 
 static inline uint64_t
 retrace_table_home(const retrace_number_table *table, const void *key)
 {
-    return (((uintptr_t)key >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & table->mask;
+    return retrace_table_hash(key) >> 32 & table->mask;
+}
+
+static inline uint8_t *
+retrace_table_tags(const retrace_number_table *table)
+{
+    return (uint8_t *)(table->slots + table->mask + 1);
+}
+
+static inline uint8_t
+retrace_table_tag(const void *key)
+{
+    return (uint8_t)(retrace_table_hash(key) >> 56 | 1);
 }
 
 /* The slot of `key`, or NULL. Valid until the next change of the table. */
@@ -40,6 +61,19 @@ retrace_table_find(const retrace_number_table *table, const void *key)
             return NULL;
         }
     }
+}
+
+/* The same, where it is seldom there. */
+static inline retrace_number_slot *
+retrace_table_find_seldom(const retrace_number_table *table, const void *key)
+{
+    const uint8_t *tags = retrace_table_tags(table), tag = retrace_table_tag(key);
+    for (uint64_t i = retrace_table_home(table, key); tags[i] != 0; i = (i + 1) & table->mask) {
+        if (tags[i] == tag && table->slots[i].key == key) {
+            return &table->slots[i];
+        }
+    }
+    return NULL;
 }
 
 /* The slot of `key`, made with number 0 where it is new; NULL without memory. Valid until the next change. */
