@@ -3,7 +3,7 @@
 //! that try looks like the one of the next call for the same lock. So from the first interrupted wait on these functions say
 //! that they begin and end; before that they are CPython's own.
 
-use crate::python::{attribute, loaded_module};
+use crate::python::{loaded_module, methods};
 use crate::{patch, schedule};
 use pyo3_ffi::*;
 use std::ffi::{CStr, c_void};
@@ -48,7 +48,7 @@ unsafe extern "C" fn acquire<const KIND: usize>(
 /// # Safety
 /// The GIL is held, the current thread state set; before [`watch`].
 pub unsafe fn find() {
-    // SAFETY: by contract; a type's methods are an array that ends with an entry without a name.
+    // SAFETY: by contract; each entry has a name, and what its flags say.
     unsafe {
         let module = loaded_module("_thread");
         if module.is_null() {
@@ -56,12 +56,7 @@ pub unsafe fn find() {
         }
         let kinds = &raw mut KINDS;
         for kind in &mut *kinds {
-            let found = attribute(module, kind.name);
-            if found.is_null() || PyType_Check(found.0) == 0 {
-                continue;
-            }
-            let mut method = (*found.0.cast::<PyTypeObject>()).tp_methods;
-            while !method.is_null() && !(*method).ml_name.is_null() {
+            for method in methods(module, kind.name) {
                 let place = NAMES.iter().position(|name| *name == CStr::from_ptr((*method).ml_name));
                 if let Some(i) = place
                     && (*method).ml_flags == METH_VARARGS | METH_KEYWORDS
@@ -72,7 +67,6 @@ pub unsafe fn find() {
                         kind.methods[i] = method;
                     }
                 }
-                method = method.add(1);
             }
         }
     }

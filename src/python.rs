@@ -156,6 +156,27 @@ pub unsafe fn loaded_module(name: &str) -> *mut PyObject {
     }
 }
 
+/// The methods of a module's type, as the table in C has them; none where there is no such type.
+///
+/// # Safety
+/// `module` is live; the GIL is held.
+pub unsafe fn methods(module: *mut PyObject, class: &CStr) -> Vec<*mut PyMethodDef> {
+    let mut methods = Vec::new();
+    // SAFETY: by contract; the table ends with an entry without a name, and lives as long as the module's code.
+    unsafe {
+        let found = attribute(module, class);
+        if found.is_null() || PyType_Check(found.0) == 0 {
+            return methods;
+        }
+        let mut method = (*found.0.cast::<PyTypeObject>()).tp_methods;
+        while !method.is_null() && !(*method).ml_name.is_null() {
+            methods.push(method);
+            method = method.add(1);
+        }
+    }
+    methods
+}
+
 /// The name of an object's type, for messages.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 //! it tries the lock and does not wait for it. The clock of a replay leaves some, so that there it waits. A wait is logged
 //! here then, whose time was over at once.
 
-use crate::python::{attribute, loaded_module};
+use crate::python::{loaded_module, methods};
 use crate::{patch, schedule};
 use pyo3_ffi::*;
 use retrace_abi::gil;
@@ -50,14 +50,9 @@ pub unsafe fn watch_loaded() {
 /// # Safety
 /// Not replaying; the GIL is held, the current thread state set.
 pub unsafe fn watch(module: *mut PyObject) {
-    // SAFETY: by contract; a type's methods are an array that ends with an entry without a name.
+    // SAFETY: by contract; each entry has a name, and what its flags say.
     unsafe {
-        let found = attribute(module, c"SimpleQueue");
-        if found.is_null() || PyType_Check(found.0) == 0 {
-            return;
-        }
-        let mut method = (*found.0.cast::<PyTypeObject>()).tp_methods;
-        while !method.is_null() && !(*method).ml_name.is_null() {
+        for method in methods(module, c"SimpleQueue") {
             let is_get = CStr::from_ptr((*method).ml_name) == c"get";
             let function = (*method).ml_meth.PyCMethod;
             if is_get
@@ -67,7 +62,6 @@ pub unsafe fn watch(module: *mut PyObject) {
                 NEXT = Some(function);
                 let _ = patch::write((&raw mut (*method).ml_meth).cast::<*mut c_void>(), get as *mut c_void);
             }
-            method = method.add(1);
         }
     }
 }
