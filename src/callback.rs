@@ -169,9 +169,10 @@ pub unsafe fn log_dropped(thread: &thread::Thread, is_callback: bool) {
     // SAFETY: by contract.
     unsafe {
         let results = thread.results.get();
-        let calls = match binding::has_made() {
-            true => binding::take_dropped(|object| Py_REFCNT(object) == 1 && results.serial_of(object).is_some()),
-            false => Vec::new(),
+        let calls = if binding::has_made() {
+            binding::take_dropped(|object| Py_REFCNT(object) == 1 && results.serial_of(object).is_some())
+        } else {
+            Vec::new()
         };
         if is_callback || !calls.is_empty() {
             let freeing = deaths::freed_now().map(|number| (number, is_callback));

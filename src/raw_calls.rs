@@ -30,35 +30,38 @@ const PAGE: usize = 4096;
 const MOST_CODE: usize = 64 << 20;
 
 /// What is done in a piece of ours.
-#[derive(Debug, PartialEq, Eq)]
-enum Site {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
     /// From the load of a call's number to behind its `syscall`.
-    Call(Range<usize>),
+    Call,
     /// From `rdtsc` to behind what has to go with it.
-    Stamp(Range<usize>),
+    Stamp,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Site {
+    what: What,
+    range: Range<usize>,
 }
 
 impl Site {
-    fn range(&self) -> &Range<usize> {
-        match self {
-            Site::Call(range) | Site::Stamp(range) => range,
-        }
-    }
-
-    /// The same in a function that begins there.
-    fn behind(self, start: usize) -> Site {
-        let moved = |range: Range<usize>| range.start + start..range.end + start;
-        match self {
-            Site::Call(range) => Site::Call(moved(range)),
-            Site::Stamp(range) => Site::Stamp(moved(range)),
-        }
-    }
-
     /// How long its piece is.
     fn size(&self) -> usize {
-        match self {
-            Site::Call(range) => range.len() + REST_OF_CALL,
-            Site::Stamp(range) => range.len() + REST_OF_STAMP,
+        let rest = match self.what {
+            What::Call => REST_OF_CALL,
+            What::Stamp => REST_OF_STAMP,
+        };
+        self.range.len() + rest
+    }
+
+    /// Its piece, which lies there and calls `function`.
+    unsafe fn piece(&self, at: usize, function: usize) -> Vec<u8> {
+        // SAFETY: the code is loaded.
+        unsafe {
+            match self.what {
+                What::Call => piece_of_call(at, &self.range, function),
+                What::Stamp => piece_of_stamp(at, &self.range, function),
+            }
         }
     }
 }
@@ -78,25 +81,39 @@ pub unsafe fn redirect(image: &Image) {
             return;
         }
         let sites: Vec<Site> = code.parts.iter().flat_map(|part| sites(part, code.unwinding)).collect();
-        let size: usize = sites.iter().map(Site::size).sum();
-        let Some(start) = (size > 0).then(|| room(image.address, size)).flatten() else { return };
-        let mut at = start;
-        for site in &sites {
-            let piece = match site {
-                Site::Call(call) => piece_of_call(at, call, arrive as *const () as usize),
-                Site::Stamp(stamp) => piece_of_stamp(at, stamp, arrive_for_stamp as *const () as usize),
+        let places: Vec<(usize, usize)> = sites.iter().map(|site| (site.range.start, site.size())).collect();
+        write_over(image, &places, |i, at| {
+            let function = match sites[i].what {
+                What::Call => arrive as *const () as usize,
+                What::Stamp => arrive_for_stamp as *const () as usize,
             };
+            sites[i].piece(at, function)
+        });
+    }
+}
+
+/// Writes code of an image over with jumps to pieces of ours. `places`: where each jump stands, and how long its piece is, at
+/// most; `piece` makes that of a place, by its number, to lie at an address.
+///
+/// # Safety
+/// The code is loaded, none of it runs; the pieces go on behind what they replace, and nothing jumps between the five bytes that
+/// a jump takes.
+pub unsafe fn write_over(image: &Image, places: &[(usize, usize)], piece: impl Fn(usize, usize) -> Vec<u8>) {
+    let size: usize = places.iter().map(|place| place.1).sum();
+    // SAFETY: by contract.
+    unsafe {
+        let Some(start) = (size > 0).then(|| room(image.address, size)).flatten() else { return };
+        let next = |at: &mut usize, &(from, size): &(usize, usize)| Some((from, std::mem::replace(at, *at + size)));
+        let jumps: Vec<(usize, usize)> = places.iter().scan(start, next).collect();
+        for (i, &(_, at)) in jumps.iter().enumerate() {
+            let piece = piece(i, at);
             ptr::copy_nonoverlapping(piece.as_ptr(), at as *mut u8, piece.len());
-            at += piece.len();
         }
         // Nothing leads there before the pieces are complete.
-        if libc::mprotect(start as *mut c_void, size, libc::PROT_READ | libc::PROT_EXEC) != 0 {
-            return;
-        }
-        at = start;
-        for site in sites {
-            write_jump(site.range().start, at);
-            at += site.size();
+        if libc::mprotect(start as *mut c_void, size, libc::PROT_READ | libc::PROT_EXEC) == 0 {
+            for (from, at) in jumps {
+                write_jump(from, at);
+            }
         }
     }
 }
@@ -116,15 +133,11 @@ unsafe fn sites(part: &[u8], unwinding: &[u8]) -> Vec<Site> {
             continue;
         }
         // SAFETY: the table of the image that the part is of.
-        let Some(function) = (unsafe { function_around(at, unwinding) }) else { continue };
-        let (Some(from), Some(to)) = (function.start.checked_sub(start), function.end.checked_sub(start)) else {
-            continue;
-        };
-        if let Some(code) = part.get(from..to) {
-            seen = function.end;
-            let found = sites_of(code).unwrap_or_default();
-            sites.extend(found.into_iter().map(|site| site.behind(function.start)));
-        }
+        let Some(code) = (unsafe { function_around(part, at - start, unwinding) }) else { continue };
+        let from = code.as_ptr() as usize;
+        seen = from + code.len();
+        let found = sites_of(code).unwrap_or_default().into_iter();
+        sites.extend(found.map(|site| Site { range: site.range.start + from..site.range.end + from, ..site }));
     }
     sites
 }
@@ -149,7 +162,7 @@ fn sites_of(code: &[u8]) -> Option<Vec<Site>> {
                 let is_ours = |(from, number): &(usize, u32)| {
                     end - from <= MOST_BETWEEN && libc_calls::by_number((*number).into()).is_some()
                 };
-                found.extend(load.take().filter(is_ours).map(|(from, _)| Site::Call(from..end)));
+                found.extend(load.take().filter(is_ours).map(|(from, _)| Site { what: What::Call, range: from..end }));
             }
             Kind::ReadsTimeStamp => {
                 load = None;
@@ -162,25 +175,31 @@ fn sites_of(code: &[u8]) -> Option<Vec<Site>> {
             Kind::Other => load = None,
         }
         if stamp.is_some_and(|from| end - from >= JUMP) {
-            found.extend(stamp.take().map(|from| Site::Stamp(from..end)));
+            found.extend(stamp.take().map(|from| Site { what: What::Stamp, range: from..end }));
             // What is written over is in no call.
             load = None;
         }
         at = end;
     }
-    let is_whole = |site: &Site| match site {
-        Site::Call(_) => true,
-        Site::Stamp(range) => !targets.iter().any(|target| (range.start + 1..range.end).contains(target)),
-    };
-    found.retain(is_whole);
+    let is_led_between =
+        |range: &Range<usize>| targets.iter().any(|target| (range.start + 1..range.end).contains(target));
+    found.retain(|site: &Site| site.what == What::Call || !is_led_between(&site.range));
     (at == code.len()).then_some(found)
 }
 
-/// The function around an address, by the unwinder's table (`.eh_frame_hdr`, in the form that linkers give it).
+/// The code of the function around an instruction of a part, which is given by its offset.
 ///
 /// # Safety
-/// It is the table of the image that the address is in.
-pub unsafe fn function_around(address: usize, table: &[u8]) -> Option<Range<usize>> {
+/// `unwinding` is the table of the image that the part is of.
+pub unsafe fn function_around<'a>(part: &'a [u8], at: usize, unwinding: &[u8]) -> Option<&'a [u8]> {
+    let start = part.as_ptr() as usize;
+    // SAFETY: by contract.
+    let function = unsafe { function_at(start + at, unwinding) }?;
+    part.get(function.start.checked_sub(start)?..function.end.checked_sub(start)?)
+}
+
+/// Where the function around an address is, by the unwinder's table (`.eh_frame_hdr`, in the form that linkers give it).
+unsafe fn function_at(address: usize, table: &[u8]) -> Option<Range<usize>> {
     // Version 1; addresses relative to the table, in four bytes.
     const FORM: [u8; 4] = [1, 0x1b, 3, 0x3b];
     const ENTRIES: usize = 12;
@@ -208,10 +227,7 @@ pub unsafe fn function_around(address: usize, table: &[u8]) -> Option<Range<usiz
 }
 
 /// Memory that jumps reach from an image, to be written.
-///
-/// # Safety
-/// Nothing is there that would be taken for free.
-pub unsafe fn room(image: usize, size: usize) -> Option<usize> {
+unsafe fn room(image: usize, size: usize) -> Option<usize> {
     // SAFETY: makes a map where there is none; one that is elsewhere, by a kernel that does not know the flag, goes.
     unsafe {
         for distance in (1..REACH >> 20).map(|step| step << 20) {
@@ -284,10 +300,7 @@ unsafe fn piece_of_stamp(at: usize, site: &Range<usize>, function: usize) -> Vec
 }
 
 /// Has the code go to a piece. Where its page can't be written it stays as it is.
-///
-/// # Safety
-/// The code is loaded; `piece` goes on behind what it replaces, and nothing jumps between the five bytes from `start` on.
-pub unsafe fn write_jump(start: usize, piece: usize) {
+unsafe fn write_jump(start: usize, piece: usize) {
     let jump = jump(start, piece);
     let first = start & !(PAGE - 1);
     let size = start + JUMP - first;
@@ -446,7 +459,7 @@ mod tests {
     fn a_call_is_from_its_load_to_its_end() {
         // ret; mov eax, 263; mov edi, -100; xor edx, edx; syscall; ret
         let code = [0xc3, 0xb8, 7, 1, 0, 0, 0xbf, 0x9c, 0xff, 0xff, 0xff, 0x31, 0xd2, 0x0f, 5, 0xc3];
-        assert_eq!(sites_of(&code), Some(vec![Site::Call(1..15)]));
+        assert_eq!(sites_of(&code), Some(vec![Site { what: What::Call, range: 1..15 }]));
         // A number that the table has nothing for; a jump between; what is not known in the function.
         assert_eq!(sites_of(&[0xb8, 0xff, 0xff, 0, 0, 0x0f, 5]), Some(vec![]));
         assert_eq!(sites_of(&[0xb8, 7, 1, 0, 0, 0xeb, 0, 0x0f, 5]), Some(vec![]));
@@ -457,12 +470,12 @@ mod tests {
     fn a_stamp_has_what_a_jump_takes() {
         // ret; rdtsc; mov eax, eax; shl rdx, 32; ret
         let code = [0xc3, 0x0f, 0x31, 0x89, 0xc0, 0x48, 0xc1, 0xe2, 0x20, 0xc3];
-        assert_eq!(sites_of(&code), Some(vec![Site::Stamp(1..9)]));
+        assert_eq!(sites_of(&code), Some(vec![Site { what: What::Stamp, range: 1..9 }]));
         // Its end too near; a jump that leads between; one that leads to its beginning.
         assert_eq!(sites_of(&[0x0f, 0x31, 0x89, 0xc0, 0xc3]), Some(vec![]));
         assert_eq!(sites_of(&[0xeb, 2, 0x0f, 0x31, 0x89, 0xc0, 0x89, 0xc0, 0xc3]), Some(vec![]));
         let led_to = [0xeb, 0, 0x0f, 0x31, 0x89, 0xc0, 0x89, 0xc0, 0xc3];
-        assert_eq!(sites_of(&led_to), Some(vec![Site::Stamp(2..8)]));
+        assert_eq!(sites_of(&led_to), Some(vec![Site { what: What::Stamp, range: 2..8 }]));
     }
 
     #[test]
@@ -470,10 +483,11 @@ mod tests {
         let code = [0x90_u8; 64];
         let start = code.as_ptr() as usize;
         for length in [5, 9, 40] {
-            let (call, stamp) = (start..start + length, start..start + length);
-            // SAFETY: what is copied is there.
-            let pieces = unsafe { [piece_of_call(start, &call, 0), piece_of_stamp(start, &stamp, 0)] };
-            assert_eq!(pieces.map(|piece| piece.len()), [Site::Call(call).size(), Site::Stamp(stamp).size()]);
+            for what in [What::Call, What::Stamp] {
+                let site = Site { what, range: start..start + length };
+                // SAFETY: what is copied is there.
+                assert_eq!(unsafe { site.piece(start, 0) }.len(), site.size());
+            }
         }
     }
 }

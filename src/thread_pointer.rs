@@ -10,7 +10,6 @@ use crate::instructions;
 use crate::raw_calls;
 use retrace_abi::thread_pointer::{retrace_shift_thread, retrace_thread_shift_place};
 use std::ffi::c_void;
-use std::ptr;
 
 /// `64 REX OPCODE MODRM 25 00 00 00 00`: an instruction with a register and the word at the thread pointer, which is itself.
 const LENGTH: usize = 9;
@@ -67,17 +66,8 @@ pub unsafe fn redirect(image: &Image) {
             let Some(found) = loads_in(part, code.unwinding) else { return };
             loads.extend(found);
         }
-        let size = loads.len() * PIECE;
-        let Some(start) = (size > 0).then(|| raw_calls::room(image.address, size)).flatten() else { return };
-        let mut places = Vec::new();
-        for (load, at) in loads.iter().zip((start..).step_by(PIECE)) {
-            let piece = piece(load, at);
-            ptr::copy_nonoverlapping(piece.as_ptr(), at as *mut u8, piece.len());
-            places.push((load.at, at));
-        }
-        if libc::mprotect(start as *mut c_void, size, libc::PROT_READ | libc::PROT_EXEC) == 0 {
-            places.iter().for_each(|&(load, at)| raw_calls::write_jump(load, at));
-        }
+        let places: Vec<(usize, usize)> = loads.iter().map(|load| (load.at, PIECE)).collect();
+        raw_calls::write_over(image, &places, |i, at| piece(&loads[i], at));
     }
 }
 
@@ -103,15 +93,13 @@ unsafe fn loads_in(part: &[u8], unwinding: &[u8]) -> Option<Vec<Load>> {
         }
         let register = form >> 3 & 7 | (rex & 4) << 1;
         // SAFETY: the table of the image that the part is of.
-        let function = unsafe { raw_calls::function_around(start + at, unwinding) }?;
-        let (from, to) = (function.start.checked_sub(start)?, function.end.checked_sub(start)?);
-        let code = part.get(from..to)?;
-        if !has_instruction(code, at - from) {
+        let code = unsafe { raw_calls::function_around(part, at, unwinding) }?;
+        let place = start + at - code.as_ptr() as usize;
+        if !has_instruction(code, place) {
             return None;
         }
-        match opcode == MOV && !is_number(&code[at - from + LENGTH..], register)? {
-            true => {}
-            false => loads.push(Load { at: start + at, opcode, register }),
+        if opcode != MOV || is_number(&code[place + LENGTH..], register)? {
+            loads.push(Load { at: start + at, opcode, register });
         }
     }
     Some(loads)
