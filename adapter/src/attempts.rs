@@ -20,13 +20,17 @@ const MOST: u32 = 200;
 /// How far back wrong matches are looked for, and how many candidates of one position are passed over at most.
 const BACK: usize = 4;
 const CANDIDATES: u32 = 2;
+/// And of the newest alone: a thread may have gone around its loop a few times before it was interrupted.
+const NEWEST_CANDIDATES: u32 = 24;
 
 /// How long attempts are made, unless ten times the first one is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// And where only arguments differ, which may mean nothing: how long, and how many.
 const ARGUMENTS_PATIENCE: Duration = Duration::from_secs(10);
-const ARGUMENTS_MOST: usize = 8;
+const ARGUMENTS_MOST: usize = 30;
+/// How many seconds of CPU time an attempt of a search may take on its way to an event, where a replay is given more.
+const TRIAL_PATIENCE: u64 = 3;
 /// How many where an attempt was given up because it did not come to an event: each takes as long.
 const ENDLESS_MOST: usize = 2;
 
@@ -51,8 +55,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Puts them into the environment.
-    pub fn tell(&self, command: &mut Command) {
+    /// Puts them into the environment. `patience`: the user's, in seconds.
+    pub fn tell(&self, command: &mut Command, patience: u64) {
+        let patience = if self.shown == (ALL, ALL) { patience.min(TRIAL_PATIENCE) } else { patience };
+        command.env("RETRACE_PATIENCE", patience.to_string());
         command.env("RETRACE_ATTEMPT", &self.report);
         command.env("RETRACE_LAYOUT", format!("{:04}", self.layout));
         command.env("RETRACE_SKIP", if self.looks_at_all { "0" } else { "1" });
@@ -273,7 +279,8 @@ impl Attempts {
     }
 }
 
-/// How many more candidates to pass over at each of `n` positions, newest first: few before many.
+/// How many more candidates to pass over at each of `n` positions, newest first: few before many, and near before far.
+/// Four of the newest count as one: going around a loop once more is likely, and tried soon.
 fn combinations(n: usize) -> Vec<Vec<u32>> {
     let mut all = vec![Vec::new()];
     for _ in 0..n {
@@ -283,8 +290,17 @@ fn combinations(n: usize) -> Vec<Vec<u32>> {
             .collect();
     }
     all.retain(|combination| combination.iter().any(|more| *more > 0));
+    if n > 0 {
+        let newest = CANDIDATES + 1..=NEWEST_CANDIDATES;
+        all.extend(newest.map(|more| [&[more][..], &vec![0; n - 1]].concat()));
+    }
     all.sort_by_key(|combination| {
-        (combination.iter().sum::<u32>(), combination.iter().rev().copied().collect::<Vec<_>>())
+        let weigh = |(distance, &more): (usize, &u32)| match distance as u32 {
+            0 => more.div_ceil(4),
+            distance => (distance + 1) * more,
+        };
+        let weight: u32 = combination.iter().enumerate().map(weigh).sum();
+        (weight, combination.iter().rev().copied().collect::<Vec<_>>())
     });
     all
 }
@@ -300,7 +316,7 @@ mod tests {
         if taken == right {
             return Ending::Exited(0);
         }
-        let (event, matches) = if taken > right { (10, "5") } else { (20 + u64::from(taken), "5,10") };
+        let (event, matches) = if taken > right { (10, "5") } else { (20, "5,10") };
         fs::write(report, format!("diverged {event} 7 0\n{matches}\nthe report\n")).unwrap();
         Ending::Exited(70)
     }
@@ -310,13 +326,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let report = folder.path().join("attempt");
         let mut log = Vec::new();
-        let ending =
-            Attempts::new(report.clone()).run(true, |s| Ok((program(&report, s, 2, &mut log), false))).unwrap();
-        assert_eq!(ending.0, Ending::Exited(0));
-        let last = log.last().unwrap();
-        assert_eq!(last.pass_over, ending.1.pass_over);
-        assert_eq!(last.pass_over, BTreeMap::from([(10, 2)]));
-        assert_eq!(last.shown, (7, 0));
+        for right in [2, NEWEST_CANDIDATES] {
+            let attempts = Attempts::new(report.clone());
+            let ending = attempts.run(true, |s| Ok((program(&report, s, right, &mut log), false))).unwrap();
+            assert_eq!(ending.0, Ending::Exited(0));
+            let last = log.last().unwrap();
+            assert_eq!(last.pass_over, ending.1.pass_over);
+            assert_eq!(last.pass_over, BTreeMap::from([(10, right)]));
+            assert_eq!(last.shown, (7, 0));
+        }
     }
 
     #[test]
@@ -330,8 +348,8 @@ mod tests {
             Ok((Ending::Exited(70), false))
         });
         assert_eq!(ending.unwrap().0, Ending::Exited(70));
-        // Every combination of two positions, and the first attempt.
-        assert_eq!(made, 9);
+        // Every combination of two positions, more of the newest, and the first attempt.
+        assert_eq!(made, 9 + NEWEST_CANDIDATES - CANDIDATES);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Replay {
     pub fn command(&self, settings: &Settings) -> Result<Command, CliError> {
         let mut command = command(&self.arguments, &self.start, &self.python, &self.library)?;
         command.current_dir(self.scratch.path());
-        settings.tell(&mut command);
+        settings.tell(&mut command, self.arguments.patience);
         process::keep_addresses();
         Ok(command)
     }
@@ -136,7 +136,6 @@ fn command(arguments: &ReplayArguments, start: &Start, python: &Path, library: &
     let mut command = Command::new(python);
     command.args(python_arguments(start)).env_clear().envs(environment(start)).stdin(Stdio::null());
     library.preload(&mut command, None);
-    command.env("RETRACE_PATIENCE", arguments.patience.to_string());
     command.env("RETRACE_REPLAY", trace).env("RETRACE_PROCESS", arguments.process.to_string());
     for (wanted, variable) in [(arguments.strict, "RETRACE_STRICT"), (arguments.quiet, "RETRACE_QUIET")] {
         if wanted {
