@@ -361,11 +361,15 @@ pub unsafe fn take_dropped(is_dropped: impl Fn(*mut PyObject) -> bool) -> Vec<u6
         let count = made.len();
         let is_all = count <= FEW || count > *full;
         let from = if is_all { 0 } else { count - NEWEST };
-        let is_it = |&mut (_, weak): &mut (u64, *mut PyObject)| {
+        let is_it = |&(_, weak): &(u64, *mut PyObject)| {
             let object = PyWeakref_GetObject(weak);
             object == Py_None() || is_dropped(object)
         };
-        let dropped: Vec<_> = made.extract_if(from.., is_it).collect();
+        // Most times there is none, and this is asked after each call.
+        if !made[from..].iter().any(is_it) {
+            return Vec::new();
+        }
+        let dropped: Vec<_> = made.extract_if(from.., |made| is_it(made)).collect();
         if is_all {
             *full = 2 * made.len();
         }

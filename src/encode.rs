@@ -511,7 +511,7 @@ impl<'a> Encoder<'a> {
     unsafe fn nameless_mark(&mut self, class: *mut PyTypeObject) -> bool {
         // SAFETY: by the contract of `value`.
         unsafe {
-            let name = CStr::from_ptr((*class).tp_name).to_string_lossy();
+            let name = crate::python::lossy(CStr::from_ptr((*class).tp_name).to_bytes());
             if struct_sequence(&name) != Some(class) {
                 return false;
             }

@@ -157,6 +157,12 @@ impl ExternalType {
         }
     }
 
+    /// Where an instance has what a snapshot copies: offsets and lengths.
+    fn state_places(&self) -> impl Iterator<Item = (usize, usize)> {
+        let pointers = self.objects.iter().chain(&self.strings).map(|&offset| (offset, size_of::<*mut PyObject>()));
+        self.scalars.iter().copied().chain(pointers)
+    }
+
     /// # Safety
     /// `object` is an instance; the GIL is held.
     unsafe fn raw_state(&self, object: *mut PyObject, into: &mut [u8; 192]) -> usize {
@@ -164,13 +170,9 @@ impl ExternalType {
         let mut n = 0;
         // SAFETY: the offsets are those of the type's own members.
         unsafe {
-            for &(offset, length) in &self.scalars {
+            for (offset, length) in self.state_places() {
                 ptr::copy_nonoverlapping(base.add(offset), into.as_mut_ptr().add(n), length);
                 n += length;
-            }
-            for &offset in self.objects.iter().chain(&self.strings) {
-                ptr::copy_nonoverlapping(base.add(offset), into.as_mut_ptr().add(n), 8);
-                n += 8;
             }
         }
         n
@@ -212,6 +214,9 @@ impl ExternalType {
     /// # Safety
     /// As [`ExternalType::snapshot`], which has just been taken.
     pub unsafe fn hold(&self, object: *mut PyObject, snapshot: &Snapshot) -> Vec<Owned> {
+        if self.objects.is_empty() && snapshot.entry_count == 0 {
+            return Vec::new();
+        }
         // SAFETY: by contract: both are as they were copied.
         unsafe {
             let members = (0..self.objects.len()).map(|index| *self.member(object, index));
@@ -237,10 +242,14 @@ impl ExternalType {
         if before.len == 0 {
             return false;
         }
-        let mut now = [0; 192];
-        // SAFETY: by contract.
-        let n = unsafe { self.raw_state(object, &mut now) };
-        now[..n] != before.state[..before.len]
+        let base = object.cast::<u8>();
+        let mut rest = &before.state[..before.len];
+        self.state_places().any(|(offset, length)| {
+            let (was, others) = rest.split_at(length);
+            rest = others;
+            // SAFETY: the offsets are those of the type's own members.
+            was != unsafe { std::slice::from_raw_parts(base.add(offset), length) }
+        })
     }
 
     /// Whether object member `index` is what it was at the snapshot.

@@ -108,6 +108,11 @@ pub unsafe fn string(text: &str) -> Owned {
     Owned(unsafe { PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as Py_ssize_t) })
 }
 
+/// As `String::from_utf8_lossy`, which looks for what is no text a character at a time, also where all of it is.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 /// The text of a Python string, lossily; empty for anything else.
 ///
 /// # Safety
@@ -125,7 +130,7 @@ pub unsafe fn text(object: *mut PyObject) -> String {
         }
         let length = length as usize;
         match kind {
-            0 => String::from_utf8_lossy(std::slice::from_raw_parts(data, length)).into_owned(),
+            0 => lossy(std::slice::from_raw_parts(data, length)).into_owned(),
             1 => std::slice::from_raw_parts(data, length).iter().map(|&b| char::from(b)).collect(),
             2 => String::from_utf16_lossy(std::slice::from_raw_parts(data.cast(), length)),
             _ => std::slice::from_raw_parts(data.cast::<u32>(), length)
@@ -183,7 +188,7 @@ pub unsafe fn methods(module: *mut PyObject, class: &CStr) -> Vec<*mut PyMethodD
 /// `object` is live, and its type as long as the name is used; the GIL is held.
 pub unsafe fn type_name<'a>(object: *mut PyObject) -> Cow<'a, str> {
     // SAFETY: `tp_name` of a live type is a C string.
-    unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name).to_string_lossy() }
+    lossy(unsafe { CStr::from_ptr((*Py_TYPE(object)).tp_name) }.to_bytes())
 }
 
 /// A string that is made once and kept.
