@@ -169,12 +169,14 @@ static inline int takes_plainly(struct retrace_actor *its)
 #define FROM_COND_TO_SWITCH_COND \
     (offsetof(struct _gil_runtime_state, switch_cond) - offsetof(struct _gil_runtime_state, cond))
 
-/* Who wants the GIL is woken when its mutex is unlocked, not before: it would only wait for that. */
+/* Who wants the GIL is woken when its mutex is unlocked, not before: it would only wait for that. And none is while another
+ * is on its way, who takes the GIL if it is free by then, and lets the next be woken otherwise. */
 static inline int signal_waiter(pthread_cond_t *cond)
 {
     if (cond != retrace_gil.cond || !retrace_gil.waits_itself)
         return retrace_gil.next_cond_signal(cond);
-    if (retrace_gil_waits.waiters != 0) {
+    if (retrace_gil_waits.waiters != 0 && !retrace_gil_waits.coming) {
+        retrace_gil_waits.coming = 1;
         __atomic_store_n(&retrace_gil_waits.signals, retrace_gil_waits.signals + 1, __ATOMIC_RELEASE);
         __atomic_store_n(&retrace_gil_waits.due, 1, __ATOMIC_RELAXED);
     }

@@ -69,6 +69,7 @@ struct retrace_gil_waits {
     uint32_t signals; /* how often the GIL was given up while somebody waited: what they wait for a change of */
     uint32_t waiters;
     uint32_t due;     /* one is to be woken as soon as the mutex is unlocked */
+    uint32_t coming;  /* one was woken, and has not come to the mutex yet */
 } __attribute__((aligned(64)));
 
 extern struct retrace_gil_waits retrace_gil_waits;

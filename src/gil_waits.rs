@@ -6,6 +6,9 @@
 //! the GIL up wakes one thread once the mutex is unlocked (`cshim/gil.c`). Nothing that the recording depends on is
 //! different: who takes the GIL is still decided by who comes first to the mutex.
 //!
+//! While one that was woken is on its way no other is woken: a thread that goes through several short calls would wake one at
+//! each, all of whom find the GIL taken. Whoever comes to the mutex, woken or not, lets the next be woken.
+//!
 //! A wait for the GIL always ends after CPython's switch interval, so that a wake-up that were lost would cost that, and no
 //! more. Linux only; elsewhere the C library's is what there is.
 
@@ -73,6 +76,7 @@ unsafe extern "C" fn wait(cond: Cond, mutex: Mutex, until: Time) -> c_int {
         let has_changed = wait_at_most(seen, interval);
         libc::pthread_mutex_lock(mutex);
         waits.waiters.store(waits.waiters.load(Relaxed) - 1, Relaxed);
+        waits.coming.store(0, Relaxed);
         platform::set_errno(errno);
         if has_changed { 0 } else { libc::ETIMEDOUT }
     }
@@ -113,6 +117,7 @@ unsafe extern "C" fn init(cond: Cond, attributes: *const c_void) -> c_int {
         if is_ours(cond) {
             gil::retrace_gil_waits.waiters.store(0, Relaxed);
             gil::retrace_gil_waits.due.store(0, Relaxed);
+            gil::retrace_gil_waits.coming.store(0, Relaxed);
         }
         replaced!(NEXT_INIT, Cond, *const c_void => c_int)(cond, attributes)
     }

@@ -259,6 +259,7 @@ pub mod gil {
         pub signals: AtomicU32,
         pub waiters: AtomicU32,
         pub due: AtomicU32,
+        pub coming: AtomicU32,
     }
 
     /// It got a lock by a wait, and has tried one in vain since.
