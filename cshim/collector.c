@@ -155,6 +155,50 @@ put_back(void)
     gc->generations[0].threshold = INT_MAX;
 }
 
+/* The class is not among its bases' subclasses any more, where that can be done. */
+static void
+hide_class(PyTypeObject *class)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(class->tp_bases); i++) {
+        PyObject *subclasses = retrace_type_subclasses((PyTypeObject *)PyTuple_GET_ITEM(class->tp_bases, i));
+        PyObject *key = PyLong_FromVoidPtr(class);
+        if (key == NULL || subclasses == NULL || PyDict_DelItem(subclasses, key) < 0) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(key);
+    }
+}
+
+int
+retrace_run_unseen(const char *source, const char *file, PyObject *globals)
+{
+    int threshold = gc->generations[0].threshold;
+    PyObject_GC_UnTrack(globals);
+    put_aside();
+    gc->generations[0].threshold = INT_MAX;
+    PyObject *code = Py_CompileString(source, file, Py_file_input);
+    PyObject *done = code == NULL ? NULL : PyEval_EvalCode(code, globals, globals);
+    for (int i = 0; i < NUM_GENERATIONS; i++) {
+        PyGC_Head *objects = &gc->generations[i].head;
+        while (objects->_gc_next != (uintptr_t)objects) {
+            PyObject_GC_UnTrack((PyGC_Head *)objects->_gc_next + 1);
+        }
+    }
+    put_back();
+    gc->generations[0].threshold = threshold;
+    if (done == NULL) {
+        return -1;
+    }
+    Py_DECREF(done);
+    PyObject *value;
+    for (Py_ssize_t i = 0; PyDict_Next(globals, &i, NULL, &value);) {
+        if (PyType_Check(value) && ((PyTypeObject *)value)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+            hide_class((PyTypeObject *)value);
+        }
+    }
+    return 0;
+}
+
 /* ---- whether CPython has begun a collection at a check of the eval breaker ----
  *
  * Seen once, by provoking both kinds: the return addresses on the stack from `observe` on are the same until one lies in

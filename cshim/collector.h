@@ -45,6 +45,10 @@ void retrace_collector_gc_module(PyObject *module);
 /* Gives it back, with the program's own threshold in force again. */
 void retrace_collector_uninstall(void);
 
+/* Compiles source and runs it in a namespace, for good: nothing of what it makes may be freed. The program finds none of it: the collector does
+ * not know it, and classes are not among the subclasses of `object`. Returns 0, or -1 with an exception set. */
+int retrace_run_unseen(const char *source, const char *file, PyObject *globals);
+
 /* The rest of the rule, where the count has passed the limit. */
 int retrace_collector_choose(void);
 

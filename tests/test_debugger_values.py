@@ -639,3 +639,34 @@ def test_a_repr_that_asks_for_the_terminal_and_imports(trial):
         assert debugger.locals()["table"] == shown and debugger.evaluate("table") == shown
         with pytest.raises(RequestFailed, match="would leave the replay"):
             debugger.evaluate("os.get_terminal_size()")
+
+
+SEARCHED = """
+import gc
+import types
+
+
+def work():
+    functions = [one for one in gc.get_objects() if type(one) is types.FunctionType]
+    files = {one.__code__.co_filename for one in functions}
+    names = [kind.__name__ for kind in object.__subclasses__()]
+    hashes = [hash(kind) for kind in (list, dict, tuple, len, object(), work)]
+    report = f"{len(functions)} {sorted(files)} {names} {hashes}"
+    print(report)
+
+
+work()
+"""
+
+
+def test_what_answers_questions_is_not_found_by_the_program(trial):
+    """It is there before the program begins; what the program sees of the interpreter is as recorded."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(SEARCHED)
+    recorded = trial.record([program])
+    assert recorded.exit == 0, recorded
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("entry", [(program, [line_of(program, "print(report)")])])
+        debugger.go("continue")
+        assert debugger.evaluate("report", "clipboard") == recorded.stdout.decode().rstrip()

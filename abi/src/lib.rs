@@ -209,6 +209,8 @@ pub mod collector {
         /// After the module `gc` was created.
         pub fn retrace_collector_gc_module(module: *mut PyObject);
         pub fn retrace_collector_uninstall();
+        /// Runs code whose objects the program does not find, for good; see cshim/collector.h.
+        pub fn retrace_run_unseen(source: *const c_char, file: *const c_char, globals: *mut PyObject) -> c_int;
         /// Where generation 0's count is, and the limit above which a collection may be due.
         pub fn retrace_collector_count() -> *const c_int;
         pub fn retrace_collector_limit() -> *const c_int;

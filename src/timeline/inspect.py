@@ -1,6 +1,6 @@
-# Answers the debugger's questions about a stopped replay. Run by src/timeline/inspect.rs in a copy of the replay that is
-# thrown away, in a namespace of its own, which has `sys`. It imports nothing: the program's imports are its own, and there are
-# none where the interpreter ends, nor what `sys` had. evaluation.py, completions.py and code.py go on from it.
+# Answers the debugger's questions about a stopped replay, in a copy of it that is thrown away. Run by src/timeline/inspect.rs
+# before the program begins, in a namespace of its own, which has `sys`. It imports nothing: the program's imports are its own,
+# and there are none where the interpreter ends, nor what `sys` had. evaluation.py, completions.py and code.py go on from it.
 # How the client wants values to be shown.
 FORMAT = {"hex": False}
 HIDDEN = ("<retrace>", "<frozen runpy>")
@@ -172,7 +172,7 @@ def show(value, limit=TEXT_LIMIT, inner=INNER_LIMIT):
     return show_here(value, limit, inner)
 
 
-AT_HAND = frozenset((str, bytes, int, float, complex, bool, type(None), type(len), type(sys), type(answer)))
+AT_HAND = (str, bytes, int, float, complex, bool, type(None), type(len), type(sys), type(answer))
 GIVEN_UP = 4
 
 
@@ -284,7 +284,7 @@ def cut(text, limit):
     return text[: limit * 2 // 3] + (b"..." if type(text) is bytes else "...") + text[-(limit // 3) :]
 
 
-BRACKETS = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"), frozenset: ("frozenset({", "})")}
+BRACKETS = {}
 
 
 def describe(name, value, steps, evaluate_name=None):
@@ -314,7 +314,14 @@ def sequence_types():
     return tuple(types)
 
 
-SEQUENCES = sequence_types()
+def begin_here():
+    """Called once in each copy that is asked something. Not before: a class among a dict's keys would have a number by now,
+    which its hash comes of."""
+    global SEQUENCES
+    BRACKETS.update(
+        {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), set: ("{", "}"), frozenset: ("frozenset({", "})")}
+    )
+    SEQUENCES = sequence_types()
 
 
 def step_into(value, step):

@@ -13,16 +13,16 @@ use serde_json::{Map, Value, json};
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
 
-/// `inspect.py` compiled, before the program starts.
-static CODE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// `sys`, which nothing imports any more where the interpreter ends.
 static SYS: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// Functions of `sys`, which it loses there, by the names that `inspect.py` has for them.
 const GIVEN: [(&CStr, &CStr); 2] = [(c"current_frames", c"_current_frames"), (c"frame_at", c"_getframe")];
 /// These, in the same order.
 static FUNCTIONS: GilCell<[*mut PyObject; 2]> = GilCell::new([ptr::null_mut(); 2]);
-/// Its namespace, once it has run in this process.
+/// The namespace of `inspect.py`.
 static NAMESPACE: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
+/// Whether its `begin_here` has run in this process.
+static mut IS_BEGUN: bool = false;
 /// The stream in it that nobody reads: borrowed.
 static QUIET: GilCell<*mut PyObject> = GilCell::new(ptr::null_mut());
 /// The exception that passes where this process stands: borrowed, or null.
@@ -128,14 +128,16 @@ pub unsafe fn prepare() {
             include_str!("code.py")
         );
         let source = CString::new(source).expect("no zero in the source");
-        let code = Py_CompileString(source.as_ptr(), c"<retrace>".as_ptr(), Py_file_input);
-        if code.is_null() || retrace_abi::line_events::retrace_line_events_prepare() < 0 {
-            PyErr_Print();
-            libc::_exit(2);
-        }
-        *CODE.get() = code;
         *SYS.get() = PyImport_ImportModule(c"sys".as_ptr());
         *FUNCTIONS.get() = GIVEN.map(|(_, name)| attribute(*SYS.get(), name).into_raw());
+        let Some(namespace) =
+            make_namespace(&source).filter(|_| retrace_abi::line_events::retrace_line_events_prepare() == 0)
+        else {
+            PyErr_Print();
+            libc::_exit(2);
+        };
+        *NAMESPACE.get() = namespace;
+        *QUIET.get() = PyDict_GetItemString(namespace, c"QUIET".as_ptr());
     }
 }
 
@@ -217,33 +219,44 @@ pub unsafe fn answer(channel: &Channel, question: &Value, here: bool) {
     }
 }
 
-/// The namespace of `inspect.py`, which runs where that is asked for first. Null: an exception is set.
+/// The namespace of `inspect.py`. Null: an exception is set.
 unsafe fn namespace() -> *mut PyObject {
     // SAFETY: the GIL is held.
     unsafe {
-        let namespace = NAMESPACE.get();
-        if namespace.is_null() {
-            let globals = PyDict_New();
-            PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
-            PyDict_SetItemString(globals, c"sys".as_ptr(), *SYS.get());
-            for ((name, _), function) in GIVEN.iter().zip(FUNCTIONS.get()) {
-                PyDict_SetItemString(globals, name.as_ptr(), *function);
-            }
-            for definition in [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER] {
-                let definition: *mut PyMethodDef = definition.get();
-                let function = Owned(PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()));
-                PyDict_SetItemString(globals, (*definition).ml_name, function.0);
-            }
-            let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();
-            PyDict_SetItemString(globals, c"argument_shifts".as_ptr(), to_python(&shifts.into(), 0).0);
-            let done = Owned(PyEval_EvalCode(*CODE.get(), globals, globals));
-            if done.is_null() {
+        let namespace = *NAMESPACE.get();
+        if !IS_BEGUN {
+            let begun = PyObject_CallNoArgs(PyDict_GetItemString(namespace, c"begin_here".as_ptr()));
+            if begun.is_null() {
                 return ptr::null_mut();
             }
-            *QUIET.get() = PyDict_GetItemString(globals, c"QUIET".as_ptr());
-            *namespace = globals;
+            drop(Owned(begun));
+            IS_BEGUN = true;
         }
-        *namespace
+        namespace
+    }
+}
+
+/// Runs `inspect.py`. It is there before the program is, because a copy that runs it has to copy the memory that it lies in:
+/// a third of a step. What it makes is not to be found, and it gives no object a number.
+unsafe fn make_namespace(source: &CStr) -> Option<*mut PyObject> {
+    // SAFETY: by the contract of `prepare`.
+    unsafe {
+        let globals = PyDict_New();
+        PyDict_SetItemString(globals, c"__builtins__".as_ptr(), crate::start::builtins());
+        PyDict_SetItemString(globals, c"sys".as_ptr(), *SYS.get());
+        for ((name, _), function) in GIVEN.iter().zip(FUNCTIONS.get()) {
+            PyDict_SetItemString(globals, name.as_ptr(), *function);
+        }
+        for definition in [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER] {
+            let definition: *mut PyMethodDef = definition.get();
+            let function = Owned(PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()));
+            PyObject_GC_UnTrack(function.0.cast());
+            PyDict_SetItemString(globals, (*definition).ml_name, function.0);
+        }
+        let shifts: Vec<Value> = retrace_abi::ARGUMENT_SHIFTS.iter().map(|shift| json!(shift)).collect();
+        PyDict_SetItemString(globals, c"argument_shifts".as_ptr(), to_python(&shifts.into(), 0).0);
+        let done = retrace_abi::collector::retrace_run_unseen(source.as_ptr(), c"<retrace>".as_ptr(), globals);
+        (done == 0).then_some(globals)
     }
 }
 

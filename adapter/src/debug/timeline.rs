@@ -112,8 +112,9 @@ pub struct Present {
     pub window: usize,
     pub at: Stopped,
     process: Process,
-    /// A copy that answers questions, made for the first of them.
+    /// A copy that answers questions, made for the first of them; and the number of one that was asked for before.
     reader: Option<Process>,
+    coming: Option<u64>,
     /// A copy that was changed.
     diverted: Option<Process>,
 }
@@ -144,6 +145,8 @@ pub struct Timeline {
     done: (usize, usize),
     tallies: Tallies,
     lineages: Vec<Lineage>,
+    /// Copies that were to answer questions, and that nobody has asked.
+    unasked: Vec<u64>,
     engine: Engine,
 }
 
@@ -183,6 +186,7 @@ impl Timeline {
             done: (0, 0),
             tallies: Tallies::default(),
             lineages: Vec::new(),
+            unasked: Vec::new(),
             engine,
         }
     }
@@ -425,7 +429,7 @@ impl Timeline {
     }
 
     fn arrive(&mut self, window: usize, at: Stopped, process: Process) {
-        self.present = Some(Present { window, at, process, reader: None, diverted: None });
+        self.present = Some(Present { window, at, process, reader: None, coming: None, diverted: None });
     }
 
     /// Runs a window through and keeps the run, which knows its ticks.
@@ -910,7 +914,12 @@ impl Timeline {
         let process = match copy {
             Some(process) => process,
             None => {
-                present.process.send(&Command::Divert { request })?;
+                let coming = if is_reading { present.coming.take() } else { None };
+                if coming.is_none() {
+                    present.process.send(&Command::Divert { request })?;
+                }
+                let request = coming.unwrap_or(request);
+                self.unasked.retain(|other| *other != request);
                 copy.insert(self.engine.take(request)?)
             }
         };
@@ -929,6 +938,27 @@ impl Timeline {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Has the copy made that answers questions, which come next: so that it is there by then.
+    pub fn expect_questions(&mut self) {
+        // Of places that are left.
+        let coming = self.present.as_ref().and_then(|present| present.coming);
+        for request in std::mem::take(&mut self.unasked) {
+            if Some(request) == coming || self.engine.take_early(request).is_none() {
+                self.unasked.push(request);
+            }
+        }
+        let request = self.engine.request();
+        let Some(present) = &mut self.present else { return };
+        // If it can't be made, the first question says so.
+        if present.reader.is_none()
+            && present.coming.is_none()
+            && present.process.send(&Command::Divert { request }).is_ok()
+        {
+            present.coming = Some(request);
+            self.unasked.push(request);
         }
     }
 

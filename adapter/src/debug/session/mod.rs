@@ -336,6 +336,7 @@ impl Session {
     fn stopped(&mut self, why: &str, text: &str) -> Result<()> {
         let (debuggee, handles) = self.parts()?;
         *handles = Handles::default();
+        debuggee.timeline.expect_questions();
         let said = debuggee.timeline.take_said();
         let warnings = std::mem::take(&mut debuggee.timeline.warnings);
         let present = debuggee.timeline.present().ok().map(|present| (present.window, present.at.clone()));
