@@ -346,6 +346,17 @@ typedef struct {
     PyObject *queue[WALK_BUDGET];
 } walk;
 
+/* That of an object that was met, else the free one for it. */
+static size_t
+slot_of(PyObject *object)
+{
+    size_t slot = ((uintptr_t)object >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - MET_BITS);
+    while (met[slot].walk == walk_number && met[slot].object != object) {
+        slot = (slot + 1) % MET_SLOTS;
+    }
+    return slot;
+}
+
 static int
 visit(PyObject *object, void *context)
 {
@@ -372,12 +383,10 @@ visit(PyObject *object, void *context)
         }
         return 0;
     }
-    size_t slot = ((uintptr_t)object >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - MET_BITS);
-    for (; met[slot].walk == walk_number; slot = (slot + 1) % MET_SLOTS) {
-        if (met[slot].object == object) {
-            w->hash = fold(fold(w->hash, KNOWN), met[slot].number);
-            return 0;
-        }
+    size_t slot = slot_of(object);
+    if (met[slot].walk == walk_number) {
+        w->hash = fold(fold(w->hash, KNOWN), met[slot].number);
+        return 0;
     }
     met[slot].object = object;
     met[slot].walk = walk_number;
@@ -393,6 +402,116 @@ visit_root(void *context, PyObject *object)
     walk *w = context;
     w->children = CHILDREN_PER_OBJECT;
     visit(object, w);
+}
+
+/* What the collector does not track is being made or unmade, but for tuples and dicts of atoms. */
+static int
+has_members(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    return type == &PyTuple_Type || type == &PyDict_Type
+        || ((type->tp_is_gc == NULL || type->tp_is_gc(object)) && _PyObject_GC_IS_TRACKED(object));
+}
+
+/* ---- members in the order of what they hold ---- */
+
+/* A C type may keep what it refers to in a hash table of addresses, and then its tp_traverse shows them in an order that no
+ * other process has (jaxlib's registry of types). So the members of a type that nothing is known of are sorted. */
+enum { MEMBERS_OF_MEMBER = 16 };
+static struct { uint64_t key; PyObject *object; } members[CHILDREN_PER_OBJECT];
+
+typedef struct {
+    walk *walk;
+    int count, too_many;
+} gathering;
+
+static int
+gather(PyObject *object, void *context)
+{
+    gathering *g = context;
+    if (object == g->walk->attributes && object != NULL) {
+        g->walk->attributes = NULL;
+        return PyDict_Type.tp_traverse(object, gather, g);
+    }
+    if (g->count == CHILDREN_PER_OBJECT) {
+        g->too_many = 1;
+        return 1;
+    }
+    members[g->count++].object = object;
+    return 0;
+}
+
+typedef struct {
+    uint64_t sum;
+    int left;
+} member_sum;
+
+static int
+add_member(PyObject *object, void *context)
+{
+    member_sum *s = context;
+    s->sum += retrace_value_hash(object, 0);
+    return --s->left == 0;
+}
+
+/* What can be told of a member without regard to where it is met. */
+static uint64_t
+member_key(PyObject *object)
+{
+    if (object == NULL || Py_REFCNT(object) == 0) {
+        return object == NULL ? NOTHING : DYING;
+    }
+    type_facts room;
+    const type_facts facts = *retrace_type_facts(Py_TYPE(object), &room);
+    if (facts.kind == ABSENT) {
+        return 0;
+    }
+    if (facts.walk != LEAF) {
+        size_t slot = slot_of(object);
+        if (met[slot].walk == walk_number) {
+            return fold(fold(0, KNOWN), met[slot].number);
+        }
+    }
+    uint64_t hash = retrace_content_hash(object, &facts, 0);
+    /* Not of what has attributes: whether these are in a dict of their own is not the same in each process. */
+    if ((facts.walk == BY_TRAVERSE || facts.walk == BY_CONTENT) && !facts.has_managed_dict && has_members(object)) {
+        member_sum s = {0, MEMBERS_OF_MEMBER};
+        Py_TYPE(object)->tp_traverse(object, add_member, &s);
+        hash = s.left == 0 ? hash : fold(hash, s.sum);
+    }
+    return hash;
+}
+
+static void
+visit_by_content(walk *w, PyObject *object)
+{
+    gathering g = {w, 0, 0};
+    Py_TYPE(object)->tp_traverse(object, gather, &g);
+    if (g.too_many) {
+        w->hash = fold(w->hash, CUT);
+        return;
+    }
+    for (int i = 0; i < g.count; i++) {
+        PyObject *member = members[i].object;
+        uint64_t key = member_key(member);
+        int at = i;
+        for (; at > 0 && members[at - 1].key > key; at--) {
+            members[at] = members[at - 1];
+        }
+        members[at].key = key;
+        members[at].object = member;
+    }
+    for (int i = 0, end; i < g.count; i = end) {
+        int same = 1;
+        for (end = i + 1; end < g.count && members[end].key == members[i].key; end++) {
+            same &= members[end].object == members[i].object;
+        }
+        w->hash = fold(fold(w->hash, members[i].key), (uint64_t)(end - i));
+        /* Which of several that look alike comes first is not known, so none of them is looked into. */
+        if (same) {
+            visit(members[i].object, w);
+        }
+    }
 }
 
 static void
@@ -419,13 +538,10 @@ visit_members(walk *w, PyObject *object, const type_facts *facts)
         }
         return;
     }
-    case BY_TRAVERSE:
+    case BY_TRAVERSE: case BY_CONTENT:
         break;
     }
-    PyTypeObject *type = Py_TYPE(object);
-    /* What the collector does not track is being made or unmade, but for tuples and dicts of atoms. */
-    if (type != &PyTuple_Type && type != &PyDict_Type
-        && ((type->tp_is_gc != NULL && !type->tp_is_gc(object)) || !_PyObject_GC_IS_TRACKED(object))) {
+    if (!has_members(object)) {
         return;
     }
     if (facts->has_managed_dict) {
@@ -435,7 +551,11 @@ visit_members(walk *w, PyObject *object, const type_facts *facts)
             w->attributes = NULL;
         }
     }
-    type->tp_traverse(object, visit, w);
+    if (facts->walk == BY_CONTENT) {
+        visit_by_content(w, object);
+    } else {
+        Py_TYPE(object)->tp_traverse(object, visit, w);
+    }
     w->attributes = NULL;
 }
 

@@ -48,7 +48,12 @@ typedef enum {
     DICT, SET, CELL, GENERATOR, TYPE, FUNCTION, CODE, BUILTIN, FIELDS, ARRAY, DECIMAL, MEMORY_VIEW,
 } value_kind;
 
-typedef enum { LEAF, BY_TRAVERSE, BY_FUNCTION, BY_GENERATOR } walk_kind;
+typedef enum {
+    LEAF,
+    BY_TRAVERSE,
+    BY_CONTENT, /* by tp_traverse of a type that nothing else is known of, in the order of what its members hold */
+    BY_FUNCTION, BY_GENERATOR,
+} walk_kind;
 
 /* C state that tp_traverse does not show. Offsets come from copies of private structures; a type is recognised by its
  * name and its size, so that another layout makes it opaque. */

@@ -322,7 +322,10 @@ walk_of(PyTypeObject *type, PyTypeObject *base, value_kind kind)
             return LEAF;
         }
     }
-    return is_external != NULL && is_external(type) ? LEAF : BY_TRAVERSE;
+    if (is_external != NULL && is_external(type)) {
+        return LEAF;
+    }
+    return kind == OPAQUE && base != &PyBaseObject_Type ? BY_CONTENT : BY_TRAVERSE;
 }
 
 static void

@@ -1,8 +1,10 @@
 """Garbage collections begin where they began, also in code that crosses no boundary."""
 
 import re
+import shutil
 
 import pytest
+from harness import compile_extension
 
 
 @pytest.mark.parametrize(
@@ -76,3 +78,98 @@ def test_what_is_let_go_of(trial, part):
         "called_when_closed": [b"deleted: function", b"deleted: method", b"deleted: object"],
     }
     assert all(text in recorded.stdout for text in told[part]), recorded
+
+
+# Objects in the order of a hash of their addresses.
+TABLE = r"""
+#include <Python.h>
+enum { SLOTS = 256 };
+typedef struct { PyObject_HEAD PyObject *slots[SLOTS]; } Table;
+static PyObject *add(Table *self, PyObject *object)
+{
+    unsigned slot = (unsigned)(((uintptr_t)object >> 4) * 0x9E3779B97F4A7C15u >> 56);
+    while (self->slots[slot] != NULL) {
+        slot = (slot + 1) % SLOTS;
+    }
+    self->slots[slot] = Py_NewRef(object);
+    Py_RETURN_NONE;
+}
+static int traverse(Table *self, visitproc visit, void *arg)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        Py_VISIT(self->slots[i]);
+    }
+    return 0;
+}
+static int clear(Table *self)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        Py_CLEAR(self->slots[i]);
+    }
+    return 0;
+}
+static void dealloc(Table *self)
+{
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    Py_TYPE(self)->tp_free(self);
+}
+static PyMethodDef methods[] = {{"add", (PyCFunction)add, METH_O, NULL}, {NULL}};
+static PyTypeObject type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "table.Table", .tp_basicsize = sizeof(Table), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = (traverseproc)traverse, .tp_clear = (inquiry)clear, .tp_dealloc = (destructor)dealloc,
+    .tp_methods = methods, .tp_new = PyType_GenericNew, .tp_free = PyObject_GC_Del,
+};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "table", NULL, 0, NULL};
+PyMODINIT_FUNC PyInit_table(void)
+{
+    PyObject *module = PyType_Ready(&type) < 0 ? NULL : PyModule_Create(&definition);
+    if (module != NULL) {
+        PyModule_AddObjectRef(module, "Table", (PyObject *)&type);
+    }
+    return module;
+}
+"""
+IN_REACH = """
+import os, sys
+sys.path.insert(0, os.environ["WHERE"])
+import table
+
+kept = table.Table()
+for number in range(20):
+    kept.add([number] * number)
+    kept.add(lambda given=(number, [number]): given)
+    kept.add(set().union)
+
+
+class Counted:
+    alive = most = 0
+
+    def __init__(self):
+        self.me = self
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+
+    def __del__(self):
+        Counted.alive -= 1
+
+
+def work(reached):
+    return [(Counted(), Counted.alive)[1] for _ in range(30000)]
+
+
+counts = work([kept])
+print(Counted.most, sum(counts), hash(tuple(counts)))
+"""
+
+
+def test_a_table_of_addresses_in_reach(trial):
+    """Its members come to the collector, and to a walk like its, in another order on replay."""
+    trial.prepare()
+    compile_extension(trial, trial.folder / "table", TABLE)
+    (trial.work / "program.py").write_text(IN_REACH)
+    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    shutil.rmtree(trial.work)
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
