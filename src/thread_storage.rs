@@ -3,9 +3,10 @@
 //!
 //! The memory itself is, where the system finds it by a table of the thread's: so that a thread's variable stays where it is,
 //! and others can write to it (what a job of another one's sets when it is done). Where the code has the place from the thread
-//! pointer, the variables change their places with those of the thread that goes on.
+//! pointer, the variables change their places with those of the thread that goes on. So does CPython's own, in 3.12.
 
 use crate::imports::{self, Image, Storage, ThreadVariables};
+use retrace_abi::ThreadState;
 use std::ffi::CString;
 use std::ptr;
 
@@ -26,6 +27,9 @@ struct Memory {
     kept: Vec<Storage>,
 }
 
+/// Which thread state CPython had for each thread's own when it went on last, by its number: none for most, as they wait for
+/// the GIL without. But `PyThreadState_Swap` sets it before it takes the GIL, and unsets it after it gave that up (duckdb).
+static mut STATES: Vec<*mut ThreadState> = Vec::new();
 static mut VARIABLES: Vec<Variables> = Vec::new();
 static mut MEMORY: Vec<Memory> = Vec::new();
 /// Whose are in their places.
@@ -65,6 +69,8 @@ pub unsafe fn switch_to(next: usize) {
     #[expect(static_mut_refs, reason = "one thread")]
     unsafe {
         if CURRENT != next {
+            make_room(&mut STATES, next, ptr::null_mut);
+            STATES[CURRENT] = retrace_abi::swap_thread_state(STATES[next]);
             if !VARIABLES.is_empty() || !MEMORY.is_empty() {
                 exchange_with(next);
             }

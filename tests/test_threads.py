@@ -1,8 +1,10 @@
 """Programs with threads: whatever comes out depends on who ran when, and comes out again."""
 
 import json
+import shutil
 
 import pytest
+from harness import compile_extension
 
 SHAPES = [
     "counter",
@@ -217,4 +219,51 @@ def test_threads_that_have_ended_take_no_memory(trial):
     program.write_text(MANY_THREADS)
     recorded = trial.record([program])
     assert int(recorded.stdout) < 100 * 16000, recorded
+    trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
+
+
+SWAPS = r"""
+#include <Python.h>
+static PyObject *without(PyObject *module, PyObject *none)
+{
+    PyThreadState *state = PyThreadState_Swap(NULL);
+    PyThreadState_Swap(state);
+    return PyList_New(3);
+}
+static PyMethodDef methods[] = {{"without", without, METH_NOARGS, NULL}, {NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "swaps", NULL, 0, methods};
+PyMODINIT_FUNC PyInit_swaps(void) { return PyModule_Create(&definition); }
+"""
+SWAPPING = """
+import os, sys, threading
+sys.path.insert(0, os.environ["WHERE"])
+import swaps
+
+order = []
+
+
+def work(k):
+    for i in range(300):
+        swaps.without()
+        order.append(k)
+
+
+sys.setswitchinterval(0.00001)
+threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(order), hash(tuple(order)))
+"""
+
+
+def test_c_code_swaps_its_thread_state(trial):
+    """From 3.12 on that gives the GIL up before the state is unset, and takes it after the other one is set."""
+    trial.prepare()
+    compile_extension(trial, trial.folder / "swaps", SWAPS)
+    (trial.work / "program.py").write_text(SWAPPING)
+    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    shutil.rmtree(trial.work)
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))

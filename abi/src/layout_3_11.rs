@@ -58,6 +58,15 @@ pub unsafe fn confirmed_thread_state() -> *mut ThreadState {
     unsafe { thread_state() }
 }
 
+/// Nothing: there is one for all threads.
+///
+/// # Safety
+/// None.
+#[inline(always)]
+pub unsafe fn swap_thread_state(_state: *mut ThreadState) -> *mut ThreadState {
+    std::ptr::null_mut()
+}
+
 /// The innermost Python frame, or null.
 ///
 /// # Safety

@@ -82,6 +82,26 @@ pub unsafe fn confirmed_thread_state() -> *mut ThreadState {
     }
 }
 
+/// Makes this the thread state that CPython finds as the calling thread's own, and returns the one that was; null where it is
+/// not known where it lies.
+///
+/// # Safety
+/// The calling thread runs nothing of CPython's: it is about to go on as another one.
+#[inline(always)]
+pub unsafe fn swap_thread_state(state: *mut ThreadState) -> *mut ThreadState {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    // SAFETY: the offset is that of a word of every thread's.
+    unsafe {
+        if TSTATE_OFFSET != 0 {
+            let before = thread_state();
+            std::arch::asm!("mov fs:[{}], {}", in(reg) TSTATE_OFFSET, in(reg) state, options(nostack, preserves_flags));
+            return before;
+        }
+    }
+    let _ = state;
+    std::ptr::null_mut()
+}
+
 /// The innermost Python frame, or null.
 ///
 /// # Safety

@@ -10,7 +10,7 @@ mod layout;
 
 pub use layout::{
     ARGUMENT_SHIFTS, FRAME_OWNER, MINOR, confirmed_thread_state, innermost_frame, instruction_offset, learn, small_int,
-    thread_state,
+    swap_thread_state, thread_state,
 };
 
 use pyo3_ffi::{Py_hash_t, Py_ssize_t, PyGetSetDef, PyMemberDef, PyMethodDef, PyObject, PyTypeObject, vectorcallfunc};
