@@ -95,6 +95,8 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         terminal,
         may_fail,
         only_reads,
+        asks,
+        tells,
         address,
         evaluator,
         zone,
@@ -121,6 +123,7 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
         ("terminal", terminal),
         ("may_fail", may_fail),
         ("only_reads", only_reads),
+        ("asks", asks),
         ("address", address),
         ("evaluator", evaluator),
         ("zone", zone),
@@ -134,6 +137,9 @@ fn write_entry(text: &mut String, indent: &str, entry: &Entry) {
     ];
     for (flag, _) in flags.iter().filter(|(_, set)| *set) {
         let _ = write!(options, "{flag}: true, ");
+    }
+    if let Some(tells) = tells {
+        let _ = write!(options, "tells: Some({tells:?}), ");
     }
     if echo != Echo::None {
         let _ = write!(options, "echo: Echo::{:?}, ", echo);

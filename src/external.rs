@@ -477,6 +477,7 @@ unsafe fn forget_handle(object: *mut PyObject) {
     // SAFETY: by contract.
     unsafe {
         crate::shared_memory::forget(object);
+        crate::last_said::forget(object);
         let handles = handles();
         if let Some(number) = handles.by_object.remove(&(object as usize)) {
             handles.by_number.remove(&number);

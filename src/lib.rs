@@ -34,6 +34,7 @@ mod hot;
 mod imports;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod instructions;
+mod last_said;
 mod learning;
 mod libc_calls;
 mod libc_directories;

@@ -342,15 +342,19 @@ pub unsafe fn is_strict() -> bool {
 /// The GIL is held.
 #[cold]
 pub unsafe fn refuse(call: &Call) -> *mut PyObject {
-    let what = format!(
-        "{} would leave the replay, which is not possible in a diversion: nothing is recorded for it here",
-        call.hook.name
-    );
+    let asks = crate::last_said::question(call.hook).is_some();
+    let what = if asks {
+        format!("{} is not in the recording: the program has not asked for it by now", call.hook.name)
+    } else {
+        let why = "would leave the replay, which is not possible in a diversion: nothing is recorded for it here";
+        format!("{} {why}", call.hook.name)
+    };
     // SAFETY: by contract.
     unsafe {
-        let class = if call.hook.entry.may_fail {
+        let class = if asks || call.hook.entry.may_fail {
+            let name = if asks { c"retrace.NotRecorded" } else { c"retrace.Refused" };
             let bases = Owned(PyTuple_Pack(2, PyExc_RuntimeError, PyExc_OSError));
-            Owned(PyErr_NewException(c"retrace.Refused".as_ptr(), bases.0, ptr::null_mut()))
+            Owned(PyErr_NewException(name.as_ptr(), bases.0, ptr::null_mut()))
         } else {
             Owned::borrowed(PyExc_RuntimeError)
         };
@@ -490,6 +494,13 @@ unsafe fn consume(call: &Call) -> Result<*mut PyObject, Failure> {
                 if let Outcome::Returned(recorded) = &outcome {
                     live::share(recorded.0, result.0);
                 }
+            }
+            if crate::timeline::is_on() {
+                let said = match &outcome {
+                    Outcome::Returned(result) => result.0,
+                    Outcome::Raised(_) | Outcome::Ended => ptr::null_mut(),
+                };
+                crate::last_said::note(call, said);
             }
             let result = match outcome {
                 Outcome::Returned(result) => {

@@ -140,6 +140,8 @@ def test_what_is_changed_is_changed_in_a_diversion(trial):
         assert debugger.evaluate("p + 1") == "100"
         assert "diversion" in debugger.output("console")
         with pytest.raises(RequestFailed, match="nothing is recorded"):
+            debugger.evaluate("__import__('posix').times()")
+        with pytest.raises(RequestFailed, match="not in the recording"):
             debugger.evaluate("__import__('posix').getppid()")
         debugger.go("stepBack")
         debugger.go("next")

@@ -27,6 +27,8 @@ const FILEIO_FLAGS: usize = 20;
 const FILEIO_CLOSEFD: u8 = 1 << 6;
 const FILEIO_FINALIZING: usize = 21;
 const SOCKET_FD: usize = 16;
+/// `sock_fd`, and then what is declared: `sock_family`, `sock_type`, `sock_proto`.
+const SOCKET_STATE: [(usize, usize); 1] = [(SOCKET_FD, 16)];
 const SCANDIR_DIRP: usize = 88;
 /// `data`, `size`, `pos`, `offset`, `exports` (a size), `fd` (int).
 const MAP_DATA: usize = 16;
@@ -55,9 +57,13 @@ impl External {
         }
     }
 
-    /// Mirrored scalars that no member declares: (offset, length) in bytes. `None`: the declared members are all.
+    /// The mirrored scalars, where members that are declared are not all: (offset, length) in bytes.
     pub fn scalars(self) -> Option<&'static [(usize, usize)]> {
-        (self == External::FileIO).then_some(&FILEIO_STATE[..])
+        match self {
+            External::FileIO => Some(&FILEIO_STATE),
+            External::Socket => Some(&SOCKET_STATE),
+            External::ScandirIterator | External::Map | External::Other => None,
+        }
     }
 
     /// Whether `tp_finalize` issues a ResourceWarning. FileIO's does so through its hooked `close()`.

@@ -4,7 +4,7 @@
 /// The first bytes of a trace.
 pub const FILE_MAGIC: [u8; 8] = *b"RETRACE\0";
 /// The format this code writes, and the only one it reads.
-pub const FORMAT_VERSION: u32 = 14;
+pub const FORMAT_VERSION: u32 = 15;
 /// The file header's size; the first extent follows.
 pub const FILE_HEADER: u64 = 4096;
 

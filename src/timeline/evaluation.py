@@ -123,12 +123,13 @@ def evaluate(question, state, exception):
             raise RuntimeError(f"{', '.join(sorted(kept))}: a function's variable cannot be deleted from here, and is kept")
 
     lasts = is_statement or question.get("statements") and may_change(source, names, local)
+    since = given_again()
     value, raised, output = run_captured(run)
     if raised is not None:
         return {"raised": said_by(raised), "output": output, "statement": is_statement, "lasts": lasts}
     if is_statement:
         return {"value": "", "type": "", "output": output, "statement": True, "lasts": True}
-    entry = describe(source, value, [], source)
+    entry = describe(source, value, [], source, since)
     entry["output"] = output
     entry["lasts"] = lasts
     if question.get("full"):

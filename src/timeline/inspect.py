@@ -234,7 +234,10 @@ def shown_item(value, around, limit, room):
     try:
         text = shorten(value, around, limit, room)
     except BaseException as error:
-        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}: {error}>"
+        if is_not_recorded(error):
+            text = f"{object.__repr__(value)[:-1]}, whose repr is {NOT_RECORDED}>"
+        else:
+            text = f"<{type(value).__name__} whose repr raised {type(error).__name__}: {error}>"
     # Of containers, what is in them has been counted.
     room.left -= 2 if type(value) in BRACKETS else len(text)
     return text
@@ -287,9 +290,27 @@ def cut(text, limit):
 BRACKETS = {}
 
 
-def describe(name, value, steps, evaluate_name=None):
+# What the outside was not asked there: it was asked before, or was not by then.
+LAST_KNOWN = " (last known)"
+NOT_RECORDED = "not in the recording"
+
+
+def is_not_recorded(error):
+    return type(error).__name__ == "NotRecorded" and type(error).__module__ == "retrace"
+
+
+def failed_text(error):
+    """What is shown in the place of a value that could not be had."""
+    return f"<{NOT_RECORDED if is_not_recorded(error) else said_by(error)}>"
+
+
+def describe(name, value, steps, evaluate_name=None, since=None):
+    """A variable. `since`: how many answers had been given again before its value was asked for, where that is code."""
     kind = type(value)
+    since = given_again() if since is None else since
     entry = {"name": name, "value": show(value), "type": kind.__name__, "steps": steps}
+    if given_again() != since:
+        entry["value"] += LAST_KNOWN
     if evaluate_name is not None:
         entry["evaluateName"] = evaluate_name
     # Not isinstance(): a value's own code may say what its class is.
@@ -520,24 +541,25 @@ def attributes(value, steps, group, parent):
             if group is None:
                 entries.append({"name": name, "value": TOO_LONG, "type": "", "steps": steps})
             continue
+        since = given_again()
         try:
             item = getattr(value, name)
         except BaseException as error:
             if group is None:
-                entries.append({"name": name, "value": f"<{said_by(error)}>", "type": "", "steps": steps})
+                entries.append({"name": name, "value": failed_text(error), "type": "", "steps": steps})
             continue
         belongs = group_of(name, item)
         if belongs != group:
             if group is None and belongs not in groups:
                 groups.append(belongs)
             continue
-        entries.append(describe(name, item, steps + [["attr", name]], where))
+        entries.append(describe(name, item, steps + [["attr", name]], where, since))
     heads = group_entries(groups, steps) if not plain or not entries else []
     if group is None and issubclass(type(value), (dict, *SEQUENCES)):
         try:
             length = str(len(value))
         except BaseException as error:
-            length = f"<{said_by(error)}>"
+            length = failed_text(error)
         count = {"name": "len()", "value": length, "type": "int", "steps": steps}
         entries.append({**count, "evaluateName": f"len({parent})"} if parent else count)
     return heads + entries
@@ -581,12 +603,13 @@ def lazy_entry(name, steps, where):
 def lazily(question, state, exception):
     """The one variable that a lazy entry stands for."""
     value = roots(question, state, exception)
+    since = given_again()
     try:
         for step in question["steps"]:
             value = step_into(value, step)
     except BaseException as error:
-        return [{"name": "", "value": f"<{said_by(error)}>", "type": "", "steps": question["steps"]}]
-    return [describe("", value, question["steps"], question.get("name"))]
+        return [{"name": "", "value": failed_text(error), "type": "", "steps": question["steps"]}]
+    return [describe("", value, question["steps"], question.get("name"), since)]
 
 
 def exception_info(_question, state, exception):

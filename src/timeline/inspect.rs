@@ -74,6 +74,14 @@ unsafe extern "C" fn library_folder(_module: *mut PyObject, name: *mut PyObject)
     }
 }
 
+/// How many answers of the outside have been given again so far.
+unsafe extern "C" fn given_again(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py.
+    unsafe { PyLong_FromUnsignedLongLong(crate::last_said::used()) }
+}
+
+static GIVEN_AGAIN: Definition = Definition::new(c"given_again", given_again, METH_NOARGS);
+
 static LIBRARY_FOLDER: Definition = Definition::new(c"library_folder", library_folder, METH_O);
 
 static LIBRARY_FILE: Definition = Definition::new(c"library_file", library_file, METH_O);
@@ -247,7 +255,7 @@ unsafe fn make_namespace(source: &CStr) -> Option<*mut PyObject> {
         for ((name, _), function) in GIVEN.iter().zip(FUNCTIONS.get()) {
             PyDict_SetItemString(globals, name.as_ptr(), *function);
         }
-        for definition in [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER] {
+        for definition in [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER, &GIVEN_AGAIN] {
             let definition: *mut PyMethodDef = definition.get();
             let function = Owned(PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()));
             PyObject_GC_UnTrack(function.0.cast());

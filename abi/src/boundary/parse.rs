@@ -165,6 +165,8 @@ const ENTRY_KEYS: &[&str] = &[
     "terminal",
     "may_fail",
     "only_reads",
+    "asks",
+    "tells",
     "unseen",
     "address",
     "treatment",
@@ -418,6 +420,10 @@ impl Source<'_> {
         entry.terminal = self.flag(table, path, "terminal")?;
         entry.may_fail = self.flag(table, path, "may_fail")?;
         entry.only_reads = self.flag(table, path, "only_reads")?;
+        entry.asks = self.flag(table, path, "asks")?;
+        if let Some(value) = table.get("tells") {
+            entry.tells = Some(leak(self.string(value, &join(path, "tells"))?));
+        }
         entry.address = self.flag(table, path, "address")?;
         entry.evaluator = self.flag(table, path, "evaluator")?;
         entry.zone = self.flag(table, path, "zone")?;

@@ -170,6 +170,11 @@ pub struct Entry {
     pub may_fail: bool,
     /// Such code may call it: it reads what replay keeps as it was.
     pub only_reads: bool,
+    /// Only asks: such code is told what the recording last was, after the same arguments.
+    pub asks: bool,
+    /// What of its receiver's that asks is answered with its first argument from then on: names, with a `-` where the answer
+    /// is another one, that nobody knows.
+    pub tells: Option<&'static str>,
     /// The result is the address of its argument, which it only names: the argument is not logged.
     pub address: bool,
     /// Asks for the interpreter's frame evaluator or sets it: meets the program's own there.
@@ -218,6 +223,8 @@ impl Entry {
             terminal: false,
             may_fail: false,
             only_reads: false,
+            asks: false,
+            tells: None,
             address: false,
             evaluator: false,
             zone: false,

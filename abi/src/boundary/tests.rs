@@ -150,6 +150,8 @@ fn every_option_is_read() {
         terminal = true
         may_fail = true
         only_reads = true
+        asks = true
+        tells = "timeout"
         address = true
         evaluator = true
         zone = true
@@ -166,7 +168,8 @@ fn every_option_is_read() {
     let [f, g] = table.functions else { panic!("h is macOS's: {:?}", table.functions) };
     assert!(f.out && f.last && f.fork && f.seed && f.keeps && f.live && f.namespace && f.terminal && f.address);
     assert!(f.evaluator && f.zone && f.replaces && f.releases && f.keeps_result && f.weakly && f.shown);
-    assert!(f.steady && f.departs && f.unseen && f.kept_by_result && f.may_fail && f.only_reads);
+    assert!(f.steady && f.departs && f.unseen && f.kept_by_result && f.may_fail && f.only_reads && f.asks);
+    assert_eq!((f.tells, g.tells), (Some("timeout"), None));
     assert_eq!((f.versions, g.versions), (ALL_VERSIONS, PY_3_12));
     assert_eq!((g.echo, g.fds, g.convert), (Echo::Receiver, Fds::CloseReceiver, Convert::Fileno));
     assert_eq!((f.environment, g.environment), (Environment::Own, Environment::Argument(2)));
