@@ -297,3 +297,54 @@ def test_what_is_left_of_a_group(trial):
         debugger.request("setExceptionBreakpoints", filters=["userUnhandled"])
         for command in ("continue", "reverseContinue"):
             assert list(stops(debugger, command)) == [("hook", "ExceptionGroup", "group (1 sub-exception)")]
+
+
+BEHIND = """\
+import atexit
+import json
+
+
+def hook(pairs):
+    raise ValueError("the first")
+
+
+class Last:
+    def __del__(self):
+        json.loads("{}", object_hook=hook)
+
+
+@atexit.register
+def bye():
+    note = 1
+    raise TypeError("an earlier one")
+
+
+last = Last()
+print("x")
+"""
+
+
+@pytest.mark.parametrize("filters", ["raised", "userUnhandled"])
+def test_what_the_last_line_raises_is_before_the_end(trial, filters):
+    """The end is shown at that line, but lies behind all that comes of it. What one has come to is not led back before it."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(BEHIND)
+    lines = {"raised": ["an earlier", "the first"], "userUnhandled": ["an earlier", "the first", "json.loads"]}[filters]
+    wanted = [line_of(program, text) for text in lines]
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("end")
+        assert debugger.where()[1] == line_of(program, "the first")
+        debugger.request("setExceptionBreakpoints", filters=[filters])
+        # Nothing is behind the end.
+        assert debugger.go("continue")["text"] == debugger.go("next")["text"] == "The end of the recording"
+
+        def met(command):
+            while debugger.go(command)["reason"] == "exception":
+                yield debugger.where()[1]
+
+        assert list(met("reverseContinue")) == wanted[::-1]
+        assert list(met("continue")) == wanted
+        assert debugger.stop["text"] == "The end of the recording" and debugger.where()[1] == wanted[-1]
+        # It has been seen.
+        assert list(met("reverseContinue")) == wanted[-2::-1]

@@ -188,6 +188,11 @@ impl Debuggee {
             }
             _ => (Landmark::End, "step"),
         };
+        if landmark == Landmark::End && self.end()?.is_some_and(|end| end < from) {
+            // What has been come to behind the last line is not led back before it.
+            self.timeline.set_end();
+            return Ok(Stop { reason, text: THE_END.to_owned() });
+        }
         let text = self.go_to_landmark(landmark)?.to_owned();
         Ok(Stop { reason, text })
     }
@@ -218,6 +223,7 @@ impl Debuggee {
             Landmark::End => {
                 let Some(position) = self.end()? else { return message("no line of Python was run") };
                 self.timeline.go_to(position)?;
+                self.timeline.set_end();
                 Ok(THE_END)
             }
         }

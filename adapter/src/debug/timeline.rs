@@ -111,6 +111,8 @@ impl Stretch {
 pub struct Present {
     pub window: usize,
     pub at: Stopped,
+    /// The recording's end: all that follows is behind the debugger.
+    is_end: bool,
     process: Process,
     /// A copy that answers questions, made for the first of them; and the number of one that was asked for before.
     reader: Option<Process>,
@@ -273,6 +275,13 @@ impl Timeline {
         self.present.as_ref().ok_or_else(|| Failure::Message("the debugger stands nowhere yet".to_owned()))
     }
 
+    /// Where the debugger stands is the recording's end.
+    pub fn set_end(&mut self) {
+        if let Some(present) = &mut self.present {
+            present.is_end = true;
+        }
+    }
+
     /// Why the debugger stands where it does.
     pub fn set_cause(&mut self, cause: Cause) {
         if let Some(present) = &mut self.present {
@@ -429,7 +438,7 @@ impl Timeline {
     }
 
     fn arrive(&mut self, window: usize, at: Stopped, process: Process) {
-        self.present = Some(Present { window, at, process, reader: None, coming: None, diverted: None });
+        self.present = Some(Present { window, at, is_end: false, process, reader: None, coming: None, diverted: None });
     }
 
     /// Runs a window through and keeps the run, which knows its ticks.
@@ -676,6 +685,9 @@ impl Timeline {
     /// Steps forwards, or runs on, to the first of the stops. False at the recording's end.
     pub fn forward(&mut self, mut stops: Stops) -> Result<bool> {
         self.complete()?;
+        if self.present.as_ref().is_some_and(|present| present.is_end) {
+            return Ok(false);
+        }
         self.count_until(self.present.as_ref().map(Present::position), &mut stops)?;
         let (mut window, mut from_present) = (0, false);
         if let Some(present) = &self.present {
@@ -766,6 +778,9 @@ impl Timeline {
 
     fn search_back(&mut self, mut stops: Stops, with_present: bool) -> Result<bool> {
         self.complete()?;
+        if self.present()?.is_end && self.search_behind(&stops)? {
+            return Ok(true);
+        }
         let here = self.present()?.position();
         let begins = self.hits_at_windows(here.window, &stops)?;
         let watched = self.watched_at_windows(here.window, &stops)?;
@@ -822,6 +837,38 @@ impl Timeline {
                 }
             }
         }
+    }
+
+    /// Goes to the last of the stops that lie behind the last line, where the debugger stands at the recording's end: the
+    /// exception that this line raises, or what the library does then.
+    fn search_behind(&mut self, stops: &Stops) -> Result<bool> {
+        let here = self.present()?.position();
+        let mut stops = Stops { watches: Vec::new(), ..stops.clone() };
+        if stops.exceptions.is_none() && stops.places() == 0 {
+            return Ok(false);
+        }
+        let begins = self.hits_at_windows(self.windows.len() - 1, &stops)?;
+        for window in (here.window..self.windows.len()).rev() {
+            stops.hits = begins.get(window).cloned().unwrap_or_default();
+            if window == here.window {
+                self.count_until(Some(here), &mut stops)?;
+                (stops.after, stops.after_instruction) = (here.tick, here.instruction);
+            }
+            let goal = Goal::Last(stops.clone());
+            let run = Run { until: self.until(window), goal, leave: Vec::new(), record: false };
+            let process = self.engine.run(&self.windows[window].checkpoint, run)?;
+            let Report::Window(found) = self.outcome(window, &process)? else {
+                return message("the replay does not answer");
+            };
+            drop(process);
+            self.warn(window, &found);
+            if let Some(last) = found.last.filter(|last| Position::of(window, last) > here) {
+                self.go_to(Position::of(window, &last))?;
+                self.set_cause(last.cause);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The line that comes to an event.
