@@ -29,6 +29,27 @@ mark_of(struct _PyInterpreterFrame *frame)
     return ((PyDictObject *)frame->f_locals)->ma_version_tag;
 }
 
+static struct _PyInterpreterFrame *
+python_frame(struct _PyInterpreterFrame *frame)
+{
+    while (frame != NULL && !retrace_is_python_frame(frame)) {
+        frame = frame->previous;
+    }
+    return frame;
+}
+
+struct _PyInterpreterFrame *
+retrace_frame_inside(PyThreadState *tstate)
+{
+    return python_frame(tstate->cframe->current_frame);
+}
+
+struct _PyInterpreterFrame *
+retrace_frame_outside(struct _PyInterpreterFrame *frame)
+{
+    return python_frame(frame->previous);
+}
+
 PyCodeObject *
 retrace_frame_above(PyThreadState *tstate, int above, PyObject ***variables)
 {

@@ -39,6 +39,10 @@ uint64_t retrace_fingerprint_deep(PyThreadState *tstate);
 uint64_t retrace_fingerprint_near(PyThreadState *tstate);
 int retrace_fingerprint_is_near(PyThreadState *tstate, uint64_t near);
 
+/* All frames of Python code of the thread that is asked about next, the outermost one first, where somebody knows them: in
+ * a deep recursion most are only counted. NULL and 0: nobody does any more. */
+void retrace_fingerprint_known_frames(struct _PyInterpreterFrame *const *frames, int count);
+
 /* Who says whether a type's instances have stand-ins on replay. Before the first fingerprint. */
 void retrace_fingerprint_ask_external(int (*ask)(PyTypeObject *type));
 

@@ -54,13 +54,17 @@ void retrace_line_events_follow(PyThreadState *tstate);
  * looks at the beginning of a traced frame, and goes back to before it looked. */
 int retrace_line_events_check_again(PyThreadState *tstate);
 
-/* How many frames of Python code a thread has. `known` is one of them, the `known_depth`th, if it has not ended; no frame
- * may have begun where it lay. NULL: none is known. */
-int retrace_depth_from(PyThreadState *tstate, struct _PyInterpreterFrame *known, int known_depth);
+/* A thread's innermost frame of Python code, and the next one outside of a frame; NULL where there is none. */
+struct _PyInterpreterFrame *retrace_frame_inside(PyThreadState *tstate);
+struct _PyInterpreterFrame *retrace_frame_outside(struct _PyInterpreterFrame *frame);
 
+/* How many frames of Python code a thread has. */
 static inline int retrace_depth(PyThreadState *tstate)
 {
-    return retrace_depth_from(tstate, NULL, 0);
+    int depth = 0;
+    for (struct _PyInterpreterFrame *f = retrace_frame_inside(tstate); f != NULL; f = retrace_frame_outside(f))
+        depth++;
+    return depth;
 }
 
 /* Objects that the events' own machinery has made since they were turned on: the program's count of allocations less

@@ -186,17 +186,6 @@ static int line_events, instruction_events, reraise_events;
 /* The trace function that the program has set: sys.settrace()'s, or an extension's. Ours calls it. */
 static Py_tracefunc of_program;
 
-int retrace_depth_from(PyThreadState *tstate, _PyInterpreterFrame *known, int known_depth)
-{
-    int depth = 0;
-    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous) {
-        if (frame == known)
-            return depth + known_depth;
-        depth++;
-    }
-    return depth;
-}
-
 /* ---- exceptions that are raised again ----
  *
  * Where a frame is left, CPython has put the exception away before it tells. What was raised in the frame was told; what

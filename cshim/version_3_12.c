@@ -209,17 +209,6 @@ uint64_t retrace_line_events_objects;
 /* Importing makes code objects, of which an instrumented one has more parts. */
 const uint64_t retrace_line_events_slack = 3000;
 
-int retrace_depth_from(PyThreadState *tstate, _PyInterpreterFrame *known, int known_depth)
-{
-    int depth = 0;
-    for (_PyInterpreterFrame *frame = tstate->cframe->current_frame; frame != NULL; frame = frame->previous) {
-        if (frame == known)
-            return depth + known_depth;
-        depth += frame->owner != FRAME_OWNED_BY_CSTACK;
-    }
-    return depth;
-}
-
 /* CPython makes an int of each line and offset for its callbacks; small ones exist already. */
 static long number_of(PyObject *number)
 {

@@ -892,3 +892,68 @@ asyncio.run(framework.respond_to_all(program.view, 2))
         assert go("stepBack") == (first, "1") and go("next") == (total, "1")
         # All of the first round have ended.
         assert go("next") == (returned, "1") and go("next") == (total, "2") and go("stepOut") == (first, "0")
+
+
+UNDER_MANY = """\
+import sys
+
+sys.setrecursionlimit(200_000)
+
+
+class Box:
+    count = 0
+
+
+box = Box()
+box.box = Box()
+
+
+def deep(frames):
+    return deep(frames - 1) if frames else loop()
+
+
+def loop():
+    while goes_on():
+        pass
+    return box.box.count
+
+
+def goes_on():
+    box.box.count += 1
+    return box.box.count < 500_000
+
+
+deep(DEPTH)
+end = 1
+"""
+
+
+def innermost(debugger):
+    (frame,) = debugger.request("stackTrace", threadId=1, startFrame=0, levels=1)["stackFrames"]
+    return frame["name"], frame["line"]
+
+
+def count(debugger):
+    return debugger.request("evaluate", expression="box.box.count")["result"]
+
+
+def test_a_loop_under_many_frames_costs_what_it_costs_under_few(trial):
+    """Its own variables stay the same: nothing but what is further away tells one round from another. A recursion that is not
+    in the user's way may be thirty thousand calls deep."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(UNDER_MANY.replace("DEPTH", "30_000"))
+    first, last = line_of(program, "pass"), line_of(program, "return box")
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("entry", [(program, [first])])
+        debugger.go("continue")
+        assert (innermost(debugger), count(debugger)) == (("loop", first), "1")
+        debugger.set_breakpoints(program, [last])
+        debugger.go("continue")
+        assert (innermost(debugger), count(debugger)) == (("loop", last), "500000")
+        debugger.set_breakpoints(program, [])
+        debugger.go("stepOut")
+        assert debugger.where() == ("<module>", line_of(program, "end = 1"))
+        debugger.set_breakpoints(program, [first])
+        debugger.go("reverseContinue")
+        assert (innermost(debugger), count(debugger)) == (("loop", first), "499999")

@@ -338,6 +338,7 @@ pub mod gil {
         pub fn retrace_fingerprint_shallow(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_deep(tstate: *mut ThreadState) -> u64;
         pub fn retrace_fingerprint_near(tstate: *mut ThreadState) -> u64;
+        pub fn retrace_fingerprint_known_frames(frames: *const *mut Frame, count: c_int);
         pub fn retrace_fingerprint_is_near(tstate: *mut ThreadState, near: u64) -> c_int;
         /// A search for a position: see `cshim/search.h`.
         pub fn retrace_learn_search(code: *mut PyObject, globals: *mut PyObject) -> c_int;
@@ -449,8 +450,9 @@ pub mod line_events {
         pub fn retrace_has_ended() -> c_int;
         /// A thread's ident, as the program knows it.
         pub fn retrace_ident_of(tstate: *mut ThreadState) -> std::ffi::c_ulong;
-        /// How many frames of Python code a thread has, where one of them is known or null is given.
-        pub fn retrace_depth_from(tstate: *mut ThreadState, known: *mut Frame, known_depth: c_int) -> c_int;
+        /// A thread's innermost frame of Python code, and the next one outside of a frame; null where there is none.
+        pub fn retrace_frame_inside(tstate: *mut ThreadState) -> *mut Frame;
+        pub fn retrace_frame_outside(frame: *mut Frame) -> *mut Frame;
         /// Objects that the events' own machinery has made.
         pub static mut retrace_line_events_objects: u64;
         /// How far off that may be.
@@ -463,6 +465,12 @@ pub mod line_events {
     /// The GIL is held.
     pub unsafe fn depth_of(tstate: *mut ThreadState) -> u32 {
         // SAFETY: by contract.
-        unsafe { retrace_depth_from(tstate, std::ptr::null_mut(), 0) as u32 }
+        unsafe {
+            let (mut frame, mut depth) = (retrace_frame_inside(tstate), 0);
+            while !frame.is_null() {
+                (frame, depth) = (retrace_frame_outside(frame), depth + 1);
+            }
+            depth
+        }
     }
 }

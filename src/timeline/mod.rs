@@ -8,6 +8,7 @@
 
 mod clock;
 mod crash;
+mod depths;
 mod exceptions;
 mod expressions;
 mod generators;

@@ -1,5 +1,6 @@
 //! A copy of a checkpoint that runs with line events on, to a goal, and waits there.
 
+use super::depths::Depths;
 use super::exceptions::{Asked, Raised};
 use super::expressions::{Expression, HERE, diverted_in};
 use super::generators::{self, Generators};
@@ -12,8 +13,8 @@ use crate::session::{self, Mode};
 use crate::{replay, user_threads};
 use pyo3_ffi::*;
 use retrace_abi::line_events::{
-    depth_of, retrace_depth_from, retrace_frame_above, retrace_has_ended, retrace_is_coroutine_frame,
-    retrace_line_events_check_again, retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
+    depth_of, retrace_frame_above, retrace_has_ended, retrace_is_coroutine_frame, retrace_line_events_check_again,
+    retrace_line_events_slack, retrace_offset_above, retrace_watch_end,
 };
 use retrace_abi::{Frame, ThreadState, gil, innermost_frame};
 use retrace_replay::debug_protocol::{
@@ -35,17 +36,13 @@ pub(super) struct Actor {
     /// The fewest frames since its last tick, and since its last instruction where those are events.
     low: u32,
     pub(super) low_instruction: u32,
-    /// The frame that it was in when its frames were counted last, and how many there were with it. Null where they were not.
-    frame: *mut Frame,
-    depth: u32,
     /// A frame has begun, or gone on, since its last tick.
     pub(super) begun: bool,
     /// The generators that it is in; None until it has done anything here.
     stack: Option<u32>,
 }
 
-const NEW: Actor =
-    Actor { low: u32::MAX, low_instruction: u32::MAX, frame: ptr::null_mut(), depth: 0, begun: false, stack: None };
+const NEW: Actor = Actor { low: u32::MAX, low_instruction: u32::MAX, begun: false, stack: None };
 
 pub struct Runner {
     pub(super) run: Run,
@@ -53,6 +50,8 @@ pub struct Runner {
     pub(super) position: Stopped,
     pub(super) codes: Codes,
     actors: Vec<Actor>,
+    /// Their frames.
+    depths: Vec<Depths>,
     ticks: Vec<Tick>,
     pub(super) generators: Generators,
     /// Those that a step may end in.
@@ -201,6 +200,7 @@ impl Runner {
             position: Stopped { event, ..Stopped::default() },
             codes: Codes::default(),
             actors: Vec::new(),
+            depths: Vec::new(),
             ticks: Vec::new(),
             generators: Generators::default(),
             followed: Vec::new(),
@@ -362,7 +362,7 @@ impl Runner {
             if self.is_past(&until) {
                 self.end_window(false);
             }
-            if !user_threads::check().is_same() && is_at(&until) {
+            if !user_threads::check().is_same() && self.is_at(&until) {
                 user_threads::with_thread_state(|| {
                     let at = self.place_watches();
                     self.watches.iter_mut().for_each(|watch| watch.end(&at));
@@ -388,6 +388,31 @@ impl Runner {
             let source = replay::source();
             let later = (source.process(), source.index().0) > (until.process, until.event);
             later || clock::now() > until.clock + MISSED * retrace_line_events_slack
+        }
+    }
+
+    unsafe fn is_at(&mut self, place: &Place) -> bool {
+        // SAFETY: at a check.
+        unsafe {
+            let source = replay::source();
+            if (source.process(), source.index().0) != (place.process, place.event) {
+                return false;
+            }
+            let tstate = *gil::retrace_gil.last_holder;
+            if gil::retrace_fingerprint_is_near(tstate, place.near) == 0 {
+                return false;
+            }
+            // The others look at all frames, or would count them.
+            let [at, shallow, deep] = place.hashes;
+            let depths = self.depths(user_threads::running());
+            depths.now(tstate, false);
+            let frames = depths.frames();
+            gil::retrace_fingerprint_known_frames(frames.as_ptr(), frames.len() as c_int);
+            let is_at = gil::retrace_fingerprint_place(tstate) == at
+                && gil::retrace_fingerprint_shallow(tstate) == shallow
+                && gil::retrace_fingerprint_deep(tstate) == deep;
+            gil::retrace_fingerprint_known_frames(ptr::null(), 0);
+            is_at
         }
     }
 
@@ -476,15 +501,17 @@ impl Runner {
         }
     }
 
-    /// How many frames a thread has, which is known of the innermost one from now on.
+    /// How many frames a thread has.
     pub(super) unsafe fn depth(&mut self, tstate: *mut ThreadState, thread: usize) -> u32 {
         // SAFETY: the GIL is held. Each frame that begins tells `start`.
-        unsafe {
-            let actor = self.actor(thread);
-            actor.depth = retrace_depth_from(tstate, actor.frame, actor.depth as c_int) as u32;
-            actor.frame = innermost_frame(tstate);
-            actor.depth
+        unsafe { self.depths(thread).now(tstate, false) }
+    }
+
+    fn depths(&mut self, thread: usize) -> &mut Depths {
+        if self.depths.len() <= thread {
+            self.depths.resize_with(thread + 1, Depths::default);
         }
+        &mut self.depths[thread]
     }
 
     pub(super) unsafe fn actor(&mut self, thread: usize) -> &mut Actor {
@@ -499,7 +526,7 @@ impl Runner {
         // SAFETY: the GIL is held; a start event's values.
         unsafe {
             let thread = user_threads::running();
-            let depth = self.depth(tstate, thread);
+            let depth = self.depths(thread).now(tstate, true);
             let frame = generators::generator_frame(innermost_frame(tstate));
             let generator = if frame == 0 { generators::NONE } else { self.generator(tstate, frame, resumed) };
             let stack = self.stack(tstate, thread, depth);
@@ -553,7 +580,7 @@ impl Runner {
             let low = actor.low.min(depth);
             let stack = self.stack(tstate, thread, depth);
             let low_instruction = if self.has_instructions() { actor.low_instruction } else { low };
-            *self.actor(thread) = Actor { low: u32::MAX, low_instruction, begun: false, stack: Some(stack), ..actor };
+            *self.actor(thread) = Actor { low: u32::MAX, low_instruction, begun: false, stack: Some(stack) };
             let index = self.codes.index(code, stops_of(&self.run));
             let event = replay::source().index().0;
             let position = &mut self.position;
@@ -841,23 +868,6 @@ pub(super) fn is_over(stops: &Stops, tick: u64, instruction: u32) -> bool {
 unsafe fn evaluate_here(kind: &str, expression: &str) -> Result<String, String> {
     // SAFETY: the GIL is held.
     unsafe { diverted_in(HERE, || inspect::evaluate(kind, expression)) }
-}
-
-unsafe fn is_at(place: &Place) -> bool {
-    // SAFETY: at a check.
-    unsafe {
-        let source = replay::source();
-        if (source.process(), source.index().0) != (place.process, place.event) {
-            return false;
-        }
-        let tstate = *gil::retrace_gil.last_holder;
-        let [at, shallow, deep] = place.hashes;
-        // The others look at all frames, or count them.
-        gil::retrace_fingerprint_is_near(tstate, place.near) != 0
-            && gil::retrace_fingerprint_place(tstate) == at
-            && gil::retrace_fingerprint_shallow(tstate) == shallow
-            && gil::retrace_fingerprint_deep(tstate) == deep
-    }
 }
 
 /// # Safety
