@@ -670,3 +670,57 @@ def test_what_answers_questions_is_not_found_by_the_program(trial):
         debugger.launch("entry", [(program, [line_of(program, "print(report)")])])
         debugger.go("continue")
         assert debugger.evaluate("report", "clipboard") == recorded.stdout.decode().rstrip()
+
+
+IDENTITIES = """\
+import threading
+
+
+class Numbered:
+    def __repr__(self):
+        return f"<Numbered {id(self)} {id(self):#x} {id(self):016X}>"
+
+
+class Endless:
+    @property
+    def whole(self):
+        while True:
+            pass
+
+    @property
+    def half(self):
+        return 5
+
+
+known, numbered, event, endless = Numbered(), Numbered(), threading.Event(), Endless()
+print(known)
+here = 1
+"""
+
+
+def test_an_address_in_a_repr_that_is_written_in_python(trial):
+    """One that the program has asked for is the recording's; of another one nobody knows what it was."""
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(IDENTITIES)
+    recorded = trial.record([program])
+    with Debugger(recorded.trace) as debugger:
+        debugger.launch("end")
+        values = debugger.locals()
+        assert values["known"].encode() == recorded.stdout.rstrip()
+        assert values["numbered"] == "<Numbered ? 0x? 0x?>"
+        assert values["event"] == "<threading.Event at 0x?: unset>"
+        assert debugger.evaluate("[numbered, 1]") == "[<Numbered ? 0x? 0x?>, 1]"
+        assert debugger.evaluate("numbered", "clipboard") == "<Numbered ? 0x? 0x?>"
+
+
+def test_a_property_that_has_no_end_is_one_value_among_others(trial):
+    trial.prepare(inputs=False)
+    program = trial.work / "program.py"
+    program.write_text(IDENTITIES)
+    with Debugger(trial.record([program]).trace) as debugger:
+        debugger.launch("end")
+        (endless,) = (v for v in debugger.variables(debugger.scope()) if v["name"] == "endless")
+        lazy = {v["name"]: v["variablesReference"] for v in debugger.variables(endless["variablesReference"])}
+        assert debugger.variables(lazy["whole"])[0]["value"] == "<this took too long>"
+        assert debugger.variables(lazy["half"])[0]["value"] == "5"

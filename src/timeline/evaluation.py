@@ -133,7 +133,7 @@ def evaluate(question, state, exception):
     entry["output"] = output
     entry["lasts"] = lasts
     if question.get("full"):
-        entry["value"] = value if isinstance(value, str) else repr(value)
+        entry["value"] = value if isinstance(value, str) else repr_of(value)
     if question.get("form"):
         entry["value"] = FORMS[question["form"]](value)
     return entry
@@ -283,7 +283,7 @@ WIDTH = 80
 def pretty(value, indent=0, room=WIDTH):
     """A value's `repr`, with containers over several lines where it is long; as `pprint` does."""
     kind = type(value)
-    text = repr(value)
+    text = repr_of(value)
     if kind not in BRACKETS or len(text) <= room or not value:
         return text
     begin, end = BRACKETS[kind]
@@ -315,7 +315,7 @@ def whatis(value):
     return repr(kind)
 
 
-FORMS = {"repr": repr, "pretty": pretty, "whatis": whatis}
+FORMS = {"repr": repr_of, "pretty": pretty, "whatis": whatis}
 
 
 def write_back(frame):

@@ -253,7 +253,7 @@ def shorten(value, around, limit, room):
         return repr(value) if value.bit_length() <= 13000 else f"<int of {value.bit_length()} bits>"
     base = next((base for base in BRACKETS if kind is base or is_shown_as(kind, base)), None)
     if base is None:
-        text = repr(value)
+        text = repr_of(value)
         return cut(text, limit) if around else text
     if not base.__len__(value):
         return repr(value)
@@ -273,6 +273,18 @@ def shorten(value, around, limit, room):
         parts.append("")
         return begin + parts[0] + "," + end
     return begin + ", ".join(parts) + end
+
+
+def repr_of(value):
+    """A value's `repr`. One that is written in Python may have the address in it, by `id()`, which nobody knows."""
+    made_up_addresses()
+    text = repr(value)
+    for address in made_up_addresses():
+        for form in (f"{address:x}", f"{address:X}"):
+            for zeros in ("0x" + form, "0x" + form.zfill(16), "0X" + form.zfill(16), form.zfill(16)):
+                text = text.replace(zeros, "0x?")
+        text = text.replace(str(address), "?")
+    return text
 
 
 def is_shown_as(kind, base):

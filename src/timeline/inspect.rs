@@ -80,6 +80,14 @@ unsafe extern "C" fn given_again(_module: *mut PyObject, _: *mut PyObject) -> *m
     unsafe { PyLong_FromUnsignedLongLong(crate::last_said::used()) }
 }
 
+/// The addresses that code has been given for a number since this was asked last, though nobody knows what they were.
+unsafe extern "C" fn made_up_addresses(_module: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: called by inspect.py.
+    unsafe { to_python(&crate::address::made_up().into(), 0).into_raw() }
+}
+
+static MADE_UP_ADDRESSES: Definition = Definition::new(c"made_up_addresses", made_up_addresses, METH_NOARGS);
+
 static GIVEN_AGAIN: Definition = Definition::new(c"given_again", given_again, METH_NOARGS);
 
 static LIBRARY_FOLDER: Definition = Definition::new(c"library_folder", library_folder, METH_O);
@@ -255,7 +263,9 @@ unsafe fn make_namespace(source: &CStr) -> Option<*mut PyObject> {
         for ((name, _), function) in GIVEN.iter().zip(FUNCTIONS.get()) {
             PyDict_SetItemString(globals, name.as_ptr(), *function);
         }
-        for definition in [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER, &GIVEN_AGAIN] {
+        for definition in
+            [&LOCALS_TO_FAST, &RUN_APART, &IS_MINE, &LIBRARY_FILE, &LIBRARY_FOLDER, &GIVEN_AGAIN, &MADE_UP_ADDRESSES]
+        {
             let definition: *mut PyMethodDef = definition.get();
             let function = Owned(PyCFunction_NewEx(definition, ptr::null_mut(), ptr::null_mut()));
             PyObject_GC_UnTrack(function.0.cast());

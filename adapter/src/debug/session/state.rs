@@ -111,7 +111,11 @@ impl Session {
         for name in ["start", "count", "filter", "format"] {
             question[name] = request.get(name).clone();
         }
-        let children = debuggee.timeline.ask(question, false)?;
+        let children = match debuggee.timeline.ask(question, false) {
+            // A property that does not come to an end is one value among others.
+            Err(Failure::Ended(why)) if parent.lazy => json!([{ "name": "", "value": format!("<{why}>"), "type": "" }]),
+            children => children?,
+        };
         let variables = children.as_array().into_iter().flatten();
         let variables: Vec<Value> = variables.map(|child| handles.variable(child, &parent)).collect();
         Ok(json!({ "variables": variables }))
