@@ -724,3 +724,25 @@ def test_a_property_that_has_no_end_is_one_value_among_others(trial):
         lazy = {v["name"]: v["variablesReference"] for v in debugger.variables(endless["variablesReference"])}
         assert debugger.variables(lazy["whole"])[0]["value"] == "<this took too long>"
         assert debugger.variables(lazy["half"])[0]["value"] == "5"
+
+
+def test_what_was_set_can_be_looked_into(stopped):
+    """Its answer leads to what is in it, as a variable that is listed does, wherever it was put."""
+    scope = stopped.scope()
+    listed = {v["name"]: v["variablesReference"] for v in stopped.variables(scope)}
+    places = [(scope, "step"), (listed["named"], "'a'"), (listed["named"], "more"), (listed["listed"], "1")]
+    for (reference, name), written in zip(places, ["step", "named['a']", "named.more", "listed[1]"], strict=True):
+        value = "[len('ab'), {'k': limit}]"
+        answer = stopped.request("setVariable", variablesReference=reference, name=name, value=value)
+        assert (answer["value"], answer["indexedVariables"]) == ("[2, {'k': 7}]", 2)
+        first, second = stopped.variables(answer["variablesReference"], filter="indexed")
+        assert first["value"] == stopped.evaluate(first["evaluateName"]) == stopped.evaluate(f"{written}[0]") == "2"
+        inner = stopped.variables(second["variablesReference"])[0]
+        assert inner["value"] == stopped.evaluate(inner["evaluateName"]) == stopped.evaluate(f"{written}[1]['k']") == "7"
+    frame = stopped.stack()[0]["id"]
+    answer = stopped.request("setExpression", expression="named['a']", value="(1, 2)", frameId=frame)
+    inner = stopped.variables(answer["variablesReference"])
+    assert [v["value"] for v in inner[:2]] == ["1", "2"] and stopped.evaluate(inner[1]["evaluateName"]) == "2"
+    # What has nothing in it has no reference.
+    answer = stopped.request("setVariable", variablesReference=scope, name="step", value="5")
+    assert answer["variablesReference"] == 0

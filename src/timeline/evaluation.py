@@ -332,36 +332,39 @@ def assign(question, state, exception):
     name = question["name"]
     for step in steps:
         target = step_into(target, step)
+    step, where = ["item", name], name
     if not steps and root in ("locals", "closure"):
         frame.f_locals[name] = value
         write_back(frame)
     elif not steps and root == "globals":
         frame.f_globals[name] = value
     else:
-        value = put(target, name, value)
-    return describe(name, value, [])
+        value, step, behind = put(target, name, value)
+        parent = within(question.get("parent"))
+        where = parent and parent + behind
+    return describe(name, value, [*steps, step], where)
 
 
 def put(target, name, value):
-    """Gives what is shown by a name in an object another value. Returns what is there then: a property may make something else
-    of it."""
+    """Gives what is shown by a name in an object another value. Returns what is there then, as a property may make something
+    else of it; the way to it, and how that is written."""
     if isinstance(target, dict):
         FORMAT["hex"], wanted = False, FORMAT["hex"]
         names = [(key, show(key, 200)) for key in dict.keys(target)]
         FORMAT["hex"] = wanted
-        for key, text in names:
+        for place, (key, text) in enumerate(names):
             if name in (text, show(key, 200)):
                 target[key] = value
-                return value
+                return value, ["key", place], f"[{show(key, inner=TEXT_LIMIT)}]"
     elif isinstance(target, SEQUENCES) and name.isdigit():
         if isinstance(target, (set, frozenset)):
             raise TypeError(f"an item of a {type(target).__name__} has no place to be set")
         target[int(name)] = value
-        return value
+        return value, ["item", int(name)], f"[{name}]"
     if not name.isidentifier():
         raise AttributeError(f"{name} can't be set")
     setattr(target, name, value)
-    return getattr(target, name, value)
+    return getattr(target, name, value), ["attr", name], f".{name}"
 
 
 def set_expression(question, state, _exception):
@@ -371,7 +374,7 @@ def set_expression(question, state, _exception):
     code = compiled_in(class_of(frame.f_code), f"{expression} = {question['value']}", "exec")
     run_statement(code, frame.f_globals, local)
     write_back(frame)
-    return describe(expression, value_in(expression, frame.f_code, frame.f_globals, local), [])
+    return describe(expression, value_in(expression, frame.f_code, frame.f_globals, local), [], expression)
 
 
 def owner(question, state, _exception):

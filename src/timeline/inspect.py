@@ -476,7 +476,7 @@ def group_entry(name, steps):
 
 def children(value, steps, group, name, which, part):
     """A part of an object's children: its items come first, then what is named."""
-    parent = f"({name})" if name and not name.replace("_", "a").replace(".", "a").isalnum() else name
+    parent = within(name)
     first = next((step[1] for step in steps if step[0] == "from"), 0)
     steps = [step for step in steps if step[0] not in ("group", "from")]
     items, count = [], 0
@@ -488,6 +488,11 @@ def children(value, steps, group, name, which, part):
         return items
     rest = part_of(max(part.start - count, 0), None if part.stop is None else part.stop - max(part.start, count))
     return items + attributes(value, steps, group, parent)[rest]
+
+
+def within(name):
+    """How a value is written in front of what names a part of it."""
+    return f"({name})" if name and not name.replace("_", "a").replace(".", "a").isalnum() else name
 
 
 def items_of(value, steps, parent, part):

@@ -142,15 +142,7 @@ impl Session {
             return message(raised);
         }
         let reference = match answer["children"] == true {
-            true => handles.add(Reference {
-                thread,
-                frame: frame.map(|(_, frame)| frame),
-                root: "expression".to_owned(),
-                expression: Some(expression.clone()),
-                steps: json!([]),
-                name: Some(expression),
-                lazy: false,
-            }),
+            true => handles.add(Reference::of_expression(thread, frame.map(|(_, frame)| frame), expression)),
             false => 0,
         };
         self.say_evaluated(&answer, lasting, is_new_diversion);
@@ -178,23 +170,30 @@ impl Session {
         question["name"] = request.get("name").clone();
         question["value"] = request.get("value").clone();
         question["format"] = request.get("format").clone();
-        self.change(question)
+        question["parent"] = json!(parent.name);
+        self.change(question, &parent)
     }
 
     pub(super) fn set_expression(&mut self, request: &Request) -> Result<Value> {
         let (thread, frame) = self.handles.frame(request.int("frameId").unwrap_or(0))?;
-        self.change(json!({
+        let parent = Reference::of_expression(thread, Some(frame), request.text("expression").to_owned());
+        let question = json!({
             "ask": "set_expression", "thread": thread, "frame": frame,
             "expression": request.get("expression"), "value": request.get("value"), "format": request.get("format"),
-        }))
+        });
+        self.change(question, &parent)
     }
 
-    fn change(&mut self, question: Value) -> Result<Value> {
+    fn change(&mut self, question: Value, parent: &Reference) -> Result<Value> {
         let Evaluation { answer, is_new_diversion } = self.debuggee()?.change(question)?;
         if is_new_diversion {
             self.say_diversion();
         }
-        Ok(json!({ "value": answer["value"], "type": answer["type"], "variablesReference": 0 }))
+        let mut variable = self.handles.variable(&answer, parent);
+        if let Some(body) = variable.as_object_mut() {
+            body.retain(|key, _| matches!(&**key, "value" | "type" | "variablesReference" | "indexedVariables"));
+        }
+        Ok(variable)
     }
 
     fn say_diversion(&mut self) {
@@ -318,6 +317,12 @@ impl Handles {
 }
 
 impl Reference {
+    fn of_expression(thread: u32, frame: Option<u64>, expression: String) -> Reference {
+        let name = Some(expression.clone());
+        let (root, steps) = ("expression".to_owned(), json!([]));
+        Reference { thread, frame, root, expression: Some(expression), steps, name, lazy: false }
+    }
+
     pub(super) fn is_of_globals(&self) -> bool {
         self.root == "globals"
     }
