@@ -746,3 +746,21 @@ def test_what_was_set_can_be_looked_into(stopped):
     # What has nothing in it has no reference.
     answer = stopped.request("setVariable", variablesReference=scope, name="step", value="5")
     assert answer["variablesReference"] == 0
+
+
+def test_what_is_within_is_named_as_one_would_write_it(stopped):
+    """In brackets only where what is in front would mean something else without them."""
+
+    def first_in(expression):
+        answer = stopped.request("evaluate", expression=expression, frameId=stopped.stack()[0]["id"])
+        first = stopped.variables(answer["variablesReference"])[0]
+        assert stopped.evaluate(first["evaluateName"]) == first["value"]
+        return first["evaluateName"]
+
+    for expression in ("pair", "box.__class__.__mro__", "list(pair)", "[[pair]][0]"):
+        assert first_in(expression) == f"{expression}[0]"
+    for expression in ("limit and pair", "[*pair] + [1]", "pair if limit else 0", "(lambda: 0, pair)[1] or 1"):
+        assert first_in(expression) == f"({expression})[0]"
+    outer = "{'a': [pair]}"
+    inner = first_in(outer)
+    assert inner == f"({outer})['a']" and first_in(inner) == f"{inner}[0]"

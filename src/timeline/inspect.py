@@ -492,7 +492,13 @@ def children(value, steps, group, name, which, part):
 
 def within(name):
     """How a value is written in front of what names a part of it."""
-    return f"({name})" if name and not name.replace("_", "a").replace(".", "a").isalnum() else name
+    if not name:
+        return name
+    try:
+        kind = type(compiled_here(name.strip(), "eval", flags=AST_ONLY).body).__name__
+    except Exception:
+        kind = None
+    return name if kind in ("Name", "Attribute", "Subscript", "Call") else f"({name})"
 
 
 def items_of(value, steps, parent, part):
