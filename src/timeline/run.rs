@@ -27,8 +27,6 @@ use std::ptr;
 
 /// So many times the clock's slack behind a place, it is not looked for any more: to stop early would lose ticks.
 const MISSED: u64 = 16;
-/// Fewer frames are counted anew where a fingerprint is made of them.
-const MANY: usize = 1000;
 /// Stops that a window lists.
 const LISTED: usize = 500;
 
@@ -407,13 +405,9 @@ impl Runner {
             // The others look at all frames, or would count them.
             let [at, shallow, deep] = place.hashes;
             let depths = self.depths(user_threads::running());
-            if depths.frames().len() > MANY {
-                depths.now(tstate, false);
-            }
+            depths.now(tstate, false);
             let frames = depths.frames();
-            let frames = if frames.len() > MANY { frames } else { &[] };
-            let known = if frames.is_empty() { ptr::null() } else { frames.as_ptr() };
-            gil::retrace_fingerprint_known_frames(known, frames.len() as c_int);
+            gil::retrace_fingerprint_known_frames(frames.as_ptr(), frames.len() as c_int);
             let is_at = gil::retrace_fingerprint_place(tstate) == at
                 && gil::retrace_fingerprint_shallow(tstate) == shallow
                 && gil::retrace_fingerprint_deep(tstate) == deep;
