@@ -29,25 +29,26 @@ mark_of(struct _PyInterpreterFrame *frame)
     return ((PyDictObject *)frame->f_locals)->ma_version_tag;
 }
 
-static struct _PyInterpreterFrame *
-python_frame(struct _PyInterpreterFrame *frame)
-{
-    while (frame != NULL && !retrace_is_python_frame(frame)) {
-        frame = frame->previous;
-    }
-    return frame;
-}
-
 struct _PyInterpreterFrame *
 retrace_frame_inside(PyThreadState *tstate)
 {
-    return python_frame(tstate->cframe->current_frame);
+    return retrace_python_frame(tstate->cframe->current_frame);
 }
 
 struct _PyInterpreterFrame *
 retrace_frame_outside(struct _PyInterpreterFrame *frame)
 {
-    return python_frame(frame->previous);
+    return retrace_python_frame(frame->previous);
+}
+
+int
+retrace_depth(PyThreadState *tstate)
+{
+    int depth = 0;
+    for (struct _PyInterpreterFrame *f = retrace_frame_inside(tstate); f != NULL; f = retrace_frame_outside(f)) {
+        depth++;
+    }
+    return depth;
 }
 
 PyCodeObject *

@@ -106,15 +106,6 @@ retrace_fingerprint_static_depth(struct _PyInterpreterFrame *frame)
     return facts == NULL || unit < 0 || unit >= facts->count ? -1 : facts->units[unit].depth;
 }
 
-static struct _PyInterpreterFrame *
-python_frame(struct _PyInterpreterFrame *frame)
-{
-    while (frame != NULL && !retrace_is_python_frame(frame)) {
-        frame = frame->previous;
-    }
-    return frame;
-}
-
 /* See retrace_fingerprint_known_frames. */
 static struct _PyInterpreterFrame *const *known_frames;
 static int known_count;
@@ -135,11 +126,11 @@ typedef struct {
 static frames
 frames_of(PyThreadState *tstate)
 {
-    frames f = {python_frame(tstate->cframe != NULL ? tstate->cframe->current_frame : NULL), 0, known_count};
+    frames f = {retrace_python_frame(tstate->cframe != NULL ? tstate->cframe->current_frame : NULL), 0, known_count};
     if (known_frames != NULL) {
         return f;
     }
-    for (struct _PyInterpreterFrame *frame = f.frame; frame != NULL; frame = python_frame(frame->previous)) {
+    for (struct _PyInterpreterFrame *frame = f.frame; frame != NULL; frame = retrace_python_frame(frame->previous)) {
         f.count++;
     }
     return f;
@@ -154,7 +145,7 @@ next_frame(frames *f)
         return;
     }
     do {
-        f->frame = python_frame(f->frame->previous);
+        f->frame = retrace_python_frame(f->frame->previous);
         f->number++;
     } while (f->frame != NULL && f->number >= INNERMOST_FRAMES && f->number < f->count - OUTERMOST_FRAMES);
 }
@@ -166,7 +157,7 @@ void
 retrace_keep_frame_objects(PyThreadState *tstate)
 {
     frames f = frames_of(tstate);
-    for (; f.frame != NULL; f.frame = python_frame(f.frame->previous)) {
+    for (; f.frame != NULL; f.frame = retrace_python_frame(f.frame->previous)) {
         if (f.frame->frame_obj != NULL && f.frame->frame_obj->f_trace_lines == 1) {
             f.frame->frame_obj->f_trace_lines |= KEPT;
         }
@@ -323,7 +314,7 @@ near_position(struct _PyInterpreterFrame *frame)
 static struct _PyInterpreterFrame *
 innermost(PyThreadState *tstate)
 {
-    return python_frame(tstate->cframe != NULL ? tstate->cframe->current_frame : NULL);
+    return retrace_python_frame(tstate->cframe != NULL ? tstate->cframe->current_frame : NULL);
 }
 
 uint64_t

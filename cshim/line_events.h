@@ -59,13 +59,7 @@ struct _PyInterpreterFrame *retrace_frame_inside(PyThreadState *tstate);
 struct _PyInterpreterFrame *retrace_frame_outside(struct _PyInterpreterFrame *frame);
 
 /* How many frames of Python code a thread has. */
-static inline int retrace_depth(PyThreadState *tstate)
-{
-    int depth = 0;
-    for (struct _PyInterpreterFrame *f = retrace_frame_inside(tstate); f != NULL; f = retrace_frame_outside(f))
-        depth++;
-    return depth;
-}
+int retrace_depth(PyThreadState *tstate);
 
 /* Objects that the events' own machinery has made since they were turned on: the program's count of allocations less
  * this is what it would be without them. */

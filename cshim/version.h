@@ -32,6 +32,16 @@
 #error "Retrace knows CPython 3.11 and 3.12 only"
 #endif
 
+/* The frame, or the first one outside of it, that is of Python code; NULL where there is none. */
+static inline struct _PyInterpreterFrame *
+retrace_python_frame(struct _PyInterpreterFrame *frame)
+{
+    while (frame != NULL && !retrace_is_python_frame(frame)) {
+        frame = frame->previous;
+    }
+    return frame;
+}
+
 /* The collector's state of the main interpreter. */
 static inline struct _gc_runtime_state *
 retrace_gc_state(void)

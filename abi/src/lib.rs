@@ -450,6 +450,8 @@ pub mod line_events {
         pub fn retrace_has_ended() -> c_int;
         /// A thread's ident, as the program knows it.
         pub fn retrace_ident_of(tstate: *mut ThreadState) -> std::ffi::c_ulong;
+        /// How many frames of Python code a thread has.
+        pub fn retrace_depth(tstate: *mut ThreadState) -> c_int;
         /// A thread's innermost frame of Python code, and the next one outside of a frame; null where there is none.
         pub fn retrace_frame_inside(tstate: *mut ThreadState) -> *mut Frame;
         pub fn retrace_frame_outside(frame: *mut Frame) -> *mut Frame;
@@ -465,12 +467,6 @@ pub mod line_events {
     /// The GIL is held.
     pub unsafe fn depth_of(tstate: *mut ThreadState) -> u32 {
         // SAFETY: by contract.
-        unsafe {
-            let (mut frame, mut depth) = (retrace_frame_inside(tstate), 0);
-            while !frame.is_null() {
-                (frame, depth) = (retrace_frame_outside(frame), depth + 1);
-            }
-            depth
-        }
+        unsafe { retrace_depth(tstate) as u32 }
     }
 }
