@@ -316,3 +316,13 @@ def compile_extension(trial: Trial, target: Path, source: str, *options: str, la
     command = [compiler, "-shared", "-fPIC", *options, "-I", include, "-x", language, "-", "-o", target]
     subprocess.run(command, input=source.encode(), check=True)
     return target
+
+
+def record_extension(trial: Trial, name: str, source: str, program: str) -> Result:
+    """The recording of a program that imports an extension module made here, from the folder that it knows as `WHERE`."""
+    trial.prepare()
+    compile_extension(trial, trial.folder / name, source)
+    (trial.work / "program.py").write_text(program)
+    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
+    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    return recorded

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness import compile_extension, run
+from harness import compile_extension, record_extension, run
 
 PSYCOPG2 = "psycopg2-binary"
 
@@ -428,11 +428,8 @@ asker.ask(lambda: print("at the end", flush=True))
 
 def test_a_call_that_c_code_asks_for_is_made_at_its_place(trial):
     """By whichever thread, between any two instructions; and by an interpreter that ends."""
-    trial.prepare()
-    compile_extension(trial, trial.folder / "asker", ASKS)
-    (trial.work / "program.py").write_text(ASKING)
-    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
-    assert (recorded.exit, recorded.stderr) == (0, b"") and recorded.stdout.endswith(b"at the end\n"), recorded
+    recorded = record_extension(trial, "asker", ASKS, ASKING)
+    assert recorded.stdout.endswith(b"at the end\n"), recorded
     assert len({count for count, _ in eval(recorded.stdout.splitlines()[0])}) > 10, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 
@@ -631,11 +628,7 @@ for i in range(3):
 
 
 def test_what_such_a_call_raises_is_raised_there(trial):
-    trial.prepare()
-    compile_extension(trial, trial.folder / "asker", ASKS)
-    (trial.work / "program.py").write_text(RAISES)
-    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
-    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    recorded = record_extension(trial, "asker", ASKS, RAISES)
     assert len({count for count, _ in eval(recorded.stdout.splitlines()[0])}) > 5, recorded
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
 

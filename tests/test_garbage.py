@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from harness import compile_extension
+from harness import record_extension
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,6 @@ print(Counted.most, sum(counts), hash(tuple(counts)))
 
 def test_a_table_of_addresses_in_reach(trial):
     """Its members come to the collector, and to a walk like its, in another order on replay."""
-    trial.prepare()
-    compile_extension(trial, trial.folder / "table", TABLE)
-    (trial.work / "program.py").write_text(IN_REACH)
-    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
-    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    recorded = record_extension(trial, "table", TABLE, IN_REACH)
     shutil.rmtree(trial.work)
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))

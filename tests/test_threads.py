@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from harness import compile_extension
+from harness import record_extension
 
 SHAPES = [
     "counter",
@@ -260,10 +260,6 @@ print(len(order), hash(tuple(order)))
 
 def test_c_code_swaps_its_thread_state(trial):
     """From 3.12 on that gives the GIL up before the state is unset, and takes it after the other one is set."""
-    trial.prepare()
-    compile_extension(trial, trial.folder / "swaps", SWAPS)
-    (trial.work / "program.py").write_text(SWAPPING)
-    recorded = trial.record(["program.py"], env={"WHERE": str(trial.folder)})
-    assert (recorded.exit, recorded.stderr) == (0, b""), recorded
+    recorded = record_extension(trial, "swaps", SWAPS, SWAPPING)
     shutil.rmtree(trial.work)
     trial.same(recorded, trial.replay(recorded.trace), ("recorded", "replayed"))
